@@ -1,0 +1,45 @@
+# The two commands of a newcomer are `make demo` and `make test`; the rest is for whoever changes something.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
+READY := $(VENV)/.ready
+
+.PHONY: help demo stop test check format simulate clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@echo "==> installing into $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@for try in 1 2 3; do $(INSTALL) --require-hashes -r requirements.lock && break; \
+	  [ $$try = 3 ] && { echo "the packages could not be downloaded; look at the line above and run make again"; exit 1; }; \
+	  echo "==> download failed, trying again"; done
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## start the local stack and watch a day of three tenants go through it
+	@$(BIN)/core-tables demo
+
+stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
+	@$(BIN)/core-tables stack down
+
+test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## lint, format and strict types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p core_tables
+	@$(BIN)/mypy tests
+
+format: $(READY)  ## let the formatter and the linter's fixes run
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: stop  ## remove the environment and the local stack with its data
+	@rm -rf $(VENV) .core-tables

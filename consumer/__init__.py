@@ -1,0 +1,1 @@
+"""The worker: poll, fold, commit, audit thread."""

@@ -1,0 +1,1 @@
+"""Topic and role set-up, and the local stack."""

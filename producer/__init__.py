@@ -1,0 +1,1 @@
+"""Append and cancel: validate, encode, produce, await the outcome."""
