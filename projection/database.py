@@ -1,0 +1,76 @@
+"""The connection to Postgres: how it is set up, and how its errors become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+
+from core_tables.schemas.reasons import (
+    APPEND_ONLY_VIOLATION,
+    CoreTablesError,
+    LaneStoppedError,
+    SetupError,
+    UnavailableError,
+)
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+APPEND_ONLY_STATE: Final = "CT001"
+# Postgres appendix A, classes of errors that go away: connection, transaction rollback, insufficient resources,
+# operator intervention, system error, and the time-outs.
+_PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
+_PASSING_STATES: Final = frozenset({"55P03", "25P03", "25P02", "25P04"})
+# Undefined table, schema, column, function; insufficient privilege; no such role or database.
+_SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "42501", "28000", "28P01", "3D000"})
+
+
+def connect(dsn: str, *, name: str, statement_timeout_ms: int = 30_000) -> Connection:
+    """Open a connection with bounded waits. Raises UnavailableError or SetupError."""
+    options = (
+        f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={statement_timeout_ms} "
+        f"-c idle_in_transaction_session_timeout={statement_timeout_ms}"
+    )
+    with translated():
+        connection = psycopg.connect(
+            dsn,
+            application_name=name,
+            options=options,
+            connect_timeout=5,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
+    connection.prepare_threshold = 0
+    set_json_loads(orjson.loads, connection)
+    return connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of psycopg into ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> CoreTablesError:
+    """The error of ours that an error of psycopg stands for: something passing, the set-up, or a defect of ours."""
+    state = error.sqlstate or ""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    if state == APPEND_ONLY_STATE:
+        return CoreTablesError(first, reason_code=APPEND_ONLY_VIOLATION)
+    if state in _SETUP_STATES or (not state and ("does not exist" in first or "authentication failed" in first)):
+        return SetupError(
+            f"Postgres is not set up for this: {first}; run `core-tables init` with an administrator's DSN"
+        )
+    passing = state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
+    if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+        return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; see that it runs")
+    return LaneStoppedError(
+        f"Postgres refused what should be right ({state}): {first}; this is a defect, nothing was skipped"
+    )

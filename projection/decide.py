@@ -1,0 +1,165 @@
+"""Whether an event is accepted, replayed or refused (contract, section 2). Pure: no clock, no randomness, no I/O.
+
+What it answers for a record that was ever written is frozen: another answer needs a new schema_version.
+"""
+
+from typing import NamedTuple
+
+from core_tables.projection.evolve import collect, is_cancel
+from core_tables.projection.work_order import Collected, WorkOrder
+from core_tables.schemas.events import (
+    FieldAsked,
+    FieldConflictResolved,
+    FieldSet,
+    LeaseAcquired,
+    LeaseReleased,
+    LeaseRenewed,
+    LedgerEvent,
+    Payload,
+    WorkOrderCreated,
+)
+from core_tables.schemas.json_form import canonical_json, payload_to_json
+from core_tables.schemas.outcomes import ACCEPTED, Outcome, Replayed, refused
+from core_tables.schemas.reasons import (
+    CANCEL_INVALID_STATE,
+    LEASE_HELD_BY_OTHER,
+    LEASE_NOT_FOUND,
+    LEASE_TOKEN_INVALID,
+    Violation,
+    contract_failure,
+)
+from core_tables.schemas.validation import contract_violation
+from core_tables.schemas.vocabulary import (
+    MAX_JSON_BYTES,
+    MAX_JSON_KEYS,
+    MAX_PROMPT_DEDUPE_KEYS,
+    PENDING_STATUSES,
+)
+
+
+class Request(NamedTuple):
+    """A record that was read: its position id, its event, the size of its payload, and what is wrong with its keys."""
+
+    position_id: int
+    event: LedgerEvent
+    payload_bytes: int
+    malformed: Violation | None
+
+
+class First(NamedTuple):
+    """The event that an idempotency key is bound to."""
+
+    event_id: int
+    payload: Payload | None
+
+
+def decide(state: WorkOrder | None, request: Request, first: First | None, correlation_owner: str | None) -> Outcome:
+    """The outcome of a record, given its work order's state.
+
+    `first` is the event that its idempotency key is bound to; `correlation_owner` the work order of its tenant that its
+    correlation_id is bound to. Checks come in the contract's order.
+    """
+    if request.malformed is not None:
+        return refused(request.malformed)
+    event = request.event
+    if first is not None:
+        return Replayed(first.event_id, _payload_bytes(first.payload) != _payload_bytes(event.payload))
+    violation = contract_violation(event, request.payload_bytes) or _state_violation(state, event, correlation_owner)
+    return ACCEPTED if violation is None else refused(violation)
+
+
+def _payload_bytes(payload: Payload | None) -> bytes:
+    return b"" if payload is None else canonical_json(payload_to_json(payload))
+
+
+def _state_violation(state: WorkOrder | None, event: LedgerEvent, correlation_owner: str | None) -> Violation | None:
+    return (
+        _expectation_violation(state, event)
+        or _correlation_violation(state, event, correlation_owner)
+        or _created_violation(state, event)
+        or _cancel_violation(state, event)
+        or _lease_violation(state, event)
+        or _bound_violation(state, event)
+    )
+
+
+def _expectation_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    expected = event.expected_last_event_id
+    if expected is None:
+        return None
+    actual = 0 if state is None else state.last.last_event_id
+    if actual == expected:
+        return None
+    return contract_failure("expected_last_event_id", f"the record's last_event_id is {actual}, not {expected}")
+
+
+def _correlation_violation(state: WorkOrder | None, event: LedgerEvent, owner: str | None) -> Violation | None:
+    if state is not None:
+        if state.identity.correlation_id == event.correlation_id:
+            return None
+        return contract_failure("correlation_id", "the events of a work order all carry the same correlation_id")
+    if owner is None or owner == event.work_order_id:
+        return None
+    return contract_failure(
+        "correlation_id", "this correlation_id is bound to another work order of the tenant already"
+    )
+
+
+def _created_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    if isinstance(event.payload, WorkOrderCreated) and state is not None and state.origin.requester_user_id is not None:
+        return contract_failure("event_type", "the work order has been created already")
+    return None
+
+
+def _cancel_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    if event.event_type != "WORK_ORDER_CANCELED" and not is_cancel(state, event):
+        return None
+    if event.idempotency_key is None:
+        return contract_failure("idempotency_key", "an event that cancels a work order needs idempotency_key")
+    if state is None:
+        return Violation(CANCEL_INVALID_STATE, "work_order_id", "there is no such work order to cancel")
+    status = state.last.work_order_status
+    if status in PENDING_STATUSES:
+        return None
+    sentence = f"the work order is {status}; only one in DRAFT, CLARIFY or CONFIRM can be canceled"
+    return Violation(CANCEL_INVALID_STATE, "work_order_status", sentence)
+
+
+def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    """Leases are judged by the event's created_at, never by a clock."""
+    lease = None if state is None else state.lease
+    unexpired = lease if lease is not None and event.created_at < lease.expires_at else None
+    if isinstance(event.payload, LeaseAcquired):
+        if unexpired is None or unexpired.lease_owner_id == event.lease_owner_id:
+            return None
+        return Violation(LEASE_HELD_BY_OTHER, "lease_owner_id", "another owner holds an unexpired lease")
+    if not isinstance(event.payload, LeaseRenewed | LeaseReleased):
+        return None
+    if unexpired is None:
+        return Violation(LEASE_NOT_FOUND, "lease_token_hash", "the work order has no active lease at created_at")
+    if unexpired.lease_owner_id != event.lease_owner_id:
+        return Violation(LEASE_TOKEN_INVALID, "lease_owner_id", "the active lease belongs to another owner")
+    if unexpired.lease_token_hash != event.lease_token_hash:
+        return Violation(LEASE_TOKEN_INVALID, "lease_token_hash", "the token is not that of the active lease")
+    return None
+
+
+def _bound_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    """Each JSON column stays within 64 keys and 16 KiB, prompt_dedupe_keys_json within 256 keys."""
+    if not isinstance(event.payload, FieldSet | FieldConflictResolved | FieldAsked | WorkOrderCreated):
+        return None
+    before = Collected() if state is None else state.collected
+    after = collect(before, event)
+    for name, old, new in zip(after._fields, before, after, strict=True):
+        if new is old:
+            continue
+        limit = MAX_PROMPT_DEDUPE_KEYS if name == "prompt_dedupe_keys" else MAX_JSON_KEYS
+        if len(new) > limit:
+            return contract_failure(
+                f"{name}_json", f"{name}_json would hold {len(new)} keys; at most {limit} are allowed"
+            )
+        size = len(canonical_json(new))
+        if size > MAX_JSON_BYTES:
+            sentence = f"{name}_json would be {size} bytes long; at most {MAX_JSON_BYTES} are allowed"
+            return contract_failure(f"{name}_json", sentence)
+    return None

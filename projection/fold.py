@@ -1,0 +1,139 @@
+"""Folds the records of one batch over the states that were loaded for it. Pure: data in, data out.
+
+The store loads what a batch `Needs`, the fold decides record after record, and the store writes what it `Changed`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from core_tables.projection.decide import First, Request, decide
+from core_tables.projection.evolve import evolve
+from core_tables.projection.work_order import AttemptKey, WorkOrder
+from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled, StepStarted
+from core_tables.schemas.outcomes import Accepted, Outcome, refused
+from core_tables.schemas.validation import malformed_identity
+from core_tables.schemas.vocabulary import UNATTRIBUTED
+from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
+
+WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
+
+
+class Record(NamedTuple):
+    """A record of the ledger topic: its position id, what could be read of it, its broker time (ns) and trace."""
+
+    position_id: int
+    content: Request | Unreadable
+    broker_time: int
+    traceparent: bytes | None
+
+
+class Decided(NamedTuple):
+    """A record's outcome: what ledger, outcomes and audit are written from.
+
+    `event` is None where the body cannot be read or must not be shown to the tenant the record is attributed to.
+    """
+
+    position_id: int
+    tenant_id: str
+    event: LedgerEvent | None
+    outcome: Outcome
+    broker_time: int
+    traceparent: bytes | None
+
+
+class Loaded(NamedTuple):
+    """What the stores know about the work orders, keys and correlations of a batch; None: no such work order yet."""
+
+    states: dict[WorkOrderKey, WorkOrder | None]
+    firsts: dict[tuple[str, str, str], First]
+    owners: dict[tuple[str, int], str]
+
+
+class Folded(NamedTuple):
+    """The outcomes of a batch in order, and each work order that it changed, before and after."""
+
+    decided: list[Decided]
+    changed: dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]]
+
+
+def read_content(
+    position_id: int, key: bytes | None, value: bytes | None, partition: int, partitions: int
+) -> Request | Unreadable:
+    """What can be read of a record. Raises UnknownSchemaError."""
+    read = read_record(key, value, partition, partitions)
+    if isinstance(read, Unreadable):
+        return read
+    return Request(position_id, read.event, read.payload_bytes, malformed_identity(read.event))
+
+
+def loadable(content: Request | Unreadable) -> bool:
+    """Whether a record names a work order that could exist, so that its state must be known to decide about it."""
+    return isinstance(content, Request) and content.malformed is None and is_tenant_id(content.event.tenant_id)
+
+
+def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
+    """Decide about each record in order, and evolve the work orders. `loaded` is changed on the way."""
+    states, firsts, owners = loaded
+    decided: list[Decided] = []
+    changed: dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]] = {}
+    for record in records:
+        content = record.content
+        if isinstance(content, Unreadable):
+            decided.append(_decided(record, content.tenant_id, None, refused(content.violation)))
+            continue
+        event = content.event
+        key = (event.tenant_id, event.work_order_id)
+        replay_key = None if event.idempotency_key is None else (*key, event.idempotency_key)
+        before = states.get(key)
+        first = firsts.get(replay_key) if replay_key is not None else None
+        owner = owners.get((event.tenant_id, event.correlation_id)) if before is None else None
+        outcome = decide(before, content, first, owner)
+        if isinstance(outcome, Accepted):
+            after = evolve(before, event, content.position_id)
+            states[key] = after
+            changed[key] = (changed[key][0] if key in changed else before, after)
+            if before is None:
+                owners[event.tenant_id, event.correlation_id] = event.work_order_id
+            if replay_key is not None:
+                firsts[replay_key] = First(content.position_id, event.payload)
+        decided.append(decided_request(record, content, outcome))
+    return Folded(decided, changed)
+
+
+def decided_request(record: Record, request: Request, outcome: Outcome) -> Decided:
+    """The outcome of a record that could be read, with as much of its event as may be stored and shown."""
+    event: LedgerEvent | None = request.event
+    tenant_id = request.event.tenant_id
+    if not is_tenant_id(tenant_id):
+        return _decided(record, UNATTRIBUTED, None, outcome)
+    if request.malformed is not None:
+        hide = request.malformed.field == "work_order_id"
+        event = None if hide else request.event._replace(idempotency_key=None)
+    return _decided(record, tenant_id, event, outcome)
+
+
+def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome: Outcome) -> Decided:
+    return Decided(record.position_id, tenant_id, event, outcome, record.broker_time, record.traceparent)
+
+
+def named_attempts(
+    records: Iterable[Record], states: Mapping[WorkOrderKey, WorkOrder | None]
+) -> set[tuple[str, str, str, int]]:
+    """The attempts that a batch changes in part and that are not in memory: their rows may exist, closed."""
+    named: set[tuple[str, str, str, int]] = set()
+    started: set[tuple[str, str, str, int]] = set()
+    for record in records:
+        content = record.content
+        if isinstance(content, Unreadable) or content.event.step_id is None or not loadable(content):
+            continue
+        event, payload = content.event, content.event.payload
+        if not isinstance(payload, StepStarted | StepFinished | StepFailed | StepRetryScheduled):
+            continue
+        key = (event.tenant_id, event.work_order_id)
+        attempt: AttemptKey = (event.step_id or "", payload.attempt_index)
+        state = states.get(key)
+        if isinstance(payload, StepStarted):
+            started.add((*key, *attempt))  # it writes the row anew
+        elif (*key, *attempt) not in started and (state is None or attempt not in state.attempts):
+            named.add((*key, *attempt))
+    return named

@@ -1,0 +1,253 @@
+-- The tables of contract section 5, the positions of the fold, who may do what, and what nobody may do.
+-- depends:
+
+do $$
+begin
+    -- owner never logs in: it holds the tables, so that no session that reads or writes rows can change a rule.
+    if not exists (select from pg_roles where rolname = 'core_tables_owner') then
+        create role core_tables_owner nologin;
+    end if;
+    if not exists (select from pg_roles where rolname = 'core_tables_worker') then
+        create role core_tables_worker login;
+    end if;
+    if not exists (select from pg_roles where rolname = 'core_tables_reader') then
+        create role core_tables_reader login;
+    end if;
+    if not exists (select from pg_roles where rolname = 'core_tables_operator') then
+        create role core_tables_operator login;
+    end if;
+end
+$$;
+
+create schema os_core authorization core_tables_owner;
+
+set local role core_tables_owner;
+
+-- Which topic holds which lanes; a later topic's lanes continue after the last, so that ids keep rising.
+create table os_core.work_order_topics (
+    first_lane integer primary key,
+    topic text not null,
+    topic_id text not null,
+    cluster_id text not null,
+    partitions integer not null check (partitions > 0),
+    audit_topic text not null,
+    audit_topic_id text not null,
+    -- 2 048 lanes keep ids below 2^53.
+    constraint lanes_within_ids check (first_lane >= 0 and first_lane + partitions <= 2048),
+    -- a topic that was deleted and made again is another topic.
+    constraint one_row_per_topic unique (topic_id)
+);
+
+-- Positions: offsets, "next to do". The worker's first statement compares applied and revision, and sets applied.
+create table os_core.lanes (
+    lane integer primary key,
+    applied bigint not null default 0,
+    audited bigint not null default 0,
+    revision bigint not null default 0,
+    fold_version integer not null,
+    constraint audited_is_a_floor check (audited between 0 and applied)
+) with (fillfactor = 50);
+
+create table os_core.work_order_ledger (
+    tenant_id text collate "C" not null,
+    work_order_event_id bigint not null check (work_order_event_id > 0),
+    schema_version integer not null,
+    created_at bigint not null,
+    work_order_id text collate "C" not null,
+    correlation_id numeric(39, 0) not null,
+    turn_id bigint not null,
+    event_type text collate "C" not null,
+    work_order_status text collate "C" not null,
+    reason_code bigint not null,
+    expected_last_event_id bigint,
+    step_id text collate "C",
+    step_input_hash text collate "C",
+    lease_owner_id text collate "C",
+    lease_token_hash text collate "C",
+    lease_expires_at bigint,
+    idempotency_key text collate "C",
+    payload jsonb not null,
+    primary key (tenant_id, work_order_event_id),
+    -- two sends of one write, whichever way they raced, leave one event. Full, so that it also serves reads by work order.
+    constraint one_event_per_idempotency_key unique (tenant_id, work_order_id, idempotency_key)
+);
+
+create table os_core.work_order_outcomes (
+    tenant_id text collate "C" not null,
+    event_id bigint not null check (event_id > 0),
+    work_order_id text collate "C",
+    outcome text collate "C" not null check (outcome in ('REPLAYED', 'REFUSED')),
+    reason_code text collate "C" not null,
+    field text,
+    sentence text,
+    first_event_id bigint,
+    payload_differs boolean,
+    primary key (tenant_id, event_id),
+    constraint a_replay_names_the_first check ((outcome = 'REPLAYED') = (first_event_id is not null)),
+    constraint a_refusal_says_why check ((outcome = 'REFUSED') = (sentence is not null))
+);
+
+create table os_core.work_orders_current (
+    tenant_id text collate "C" not null,
+    work_order_id text collate "C" not null,
+    correlation_id numeric(39, 0) not null,
+    turn_id bigint not null,
+    work_order_status text collate "C" not null check (
+        work_order_status in ('DRAFT', 'CLARIFY', 'CONFIRM', 'EXECUTING', 'DONE', 'REFUSED', 'FAILED', 'CANCELED')
+    ),
+    last_event_id bigint not null,
+    last_reason_code bigint not null,
+    last_updated_at bigint not null,
+    step_id text collate "C",
+    step_input_hash text collate "C",
+    lease_owner_id text collate "C",
+    lease_token_hash text collate "C",
+    lease_expires_at bigint,
+    requester_user_id text collate "C",
+    requester_speaker_id text collate "C",
+    device_id text collate "C",
+    session_id text collate "C",
+    process_id text collate "C",
+    blueprint_version text collate "C",
+    intent_type text collate "C",
+    fields_json jsonb not null,
+    missing_fields_json jsonb not null,
+    asked_fields_json jsonb not null,
+    resolved_fields_json jsonb not null,
+    prompt_dedupe_keys_json jsonb not null,
+    confirmation_state text collate "C" check (
+        confirmation_state in ('NOT_REQUIRED', 'PENDING', 'CONFIRMED', 'EXPIRED')
+    ),
+    external_approval_pending boolean not null,
+    external_approval_request_id text collate "C",
+    external_approval_target_user_id text collate "C",
+    external_approval_expires_at bigint,
+    active_step_id text collate "C",
+    active_step_attempt bigint,
+    timeout_ms_active bigint,
+    max_retries_active bigint,
+    retry_backoff_ms_active bigint,
+    next_retry_at bigint,
+    last_failure_reason_code bigint,
+    created_at bigint not null,
+    closed_at bigint,
+    primary key (tenant_id, work_order_id),
+    -- a thread is bound to one work order: the second that claims it is refused before it gets here.
+    constraint one_work_order_per_correlation unique (tenant_id, correlation_id)
+) with (fillfactor = 70);
+
+-- The pending list of one requester. No column of it changes while a record is open, so that updates stay HOT.
+create index open_work_orders_of_a_requester
+    on os_core.work_orders_current (tenant_id, requester_user_id) where closed_at is null;
+
+create table os_core.work_order_step_attempts (
+    tenant_id text collate "C" not null,
+    work_order_id text collate "C" not null,
+    step_id text collate "C" not null,
+    attempt_index bigint not null check (attempt_index between 0 and 2147483647),
+    -- RUNNING -> SUCCEEDED, FAILED, CANCELED; SCHEDULED -> RUNNING, CANCELED; any event may come in any status.
+    status text collate "C" not null check (status in ('SCHEDULED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELED')),
+    timeout_ms bigint,
+    max_retries bigint,
+    retry_backoff_ms bigint,
+    next_retry_at bigint,
+    started_at bigint,
+    finished_at bigint,
+    reason_code bigint not null,
+    idempotency_key text collate "C",
+    primary key (tenant_id, work_order_id, step_id, attempt_index)
+) with (fillfactor = 80);
+
+create index retries_by_due_time
+    on os_core.work_order_step_attempts (tenant_id, next_retry_at) where status = 'SCHEDULED';
+
+create table os_core.work_order_leases (
+    tenant_id text collate "C" not null,
+    work_order_id text collate "C" not null,
+    granted_event_id bigint not null,
+    -- ACTIVE -> RELEASED by its owner or a cancel; ACTIVE -> EXPIRED when the next grant passes it.
+    lease_state text collate "C" not null check (lease_state in ('ACTIVE', 'EXPIRED', 'RELEASED')),
+    lease_owner_id text collate "C" not null,
+    lease_token_hash text collate "C" not null,
+    acquired_at bigint not null,
+    expires_at bigint not null,
+    ended_at bigint,
+    primary key (tenant_id, work_order_id, granted_event_id),
+    constraint an_ended_lease_says_when check ((lease_state = 'ACTIVE') = (ended_at is null))
+) with (fillfactor = 80);
+
+-- two owners who ask at once: at most one lease of a work order is ACTIVE.
+create unique index one_active_lease_per_work_order
+    on os_core.work_order_leases (tenant_id, work_order_id) where lease_state = 'ACTIVE';
+
+create index active_leases_by_expiry
+    on os_core.work_order_leases (tenant_id, expires_at) where lease_state = 'ACTIVE';
+
+-- Append-only, for every role and every way to change a row, session_replication_role = replica included.
+create function os_core.refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception 'OS_WORK_ORDER_APPEND_ONLY_VIOLATION: % on %.% is refused; rows are only ever added',
+        tg_op, tg_table_schema, tg_table_name
+        using errcode = 'CT001';
+end
+$$;
+
+create trigger append_only before update or delete or truncate on os_core.work_order_ledger
+    for each statement execute function os_core.refuse_change();
+
+alter table os_core.work_order_ledger enable always trigger append_only;
+
+create trigger append_only before update or delete or truncate on os_core.work_order_outcomes
+    for each statement execute function os_core.refuse_change();
+
+alter table os_core.work_order_outcomes enable always trigger append_only;
+
+-- One tenant per session, whatever the query says: a session without the setting sees no row.
+alter table os_core.work_order_ledger enable row level security;
+
+alter table os_core.work_order_ledger force row level security;
+
+alter table os_core.work_order_outcomes enable row level security;
+
+alter table os_core.work_order_outcomes force row level security;
+
+alter table os_core.work_orders_current enable row level security;
+
+alter table os_core.work_orders_current force row level security;
+
+alter table os_core.work_order_step_attempts enable row level security;
+
+alter table os_core.work_order_step_attempts force row level security;
+
+alter table os_core.work_order_leases enable row level security;
+
+alter table os_core.work_order_leases force row level security;
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array[
+        'work_order_ledger', 'work_order_outcomes', 'work_orders_current', 'work_order_step_attempts', 'work_order_leases'
+    ] loop
+        execute format(
+            'create policy worker_sees_all on os_core.%I for all to core_tables_worker using (true) with check (true)', name);
+        execute format(
+            'create policy operator_sees_all on os_core.%I for select to core_tables_operator using (true)', name);
+        execute format(
+            'create policy reader_sees_one_tenant on os_core.%I for select to core_tables_reader '
+            'using (tenant_id = current_setting(''core_tables.tenant_id'', true))', name);
+    end loop;
+end
+$$;
+
+grant usage on schema os_core to core_tables_worker, core_tables_reader, core_tables_operator;
+
+grant select on all tables in schema os_core to core_tables_worker, core_tables_reader, core_tables_operator;
+
+grant insert on os_core.work_order_ledger, os_core.work_order_outcomes to core_tables_worker;
+
+grant insert, update, delete
+    on os_core.work_orders_current, os_core.work_order_step_attempts, os_core.work_order_leases to core_tables_worker;
+
+grant update on os_core.lanes to core_tables_worker;

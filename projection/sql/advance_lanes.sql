@@ -1,0 +1,8 @@
+-- Guard: move lanes from where this worker believes them to be; a lane that somebody else moved or repaired is not returned.
+update os_core.lanes as lane
+set applied = batch.reached, audited = greatest(lane.audited, least(batch.audited, batch.reached))
+from
+    unnest(%b::integer[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
+    as batch (lane, applied, revision, reached, audited)
+where lane.lane = batch.lane and lane.applied = batch.applied and lane.revision = batch.revision
+returning lane.lane

@@ -1,0 +1,141 @@
+"""The state of one work order: what its current, attempt and lease rows say (contract, section 5).
+
+Immutable tuples, grouped by what changes together, so that an event builds anew only the group it touches.
+Times are nanoseconds since 1970, ids are position ids.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypedDict
+
+from core_tables.schemas.events import FieldValue
+from core_tables.schemas.vocabulary import AttemptStatus, ConfirmationState, LeaseState, WorkOrderStatus
+
+
+class Identity(NamedTuple):
+    """What never changes after the first event."""
+
+    tenant_id: str
+    work_order_id: str
+    correlation_id: int
+    created_at: int
+
+
+class Last(NamedTuple):
+    """What every accepted event says anew; the step and lease columns are the event's own, null included."""
+
+    turn_id: int
+    work_order_status: WorkOrderStatus
+    last_event_id: int
+    last_reason_code: int
+    last_updated_at: int
+    step_id: str | None
+    step_input_hash: str | None
+    lease_owner_id: str | None
+    lease_token_hash: str | None
+    lease_expires_at: int | None
+
+
+class Origin(NamedTuple):
+    """Who asked for what, where: set by WORK_ORDER_CREATED."""
+
+    requester_user_id: str | None = None
+    requester_speaker_id: str | None = None
+    device_id: str | None = None
+    session_id: str | None = None
+    process_id: str | None = None
+    blueprint_version: str | None = None
+    intent_type: str | None = None
+
+
+class Asked(TypedDict):
+    """When a field was asked for last, and how often; the shape that asked_fields_json has."""
+
+    asked_at: int
+    attempts: int
+
+
+class Collected(NamedTuple):
+    """The fields of a work order and what was asked about them."""
+
+    fields: Mapping[str, FieldValue] = {}
+    missing_fields: tuple[str, ...] = ()
+    asked_fields: Mapping[str, Asked] = {}
+    resolved_fields: Mapping[str, FieldValue] = {}
+    prompt_dedupe_keys: tuple[str, ...] = ()
+
+
+class Approval(NamedTuple):
+    """The external approval that is, or was last, waited for."""
+
+    pending: bool = False
+    request_id: str | None = None
+    target_user_id: str | None = None
+    expires_at: int | None = None
+
+
+class ActiveStep(NamedTuple):
+    """The step attempt that runs now, if any, the retry that is due, and the last failure."""
+
+    active_step_id: str | None = None
+    active_step_attempt: int | None = None
+    timeout_ms_active: int | None = None
+    max_retries_active: int | None = None
+    retry_backoff_ms_active: int | None = None
+    next_retry_at: int | None = None
+    last_failure_reason_code: int | None = None
+
+
+class Attempt(NamedTuple):
+    """A row of work_order_step_attempts; status, reason and key are those of the last event that changed it."""
+
+    status: AttemptStatus
+    timeout_ms: int | None
+    max_retries: int | None
+    retry_backoff_ms: int | None
+    next_retry_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    reason_code: int
+    idempotency_key: str | None
+
+
+class Lease(NamedTuple):
+    """A row of work_order_leases, named by the event that granted it."""
+
+    granted_event_id: int
+    lease_state: LeaseState
+    lease_owner_id: str
+    lease_token_hash: str
+    acquired_at: int
+    expires_at: int
+    ended_at: int | None
+
+
+AttemptKey = tuple[str, int]  # step_id, attempt_index
+
+
+class WorkOrder(NamedTuple):
+    """One work order. `attempts` holds at least the open ones; `closed_leases` those that ended while we watched."""
+
+    identity: Identity
+    last: Last
+    origin: Origin
+    collected: Collected
+    confirmation_state: ConfirmationState | None
+    approval: Approval
+    active: ActiveStep
+    closed_at: int | None
+    attempts: Mapping[AttemptKey, Attempt]
+    lease: Lease | None
+    closed_leases: tuple[Lease, ...]
+
+
+OPEN_ATTEMPTS: Final[frozenset[str]] = frozenset({"SCHEDULED", "RUNNING"})
+
+
+def settled(state: WorkOrder) -> WorkOrder:
+    """The state without the rows that are closed: all that deciding about later events needs."""
+    if not state.closed_leases and all(row.status in OPEN_ATTEMPTS for row in state.attempts.values()):
+        return state
+    open_attempts = {key: row for key, row in state.attempts.items() if row.status in OPEN_ATTEMPTS}
+    return state._replace(attempts=open_attempts, closed_leases=())

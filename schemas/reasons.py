@@ -1,0 +1,80 @@
+"""The reason codes of the contract (section 2), and the errors that carry them."""
+
+from typing import ClassVar, Final, Literal, NamedTuple
+
+ReasonCode = Literal[
+    "OS_WORK_ORDER_APPEND_ONLY_VIOLATION",
+    "OS_WORK_ORDER_IDEMPOTENCY_REPLAY",
+    "OS_WORK_ORDER_TENANT_SCOPE_VIOLATION",
+    "OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED",
+    "OS_WORK_ORDER_CANCEL_INVALID_STATE",
+    "LEASE_HELD_BY_OTHER",
+    "LEASE_TOKEN_INVALID",
+    "LEASE_NOT_FOUND",
+    "LEASE_TTL_OUT_OF_BOUNDS",
+]
+
+APPEND_ONLY_VIOLATION: Final = "OS_WORK_ORDER_APPEND_ONLY_VIOLATION"
+IDEMPOTENCY_REPLAY: Final = "OS_WORK_ORDER_IDEMPOTENCY_REPLAY"
+TENANT_SCOPE_VIOLATION: Final = "OS_WORK_ORDER_TENANT_SCOPE_VIOLATION"
+CONTRACT_VALIDATION_FAILED: Final = "OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED"
+CANCEL_INVALID_STATE: Final = "OS_WORK_ORDER_CANCEL_INVALID_STATE"
+LEASE_HELD_BY_OTHER: Final = "LEASE_HELD_BY_OTHER"
+LEASE_TOKEN_INVALID: Final = "LEASE_TOKEN_INVALID"  # noqa: S105 - a reason code, no secret
+LEASE_NOT_FOUND: Final = "LEASE_NOT_FOUND"
+LEASE_TTL_OUT_OF_BOUNDS: Final = "LEASE_TTL_OUT_OF_BOUNDS"
+
+
+class Violation(NamedTuple):
+    """Why a record is refused: a code, the field at fault where there is one, and a sentence of at most 256 bytes."""
+
+    reason_code: ReasonCode
+    field: str | None
+    sentence: str
+
+
+def contract_failure(field: str | None, sentence: str) -> Violation:
+    """The violation of most rules: input breaks the contract."""
+    return Violation(CONTRACT_VALIDATION_FAILED, field, sentence)
+
+
+class CoreTablesError(Exception):
+    """Root of our errors: one sentence, whether trying again can help, a reason code where the contract has one."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, sentence: str, *, reason_code: ReasonCode | None = None, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.reason_code = reason_code
+        self.field = field
+
+
+class ContractError(CoreTablesError):
+    """Input breaks a rule of the contract. Nothing was sent."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.sentence, reason_code=violation.reason_code, field=violation.field)
+        self.violation = violation
+
+
+class UnavailableError(CoreTablesError):
+    """A dependency does not answer: `dependency` is kafka, postgres or redis. Trying again later can help."""
+
+    retryable = True
+
+    def __init__(self, dependency: Literal["kafka", "postgres", "redis"], sentence: str) -> None:
+        super().__init__(sentence)
+        self.dependency = dependency
+
+
+class SetupError(CoreTablesError):
+    """Topic, migration, role or permission is missing or not as expected; `init` or an operator mends it."""
+
+
+class UnknownSchemaError(CoreTablesError):
+    """A record was written with a schema this release does not know: deploy the worker before the producers."""
+
+
+class LaneStoppedError(CoreTablesError):
+    """A lane cannot go on without a person: nothing is skipped; the sentence names the cause and the next step."""

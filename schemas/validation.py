@@ -1,0 +1,196 @@
+"""The rules of the contract that need no state (sections 3 and 4), in the contract's order of fields."""
+
+from typing import Final, assert_never
+
+from core_tables.schemas import events
+from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, Payload
+from core_tables.schemas.reasons import LEASE_TTL_OUT_OF_BOUNDS, Violation, contract_failure
+from core_tables.schemas.vocabulary import (
+    CREATED_STATUSES,
+    MAX_ATTEMPT_INDEX,
+    MAX_HASH_BYTES,
+    MAX_I64,
+    MAX_IDEMPOTENCY_KEY_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_STEP_ID_BYTES,
+    MAX_TTL_MS,
+    MAX_U32,
+    MAX_U128,
+    MAX_WORK_ORDER_ID_BYTES,
+    NS_PER_MS,
+    SCHEMA_VERSION,
+)
+from core_tables.schemas.wire import is_tenant_id
+
+_NUL: Final = "contains U+0000, which no text may"
+
+
+def malformed_identity(event: LedgerEvent) -> Violation | None:
+    """The checks that come before the search for a replay: work_order_id and idempotency_key are well formed."""
+    return _required_text("work_order_id", event.work_order_id, MAX_WORK_ORDER_ID_BYTES) or (
+        _required_text("idempotency_key", event.idempotency_key, MAX_IDEMPOTENCY_KEY_BYTES)
+        if event.idempotency_key is not None
+        else None
+    )
+
+
+def contract_violation(event: LedgerEvent, payload_bytes: int) -> Violation | None:
+    """The rest of the contract: the first rule that the event breaks, or None."""
+    return (
+        _common_violation(event)
+        or _optional_text_violation(event)
+        or _payload_violation(event, payload_bytes)
+        or _requirement_violation(event)
+    )
+
+
+def first_violation(event: LedgerEvent, payload_bytes: int) -> Violation | None:
+    """All checks that need no state, for whoever wants to know before sending."""
+    return malformed_identity(event) or contract_violation(event, payload_bytes)
+
+
+def _common_violation(event: LedgerEvent) -> Violation | None:
+    if event.schema_version != SCHEMA_VERSION:
+        return contract_failure(
+            "schema_version", f"schema_version is {event.schema_version}; {SCHEMA_VERSION} was expected"
+        )
+    if not is_tenant_id(event.tenant_id):
+        return contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
+    return (
+        _range("created_at", event.created_at, 1, MAX_I64)
+        or _range("correlation_id", event.correlation_id, 1, MAX_U128)
+        or _range("turn_id", event.turn_id, 1, MAX_I64)
+        or _range("reason_code", event.reason_code, 1, MAX_U32)
+        or (
+            _range("expected_last_event_id", event.expected_last_event_id, 0, MAX_I64)
+            if event.expected_last_event_id is not None
+            else None
+        )
+    )
+
+
+def _optional_text_violation(event: LedgerEvent) -> Violation | None:
+    if event.step_id is not None and (found := _text("step_id", event.step_id, MAX_STEP_ID_BYTES)):
+        return found
+    for field in ("step_input_hash", "lease_owner_id", "lease_token_hash"):
+        text: str | None = getattr(event, field)
+        if text is not None and (found := _text(field, text, MAX_HASH_BYTES)):
+            return found
+    if event.lease_expires_at is not None:
+        return _range("lease_expires_at", event.lease_expires_at, 0, MAX_I64)
+    return None
+
+
+def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | None:
+    payload = event.payload
+    if payload is None or type(payload) is not PAYLOAD_TYPES[event.event_type]:
+        return contract_failure("payload", f"an event of type {event.event_type} needs the payload of its type")
+    if payload_bytes > MAX_PAYLOAD_BYTES:
+        return contract_failure(
+            "payload", f"the payload is {payload_bytes} bytes long; at most {MAX_PAYLOAD_BYTES} are allowed"
+        )
+    for field, value in zip(payload._fields, payload, strict=True):
+        if isinstance(value, str):
+            if "\0" in value:
+                return contract_failure(field, f"{field} {_NUL}")
+        elif isinstance(value, list | dict) and _contains_nul(value):
+            return contract_failure(field, f"{field} {_NUL}")
+    return _payload_range_violation(payload)
+
+
+def _contains_nul(value: list[str] | dict[str, object]) -> bool:
+    if any("\0" in text for text in value):
+        return True
+    return isinstance(value, dict) and any(isinstance(item, str) and "\0" in item for item in value.values())
+
+
+def _payload_range_violation(payload: Payload) -> Violation | None:
+    match payload:
+        case events.StepStarted(attempt, timeout, retries, backoff):
+            return (
+                _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX)
+                or _range("timeout_ms", timeout or 0, 0, MAX_I64)
+                or _range("max_retries", retries or 0, 0, MAX_I64)
+                or _range("retry_backoff_ms", backoff or 0, 0, MAX_I64)
+            )
+        case events.StepFinished(attempt):
+            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX)
+        case events.StepFailed(attempt, code):
+            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX) or _range(
+                "failure_reason_code", code, 1, MAX_U32
+            )
+        case events.StepRetryScheduled(attempt, at):
+            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX) or _range("next_retry_at", at, 1, MAX_I64)
+        case events.LeaseAcquired(ttl) | events.LeaseRenewed(ttl):
+            if 1 <= ttl <= MAX_TTL_MS:
+                return None
+            return Violation(LEASE_TTL_OUT_OF_BOUNDS, "ttl_ms", f"ttl_ms is {ttl}; it must be from 1 to {MAX_TTL_MS}")
+        case events.ExternalApprovalRequested(_, _, at):
+            return _range("expires_at", at, 1, MAX_I64)
+        case (
+            events.WorkOrderCreated()
+            | events.FieldSet()
+            | events.FieldConflictResolved()
+            | events.FieldAsked()
+            | events.StatusChanged()
+            | events.LeaseReleased()
+            | events.ExternalApprovalResolved()
+            | events.WorkOrderCanceled()
+        ):
+            return None
+        case _:
+            assert_never(payload)
+
+
+def _requirement_violation(event: LedgerEvent) -> Violation | None:
+    kind = event.event_type
+    if kind.startswith("STEP_"):
+        return _missing("step_id", kind) if event.step_id is None else None
+    if kind.startswith("LEASE_"):
+        return _lease_violation(event)
+    if kind == "WORK_ORDER_CREATED" and event.work_order_status not in CREATED_STATUSES:
+        return contract_failure("work_order_status", "a work order is created as DRAFT, CLARIFY, CONFIRM or EXECUTING")
+    if kind == "WORK_ORDER_CANCELED":
+        if event.work_order_status != "CANCELED":
+            return contract_failure(
+                "work_order_status", "an event of type WORK_ORDER_CANCELED carries the status CANCELED"
+            )
+        if event.idempotency_key is None:
+            return _missing("idempotency_key", kind)
+    return None
+
+
+def _lease_violation(event: LedgerEvent) -> Violation | None:
+    if event.lease_owner_id is None:
+        return _missing("lease_owner_id", event.event_type)
+    if event.lease_token_hash is None:
+        return _missing("lease_token_hash", event.event_type)
+    if not isinstance(event.payload, events.LeaseAcquired | events.LeaseRenewed):
+        return None
+    expires_at = event.created_at + event.payload.ttl_ms * NS_PER_MS
+    if event.lease_expires_at not in (None, expires_at):
+        return contract_failure("lease_expires_at", "lease_expires_at is not created_at + ttl_ms")
+    return _range("lease_expires_at", expires_at, 0, MAX_I64)
+
+
+def _missing(field: str, kind: str) -> Violation:
+    return contract_failure(field, f"an event of type {kind} needs {field}")
+
+
+def _range(field: str, value: int, low: int, high: int) -> Violation | None:
+    if low <= value <= high:
+        return None
+    return contract_failure(field, f"{field} is {value}; it must be from {low} to {high}")
+
+
+def _text(field: str, text: str, limit: int) -> Violation | None:
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > limit:
+        return contract_failure(field, f"{field} is {size} bytes long; at most {limit} are allowed")
+    return contract_failure(field, f"{field} {_NUL}") if "\0" in text else None
+
+
+def _required_text(field: str, text: str, limit: int) -> Violation | None:
+    return _text(field, text, limit) or (
+        contract_failure(field, f"{field} is blank") if text == "" or text.isspace() else None
+    )

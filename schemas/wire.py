@@ -1,0 +1,162 @@
+"""The wire: Avro single-object encoding of ledger events (contract, section 3, "On the wire"; docs/WIRE.md).
+
+value = C3 01, CRC-64-AVRO fingerprint of the writer schema in little-endian, body.
+"""
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+
+import fastavro
+import orjson
+
+from core_tables.schemas.decoder import BodyError, Decode, compile_decoder
+from core_tables.schemas.events import EMPTY_PAYLOADS, PAYLOAD_TYPES, LedgerEvent
+from core_tables.schemas.identity import partition_of
+from core_tables.schemas.reasons import TENANT_SCOPE_VIOLATION, UnknownSchemaError, Violation, contract_failure
+from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES, UNATTRIBUTED
+
+MARKER: Final = b"\xc3\x01"
+HEADER_BYTES: Final = 10
+LEDGER_SCHEMA: Final = "work_order_ledger_event_input.v1"
+_AVRO: Final = files("core_tables.schemas") / "avro"
+
+
+class SizedEvent(NamedTuple):
+    """A decoded event and the size of its payload's encoding in bytes, which the contract bounds."""
+
+    event: LedgerEvent
+    payload_bytes: int
+
+
+class Unreadable(NamedTuple):
+    """A record that is refused before its content counts: why, and the tenant it is attributed to."""
+
+    violation: Violation
+    tenant_id: str
+
+
+def load_schema(name: str) -> dict[str, Any]:
+    """The Avro schema of avro/<name>.avsc, as JSON gives it."""
+    schema: dict[str, Any] = orjson.loads((_AVRO / f"{name}.avsc").read_bytes())
+    return schema
+
+
+def fingerprint_of(schema: dict[str, Any]) -> bytes:
+    """The CRC-64-AVRO fingerprint of a schema, 8 bytes, little-endian as on the wire."""
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+
+
+def _build(name: str, fields: Sequence[str]) -> tuple[str, Any]:
+    """How the decoder makes a value: the event's tuple, or the payload's."""
+    known = PAYLOAD_TYPES.get(name)  # type: ignore[call-overload]
+    record = known or LedgerEvent
+    values = "".join(f"f_{field}, " if field in fields else "None, " for field in record._fields)
+    return f"new(make_{name}, ({values}))", record
+
+
+_WRITER_SCHEMA: Final = load_schema(LEDGER_SCHEMA)
+_PARSED: Final = fastavro.parse_schema(_WRITER_SCHEMA)
+PREFIX: Final = MARKER + fingerprint_of(_WRITER_SCHEMA)
+# Every schema that a record of the ledger was ever written with; none ever leaves this table.
+_DECODERS: Final[dict[bytes, Decode]] = {PREFIX: compile_decoder(_WRITER_SCHEMA, _build)}
+_REFUSED: Final[frozenset[bytes]] = frozenset(
+    MARKER + bytes.fromhex(line.strip())
+    for line in (_AVRO / "refused.txt").read_text("utf-8").splitlines()
+    if line.strip() and not line.startswith("#")
+)
+
+
+def encode_event(event: LedgerEvent) -> bytes:
+    """The record value of an event. Raises ValueError when a value does not fit its Avro type."""
+    record = event._asdict()
+    record["correlation_id"] = event.correlation_id.to_bytes(16, "big")
+    if event.payload is not None:
+        record["payload"] = (f"core_tables.v1.{event.event_type}", event.payload._asdict())
+    buffer = io.BytesIO()
+    buffer.write(PREFIX)
+    fastavro.schemaless_writer(buffer, _PARSED, record)
+    return buffer.getvalue()
+
+
+def decode_event(value: bytes | None) -> SizedEvent | Violation:
+    """Decode a record's value, checking marker, schema and body, in this order.
+
+    Raises UnknownSchemaError for a well-formed marker with a fingerprint that nobody told us about.
+    """
+    if value is None:
+        return contract_failure(None, "the record has no value; a ledger event was expected")
+    decode = _DECODERS.get(value[:HEADER_BYTES])
+    if decode is None:
+        return _no_decoder(value)
+    if len(value) > MAX_VALUE_BYTES:
+        return contract_failure(
+            None, f"the record's value is {len(value)} bytes long; at most {MAX_VALUE_BYTES} are allowed"
+        )
+    try:
+        event, payload_bytes = decode(value, HEADER_BYTES)
+    except BodyError as error:
+        return contract_failure(None, f"the body cannot be decoded: {error}")
+    if event.payload is None and event.event_type in EMPTY_PAYLOADS:
+        event = event._replace(payload=EMPTY_PAYLOADS[event.event_type])
+    return SizedEvent(event, payload_bytes)
+
+
+def _no_decoder(value: bytes) -> Violation:
+    if len(value) < HEADER_BYTES or value[:2] != MARKER:
+        return contract_failure(None, "the value does not begin with C3 01 and a fingerprint of 8 bytes")
+    fingerprint = value[2:HEADER_BYTES].hex()
+    if value[:HEADER_BYTES] in _REFUSED:
+        return contract_failure(None, f"records of the writer schema {fingerprint} are refused")
+    raise UnknownSchemaError(
+        f"the writer schema {fingerprint} is unknown to this release; deploy a worker that knows it, "
+        "or list the fingerprint in schemas/avro/refused.txt"
+    )
+
+
+def is_tenant_id(text: str) -> bool:
+    """Whether a text is well formed as a tenant_id: ASCII, not blank, at most 64 bytes, no U+0000."""
+    return text.isascii() and len(text) <= MAX_TENANT_ID_BYTES and "\0" not in text and text.strip() != ""
+
+
+@lru_cache(maxsize=65536)
+def _known_key(key: bytes, partition: int, partitions: int) -> str | None:
+    """The tenant whose key this is, or None if it is no tenant's of this partition."""
+    try:
+        tenant_id = key.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return tenant_id if is_tenant_id(tenant_id) and partition_of(key, partitions) == partition else None
+
+
+def read_record(key: bytes | None, value: bytes | None, partition: int, partitions: int) -> SizedEvent | Unreadable:
+    """Decode a record of the ledger topic and check that it lies where its tenant's records belong.
+
+    The order is the contract's (section 2): marker and schema, body, key is the tenant, partition is the tenant's.
+    Raises UnknownSchemaError.
+    """
+    tenant_of_key = _known_key(key, partition, partitions) if key is not None else None
+    decoded = decode_event(value)
+    if isinstance(decoded, SizedEvent):
+        if tenant_of_key == decoded.event.tenant_id:
+            return decoded
+        violation = _misrouted(decoded.event.tenant_id, key, partition, partitions)
+        if violation is None:  # rightly routed, but its tenant_id is malformed: the contract's checks say how
+            return decoded
+    else:
+        violation = decoded
+    return Unreadable(violation, tenant_of_key or UNATTRIBUTED)
+
+
+def _misrouted(tenant_id: str, key: bytes | None, partition: int, partitions: int) -> Violation | None:
+    own_key = tenant_id.encode()
+    if key != own_key:
+        return Violation(TENANT_SCOPE_VIOLATION, "tenant_id", "the record's key is not its tenant_id")
+    expected = partition_of(own_key, partitions)
+    if expected == partition:
+        return None
+    sentence = f"the record is in partition {partition}; its tenant belongs in partition {expected}"
+    return Violation(TENANT_SCOPE_VIOLATION, "tenant_id", sentence)
