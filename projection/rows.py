@@ -1,9 +1,7 @@
 """Rows and values: how events and work orders become columns of the tables, and come back."""
 
 from collections.abc import Sequence
-from typing import Any, cast
-
-import orjson
+from typing import Any, Final, cast
 
 from core_tables.projection.fold import Decided
 from core_tables.projection.work_order import (
@@ -19,15 +17,28 @@ from core_tables.projection.work_order import (
     WorkOrder,
 )
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.json_form import payload_from_json, payload_to_json
+from core_tables.schemas.json_form import canonical_json, payload_from_json, payload_to_json
 from core_tables.schemas.outcomes import Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY
 
 Row = tuple[Any, ...]
 
+CURRENT_COLUMNS: Final = (
+    *("tenant_id", "work_order_id", "correlation_id"),
+    *Last._fields,
+    *Origin._fields,
+    *(f"{name}_json" for name in Collected._fields),
+    "confirmation_state",
+    *(f"external_approval_{name}" for name in Approval._fields),
+    *ActiveStep._fields,
+    *("created_at", "closed_at"),
+)
+ATTEMPT_COLUMNS: Final = ("tenant_id", "work_order_id", "step_id", "attempt_index", *Attempt._fields)
+LEASE_COLUMNS: Final = ("tenant_id", "work_order_id", *Lease._fields)
+
 
 def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return canonical_json(value).decode()
 
 
 def ledger_row(event_id: int, event: LedgerEvent) -> Row:

@@ -8,7 +8,7 @@ from typing import LiteralString
 @cache
 def sql(name: str) -> LiteralString:
     """The statement of sql/<name>.sql. It is our own file, never assembled from values, hence literal."""
-    text: LiteralString = (files("core_tables.projection") / "sql" / f"{name}.sql").read_text("utf-8")  # type: ignore[assignment]
+    text: LiteralString = (files("core_tables.projection") / "sql" / f"{name}.sql").read_text("utf-8")
     return text
 
 

@@ -107,7 +107,7 @@ class Store:
             return loading.run()
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
-        """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError if one is missing."""
+        """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
         tenants = [_attributed_tenant(record) for record in records]
         ids = [record.position_id for record in records]
         with translated(), self.connection.pipeline():
@@ -125,18 +125,29 @@ class Store:
             if isinstance(decided.outcome, Accepted) and decided.event is not None
         ]
         others = [outcome_row(decided) for decided in folded.decided if not isinstance(decided.outcome, Accepted)]
-        changed = folded.changed.values()
-        with translated(), self.connection.pipeline():
-            self._insert("insert_ledger", accepted)
-            self._insert("insert_outcomes", others)
-            self.write_states(changed)
+        self.write_rows(
+            [("insert_ledger", accepted), ("insert_outcomes", others), *state_rows(folded.changed.values())]
+        )
 
-    def write_states(self, changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> None:
-        """Write the current, attempt and lease rows of work orders that changed from one state to another."""
-        pairs = list(changed)
-        self._insert("upsert_current", [current_row(after) for _, after in pairs])
-        self._insert("upsert_attempts", [row for before, after in pairs for row in attempt_rows(after, before)])
-        self._insert("upsert_leases", [row for before, after in pairs for row in lease_rows(after, before)])
+    def write_rows(self, writes: Sequence[tuple[str, Sequence[Row]]]) -> None:
+        """Run insert statements in one round trip; every row must be written, or something else writes our tables."""
+        with translated():
+            with self.connection.pipeline():
+                cursors = [
+                    (
+                        statement,
+                        len(rows),
+                        self.connection.execute(sql(statement), [list(c) for c in zip(*rows, strict=True)]),
+                    )
+                    for statement, rows in writes
+                    if rows
+                ]
+            for statement, expected, cursor in cursors:
+                if cursor.rowcount != expected:
+                    raise LaneStoppedError(
+                        f"{statement} wrote {cursor.rowcount} of {expected} rows: the tables are ahead of their "
+                        "position; run `core-tables verify`"
+                    )
 
     def commit(self) -> None:
         """Commit the batch. An error leaves the result unknown: reopen the lanes, never commit again."""
@@ -148,19 +159,18 @@ class Store:
         with translated():
             self.connection.rollback()
 
-    def _insert(self, statement: str, rows: Sequence[Row]) -> None:
-        """Write rows by one statement; every row must have been written, or something else writes our tables."""
-        if not rows:
-            return
-        cursor = self.connection.execute(sql(statement), [list(column) for column in zip(*rows, strict=True)])
-        if cursor.rowcount not in (len(rows), -1):
-            raise LaneStoppedError(
-                f"{statement} wrote {cursor.rowcount} of {len(rows)} rows; the tables are ahead of their position: "
-                "run `core-tables verify`"
-            )
-
     def _rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql(statement), parameters, binary=True).fetchall()
+
+
+def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> list[tuple[str, list[Row]]]:
+    """What to write where when work orders change from one state to another: (statement, rows), in order."""
+    pairs = list(changed)
+    return [
+        ("upsert_current", [current_row(after) for _, after in pairs]),
+        ("upsert_attempts", [row for before, after in pairs for row in attempt_rows(after, before)]),
+        ("upsert_leases", [row for before, after in pairs for row in lease_rows(after, before)]),
+    ]
 
 
 def _attributed_tenant(record: Record) -> str:

@@ -8,7 +8,7 @@ select
     batch.sentence, batch.first_event_id, batch.payload_differs
 from
     unnest(
-        %b::text[], %b::bigint[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::bigint[],
+        %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
         %b::boolean[]
     ) as batch (
         tenant_id, event_id, work_order_id, outcome, reason_code, field, sentence, first_event_id,

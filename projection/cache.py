@@ -1,0 +1,160 @@
+"""The Redis cache of pending lists: a label per lane, and the lists of requesters somebody asked for.
+
+Losing any key costs a miss, never a wrong answer (DESIGN, "Stores"). Keys share the hash tag `{lane}`, so that a script
+sees one slot of a cluster. Redis has 50 ms to answer; when it does not, it is left alone for 5 s.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import orjson
+import redis
+
+from core_tables.projection.fold import WorkOrderKey
+from core_tables.projection.pending import PendingRecord, pending_record
+from core_tables.projection.statements import lua
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.identity import lane_of
+
+TIMEOUT_S: Final = 0.05
+PAUSE_S: Final = 5.0
+LIST_TTL_S: Final = 3600
+MAX_OPS: Final = 1000
+MAX_LIST: Final = 256
+SENTINEL: Final = b"-"
+# No work_order_id is empty, so this field of a list's hash is free: it makes an empty list exist.
+SENTINEL_FIELD: Final = ""
+
+Op = tuple[str, str, bytes]  # list, work_order_id, record or b"" to drop it
+T = TypeVar("T")
+
+
+class CacheMove(NamedTuple):
+    """What a batch does to a lane's lists."""
+
+    lane: int
+    from_position: int
+    to_position: int
+    ops: Sequence[Op]
+
+
+class CachedList(NamedTuple):
+    """What the cache says: the lane's label (None: unknown), and the list at its position (None: not there)."""
+
+    label: str | None
+    records: list[PendingRecord] | None
+
+    @property
+    def position(self) -> int | None:
+        """The offset that the list is true at."""
+        return None if self.label is None else int(self.label.rpartition(":")[2])
+
+
+def connect_cache(url: str) -> redis.Redis:
+    """A client that gives up after 50 ms. Nothing is sent yet."""
+    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+
+
+def list_name(tenant_id: str, requester_user_id: str) -> str:
+    """The name of a requester's list within its lane; the length keeps two tenants' names apart whatever they hold."""
+    return f"{len(tenant_id)}:{tenant_id}:{requester_user_id}"
+
+
+def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int, list[Op]]:
+    """By lane, what a batch changes in the lists."""
+    ops: dict[int, list[Op]] = {}
+    for before, after in changed:
+        requester = after.origin.requester_user_id
+        if requester is None:
+            continue
+        record = pending_record(after)
+        if record is None and before is not None and pending_record(before) is None:
+            continue
+        name = list_name(after.identity.tenant_id, requester)
+        value = b"" if record is None else orjson.dumps(tuple(record))
+        ops.setdefault(lane_of(after.last.last_event_id), []).append((name, after.identity.work_order_id, value))
+    return ops
+
+
+class PendingCache:
+    """The lists in Redis. Every method answers, whatever Redis does; `failed` says why it is being left alone."""
+
+    def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._advance: Any = client.register_script(lua("advance"))
+        self._fill: Any = client.register_script(lua("fill"))
+        self._read: Any = client.register_script(lua("read"))
+        self._skip_until = 0.0
+        self.failed: str | None = None
+
+    def advance(self, moves: Sequence[CacheMove]) -> None:
+        """Move the labels and lists of lanes after a commit."""
+        for move in moves:
+            if not self._try(lambda move=move: self._advance_lane(move), None):  # type: ignore[misc]
+                return
+
+    def read(self, lane: int, tenant_id: str, requester_user_id: str) -> CachedList:
+        """The label of a lane and a requester's list."""
+        return self.read_list(lane, list_name(tenant_id, requester_user_id))
+
+    def read_list(self, lane: int, name: str) -> CachedList:
+        """The label of a lane, and a list by its name."""
+        answer: Any = self._try(lambda: self._read(keys=[_label(lane)], args=[name]), None)
+        if answer is None or answer[0] is None:
+            return CachedList(None, None)
+        label, values = answer[0].decode(), answer[1]
+        if SENTINEL not in values:
+            return CachedList(label, None)
+        return CachedList(label, [PendingRecord(*orjson.loads(value)) for value in values if value != SENTINEL])
+
+    def list_names(self, lane: int, label: str) -> list[str]:
+        """The names of the lists that a lane holds under a label's nonce."""
+        prefix = f"ct:{{{lane}}}:{label.rpartition(':')[0]}:"
+        keys: Any = self._try(lambda: list(self._client.scan_iter(match=prefix + "*", count=1000)), [])
+        return sorted(key.decode()[len(prefix) :] for key in keys)
+
+    def fill(self, label: str, lane: int, key: WorkOrderKey, records: Sequence[PendingRecord]) -> None:
+        """Store what Postgres said about the list of `key` (tenant, requester), if the lane still is at `label`."""
+        if len(records) > MAX_LIST:
+            return
+        nonce = label.rpartition(":")[0]
+        pairs: list[str | bytes] = [SENTINEL_FIELD, SENTINEL]
+        for record in records:
+            pairs += [record.work_order_id, orjson.dumps(tuple(record))]
+        keys = [_label(lane), f"ct:{{{lane}}}:{nonce}:{list_name(*key)}"]
+        self._try(lambda: self._fill(keys=keys, args=[label, LIST_TTL_S, *pairs]), None)
+
+    def forget(self, lane: int) -> None:
+        """Drop a lane's label, and with it every list of the lane."""
+        self._try(lambda: self._client.delete(_label(lane)), None)
+
+    def label(self, lane: int) -> str | None:
+        """The label of a lane, `nonce:position`."""
+        value: Any = self._try(lambda: self._client.get(_label(lane)), None)
+        return None if value is None else str(value, "utf-8")
+
+    def _advance_lane(self, move: CacheMove) -> bool:
+        too_many = len(move.ops) > MAX_OPS
+        flat = () if too_many else [part for op in move.ops for part in op]
+        start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
+        self._advance(keys=[_label(move.lane)], args=[start, move.to_position, secrets.token_hex(6), *flat])
+        return True
+
+    def _try(self, call: Callable[[], T], otherwise: T) -> T:
+        if self._clock() < self._skip_until:
+            return otherwise
+        try:
+            answer = call()
+        except (redis.RedisError, OSError) as error:
+            self.failed = str(error) or type(error).__name__
+            self._skip_until = self._clock() + PAUSE_S
+            return otherwise
+        self.failed = None
+        return answer
+
+
+def _label(lane: int) -> str:
+    return f"ct:{{{lane}}}:at"

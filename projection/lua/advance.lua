@@ -1,0 +1,30 @@
+-- Move a lane's lists from position ARGV[1] to ARGV[2], or forget them all under the new nonce ARGV[3].
+-- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' drops it).
+local label = redis.call('GET', KEYS[1])
+if label then
+    local nonce, position = string.match(label, '^(.-):(%d+)$')
+    if position == ARGV[1] then
+        local prefix = string.sub(KEYS[1], 1, -3) .. nonce .. ':'
+        for i = 4, #ARGV, 3 do
+            local list = prefix .. ARGV[i]
+            if redis.call('EXISTS', list) == 1 then
+                if ARGV[i + 2] == '' then
+                    redis.call('HDEL', list, ARGV[i + 1])
+                else
+                    redis.call('HSET', list, ARGV[i + 1], ARGV[i + 2])
+                end
+                -- 256 records and the sentinel; a longer list costs more to sort than Postgres does to answer.
+                if redis.call('HLEN', list) > 257 then
+                    redis.call('DEL', list)
+                end
+            end
+        end
+        redis.call('SET', KEYS[1], nonce .. ':' .. ARGV[2])
+        return 'moved'
+    end
+    if position and tonumber(position) >= tonumber(ARGV[2]) then
+        return 'ahead'
+    end
+end
+redis.call('SET', KEYS[1], ARGV[3] .. ':' .. ARGV[2])
+return 'renewed'

@@ -1,0 +1,7 @@
+-- The lane's label KEYS[1] and the records of list ARGV[1] under its nonce; a list that is not there has no sentinel.
+local label = redis.call('GET', KEYS[1])
+if not label then
+    return {false, {}}
+end
+local nonce = string.match(label, '^(.-):')
+return {label, redis.call('HVALS', string.sub(KEYS[1], 1, -3) .. nonce .. ':' .. ARGV[1])}

@@ -1,0 +1,89 @@
+"""The pending list (contract, section 6): which records belong to it and in which order. Pure.
+
+Cache and Postgres hold the same records; this one function sorts and cuts them, so their answers cannot differ.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.reasons import ContractError, contract_failure
+from core_tables.schemas.vocabulary import (
+    DEFAULT_TOP_N,
+    HOT_WINDOW_NS,
+    MAX_TOP_N,
+    PENDING_STATUSES,
+    WARM_WINDOW_NS,
+    WorkOrderStatus,
+)
+
+
+class PendingRecord(NamedTuple):
+    """What a resume offer needs; times are nanoseconds since 1970."""
+
+    work_order_id: str
+    correlation_id: str
+    work_order_status: WorkOrderStatus
+    intent_type: str | None
+    process_id: str | None
+    missing_fields: Sequence[str]
+    external_approval_pending: bool
+    last_event_id: int
+    last_updated_at: int
+
+
+class PendingOffer(NamedTuple):
+    """A record of the list, and whether it was touched within the hot window of 72 hours."""
+
+    record: PendingRecord
+    hot: bool
+
+
+class PendingQuery(NamedTuple):
+    """Which list is asked for; `now` and `recency_window` are nanoseconds."""
+
+    tenant_id: str
+    requester_user_id: str
+    now: int
+    status_set: frozenset[str] = PENDING_STATUSES
+    recency_window: int = WARM_WINDOW_NS
+    top_n: int = DEFAULT_TOP_N
+
+
+def checked(query: PendingQuery) -> PendingQuery:
+    """The query itself. Raises ContractError if it asks for what no list can hold."""
+    if not query.status_set <= PENDING_STATUSES:
+        raise ContractError(contract_failure("status_set", "status_set may hold DRAFT, CLARIFY and CONFIRM only"))
+    if not 1 <= query.top_n <= MAX_TOP_N:
+        raise ContractError(contract_failure("top_n", f"top_n is {query.top_n}; it must be from 1 to {MAX_TOP_N}"))
+    if query.recency_window < 0:
+        raise ContractError(contract_failure("recency_window", "recency_window must not be negative"))
+    return query
+
+
+def pending_record(state: WorkOrder) -> PendingRecord | None:
+    """The record of a work order as it stands in its requester's list, or None if it stands in no list."""
+    if state.last.work_order_status not in PENDING_STATUSES or state.origin.requester_user_id is None:
+        return None
+    return PendingRecord(
+        state.identity.work_order_id,
+        str(state.identity.correlation_id),
+        state.last.work_order_status,
+        state.origin.intent_type,
+        state.origin.process_id,
+        state.collected.missing_fields,
+        state.approval.pending,
+        state.last.last_event_id,
+        state.last.last_updated_at,
+    )
+
+
+def pending_list(records: Iterable[PendingRecord], query: PendingQuery) -> list[PendingOffer]:
+    """Filter, sort and cut: most recent first, ties by work_order_id ascending."""
+    since, hot_since = query.now - query.recency_window, query.now - HOT_WINDOW_NS
+    chosen = [
+        record for record in records if record.work_order_status in query.status_set and record.last_updated_at >= since
+    ]
+    # The database compares ids byte by byte (collate "C"), and so does this.
+    chosen.sort(key=lambda record: (-record.last_updated_at, record.work_order_id.encode()))
+    return [PendingOffer(record, record.last_updated_at >= hot_since) for record in chosen[: query.top_n]]

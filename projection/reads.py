@@ -1,0 +1,222 @@
+"""The reads (contract, section 1): tenant-scoped, in one pipelined round trip each, enforced by the database."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from core_tables.projection.cache import PendingCache
+from core_tables.projection.database import Connection, translated
+from core_tables.projection.evolve import evolve
+from core_tables.projection.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
+from core_tables.projection.rows import (
+    attempt_of_row,
+    event_of_row,
+    lease_of_row,
+    outcome_of_row,
+    state_of_row,
+)
+from core_tables.projection.statements import sql
+from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
+from core_tables.schemas.reasons import ContractError, LaneStoppedError, SetupError, contract_failure
+from core_tables.schemas.vocabulary import MAX_I64
+from core_tables.schemas.wire import is_tenant_id
+
+MAX_PAGE: Final = 1000
+
+
+class LedgerEntry(NamedTuple):
+    """A ledger event with its id."""
+
+    work_order_event_id: int
+    event: LedgerEvent
+
+
+class RefusedRecord(NamedTuple):
+    """A record that was refused, by its position id."""
+
+    event_id: int
+    work_order_id: str | None
+    outcome: Refused
+
+
+class DueRetry(NamedTuple):
+    """A step attempt whose retry is due."""
+
+    work_order_id: str
+    key: AttemptKey
+    attempt: Attempt
+
+
+class ExpiredLease(NamedTuple):
+    """A lease that is ACTIVE but past its time."""
+
+    work_order_id: str
+    lease: Lease
+
+
+class PendingAnswer(NamedTuple):
+    """A pending list, the offset of the tenant's lane it is true at, and whether the cache gave it."""
+
+    offers: list[PendingOffer]
+    position: int
+    from_cache: bool
+
+
+class Reads:
+    """The reads over one connection (of the reader's role), from one thread; the cache is optional."""
+
+    def __init__(self, connection: Connection, cache: PendingCache | None = None) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._topic: tuple[int, int] | None = None
+
+    def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
+        """The current record of a work order, without its attempts and leases; None if there is none."""
+        rows = self._tenant_rows(tenant_id, "read_current", work_order_id)
+        return state_of_row(rows[0]) if rows else None
+
+    def current_by_correlation(self, tenant_id: str, correlation_id: int) -> WorkOrder | None:
+        """The current record that a correlation_id is bound to."""
+        rows = self._tenant_rows(tenant_id, "read_current_by_correlation", str(correlation_id))
+        return state_of_row(rows[0]) if rows else None
+
+    def ledger(
+        self,
+        tenant_id: str,
+        work_order_id: str | None = None,
+        *,
+        first_id: int = 1,
+        last_id: int = MAX_I64,
+        page_size: int = MAX_PAGE,
+    ) -> list[LedgerEntry]:
+        """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
+        _check_page(page_size)
+        if work_order_id is None:
+            rows = self._tenant_rows(tenant_id, "read_ledger", first_id, last_id, page_size)
+        else:
+            rows = self._tenant_rows(
+                tenant_id, "read_ledger_of_work_order", work_order_id, first_id, last_id, page_size
+            )
+        return [LedgerEntry(*event_of_row(row)) for row in rows]
+
+    def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
+        """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
+        state: WorkOrder | None = None
+        first_id = 1
+        while page := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
+            for entry in page:
+                state = evolve(state, entry.event, entry.work_order_event_id)
+            first_id = page[-1].work_order_event_id + 1
+        return state
+
+    def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
+        """The outcomes of a tenant's records by position id; one that is still to be folded is left out."""
+        rows = self._tenant_rows(tenant_id, "read_outcomes", list(event_ids))
+        return {row[0]: ACCEPTED if row[1] is None else outcome_of_row(row[2:]) for row in rows}
+
+    def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
+        """The outcome of one record; None while it is pending."""
+        return self.outcomes(tenant_id, [event_id]).get(event_id)
+
+    def applied(self, lane: int) -> int:
+        """How far a lane is folded: the next offset to do."""
+        with translated(), self._connection.transaction():
+            rows: list[Any] = self._connection.execute(sql("load_lanes"), ([lane],), binary=True).fetchall()
+        if not rows:
+            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`")
+        return int(rows[0][1])
+
+    def attempts(self, tenant_id: str, work_order_id: str) -> dict[AttemptKey, Attempt]:
+        """The step attempts of a work order, by step_id and attempt_index."""
+        return dict(attempt_of_row(row) for row in self._tenant_rows(tenant_id, "read_attempts", work_order_id))
+
+    def active_lease(self, tenant_id: str, work_order_id: str, now: int) -> Lease | None:
+        """The lease of a work order that is active at `now` (ns)."""
+        rows = self._tenant_rows(tenant_id, "read_active_lease", work_order_id, now)
+        return lease_of_row(rows[0]) if rows else None
+
+    def due_retries(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[DueRetry]:
+        """The attempts whose retry is due at `now` (ns), longest due first."""
+        _check_page(limit)
+        rows = self._tenant_rows(tenant_id, "read_due_retries", now, limit)
+        return [DueRetry(row[1], *attempt_of_row(row)) for row in rows]
+
+    def expired_leases(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[ExpiredLease]:
+        """The leases that are expired at `now` (ns) though nobody was granted another, longest expired first."""
+        _check_page(limit)
+        rows = self._tenant_rows(tenant_id, "read_expired_leases", now, limit)
+        return [ExpiredLease(row[1], lease_of_row(row)) for row in rows]
+
+    def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
+        """The refused records of a tenant, newest first, below position id `before`."""
+        _check_page(page_size)
+        rows = self._tenant_rows(tenant_id, "read_refused", before, page_size)
+        return [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in rows]
+
+    def pending(self, query: PendingQuery) -> PendingAnswer:
+        """The pending list of a requester; cache and Postgres answer the same at the same position."""
+        checked(query)
+        lane = self.lane_of_tenant(query.tenant_id)
+        label = None
+        if self._cache is not None:
+            cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
+            label = cached.label
+            if cached.records is not None and cached.position is not None:
+                return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
+        rows = self._tenant_rows(query.tenant_id, "read_pending", query.requester_user_id, lane)
+        if not rows:
+            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`")
+        applied = rows[0][0]
+        records = [PendingRecord(*row[2:]) for row in rows if row[2] is not None]
+        if self._cache is not None and label is not None and label.rpartition(":")[2] == str(applied):
+            self._cache.fill(label, lane, (query.tenant_id, query.requester_user_id), records)
+        return PendingAnswer(pending_list(records, query), applied, from_cache=False)
+
+    def lane_of_tenant(self, tenant_id: str) -> int:
+        """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""
+        if self._topic is None:
+            with translated(), self._connection.transaction():
+                topics: list[Any] = self._connection.execute(sql("load_topics")).fetchall()
+            if not topics:
+                raise SetupError("the database knows no ledger topic; run `core-tables init`")
+            self._topic = (topics[-1][0], topics[-1][4])
+        first_lane, partitions = self._topic
+        return first_lane + partition_of(tenant_id.encode(), partitions)
+
+    def _tenant_rows(self, tenant_id: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run one statement that may see one tenant: settings, statement and commit go in one round trip."""
+        if not is_tenant_id(tenant_id):
+            raise ContractError(
+                contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
+            )
+        with self._tenant(tenant_id):
+            cursor: Any = self._connection.execute(sql(statement), (tenant_id, *parameters), binary=True)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+    @contextmanager
+    def _tenant(self, tenant_id: str) -> Iterator[None]:
+        with translated(), self._connection.pipeline(), self._connection.transaction():
+            self._connection.execute(sql("set_tenant"), (tenant_id,))
+            yield
+
+
+def folded_past(applied: int, event_id: int) -> bool:
+    """Whether a lane that is folded up to offset `applied` has decided about the record `event_id`."""
+    return offset_of(event_id) < applied
+
+
+def missing_outcome(event_id: int) -> LaneStoppedError:
+    """The error of a record that was folded but has no outcome that its reader can see."""
+    return LaneStoppedError(
+        f"record {event_id} of lane {lane_of(event_id)} was folded, but no outcome of it belongs to this tenant; "
+        "it may have been misrouted: an operator finds it with `core-tables refused`"
+    )
+
+
+def _check_page(size: int) -> None:
+    if not 1 <= size <= MAX_PAGE:
+        raise ContractError(contract_failure("page_size", f"page_size is {size}; it must be from 1 to {MAX_PAGE}"))

@@ -1,0 +1,7 @@
+-- The step attempts of the work orders asked for.
+select
+    row.tenant_id, row.work_order_id, row.step_id, row.attempt_index, row.status, row.timeout_ms,
+    row.max_retries, row.retry_backoff_ms, row.next_retry_at, row.started_at, row.finished_at,
+    row.reason_code, row.idempotency_key
+from unnest(%b::text[], %b::text[]) as asked (tenant_id, work_order_id)
+inner join os_core.work_order_step_attempts as row using (tenant_id, work_order_id)

@@ -1,0 +1,6 @@
+-- The leases of the work orders asked for.
+select
+    row.tenant_id, row.work_order_id, row.granted_event_id, row.lease_state, row.lease_owner_id,
+    row.lease_token_hash, row.acquired_at, row.expires_at, row.ended_at
+from unnest(%b::text[], %b::text[]) as asked (tenant_id, work_order_id)
+inner join os_core.work_order_leases as row using (tenant_id, work_order_id)

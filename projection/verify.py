@@ -1,0 +1,267 @@
+"""Verify and rebuild: the tables against the fold of the ledger table (DESIGN, "Rebuild").
+
+`verify` compares in one snapshot and changes nothing. `rebuild` does the same in chunks under the lanes' locks,
+replaces what differs and raises `revision`, so that a worker drops the states it holds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from core_tables.projection.cache import PendingCache, list_name
+from core_tables.projection.database import Connection, translated
+from core_tables.projection.evolve import FOLD_VERSION, evolve
+from core_tables.projection.fold import WorkOrderKey
+from core_tables.projection.pending import PendingRecord, pending_record
+from core_tables.projection.rows import (
+    ATTEMPT_COLUMNS,
+    CURRENT_COLUMNS,
+    LEASE_COLUMNS,
+    attempt_rows,
+    current_row,
+    event_of_row,
+    lease_rows,
+    state_of_row,
+)
+from core_tables.projection.statements import sql
+from core_tables.projection.store import Store, TopicRow, state_rows
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.identity import partition_of
+from core_tables.schemas.reasons import SetupError
+
+CHUNK: Final = 200
+_DELETES: Final = ("delete_work_order_leases", "delete_work_order_step_attempts", "delete_work_orders_current")
+
+
+class Scope(NamedTuple):
+    """What is compared: everything, a tenant, or one work order."""
+
+    tenant_id: str | None = None
+    work_order_id: str | None = None
+
+
+class Difference(NamedTuple):
+    """A place where the tables do not say what the ledger says."""
+
+    tenant_id: str | None
+    work_order_id: str | None
+    table: str
+    what: str
+
+
+class Report(NamedTuple):
+    """Counts of work orders compared, equal and repaired; the events folded; and each difference that was found."""
+
+    compared: int
+    equal: int
+    repaired: int
+    events: int
+    differences: list[Difference]
+
+
+Progress = Callable[[int], None]  # the number of work orders compared so far
+
+
+def verify(
+    connection: Connection, scope: Scope, *, cache: PendingCache | None = None, progress: Progress = lambda _: None
+) -> Report:
+    """Compare the tables, and the cache if given, with the fold of the ledger, in one snapshot.
+
+    The connection's role must see every tenant (operator or worker).
+    """
+    compared = events = 0
+    differences: list[Difference] = []
+    expected_lists = _CachedLists(cache)
+    with translated(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        topic = _topic(connection)
+        expected_lists.open(topic, _applied(connection))
+        for keys in _pages(connection, scope):
+            chunk = _compare(connection, keys)
+            compared, events = compared + len(keys), events + chunk.events
+            differences += chunk.differences
+            expected_lists.add(chunk.folded)
+            progress(compared)
+        if scope.tenant_id is None:
+            differences += _missing_outcomes(connection)
+    broken = len({difference[:2] for difference in differences if difference.work_order_id is not None})
+    if scope.tenant_id is None:
+        differences += expected_lists.differences()
+    return Report(compared, compared - broken, 0, events, differences)
+
+
+def rebuild(
+    connection: Connection, scope: Scope, *, cache: PendingCache | None = None, progress: Progress = lambda _: None
+) -> Report:
+    """Replace the rows that differ from the fold of the ledger, chunk by chunk, while workers fold and readers read.
+
+    The connection's role must be the worker's. What is done stays done when it is interrupted; run it again to go on.
+    """
+    compared = events = repaired = 0
+    differences: list[Difference] = []
+    store = Store(connection)
+    with translated():
+        with connection.transaction():
+            topic = _topic(connection)
+        pages = _pages(connection, scope)
+        while True:
+            with connection.transaction():
+                keys = next(pages, None)
+                if keys is None:
+                    break
+                lanes = sorted({_lane(topic, key) for key in keys})
+                connection.execute(sql("lock_lanes"), (lanes,))
+                chunk = _compare(connection, keys)
+                if chunk.broken:
+                    lanes = sorted({_lane(topic, key) for key in chunk.broken})
+                    _replace(store, chunk)
+                    connection.execute(sql("raise_revisions"), (FOLD_VERSION, lanes))
+            if chunk.broken and cache is not None:
+                for lane in lanes:
+                    cache.forget(lane)
+            compared, events, repaired = compared + len(keys), events + chunk.events, repaired + len(chunk.broken)
+            differences += chunk.differences
+            progress(compared)
+    return Report(compared, compared - repaired, repaired, events, differences)
+
+
+class _Chunk(NamedTuple):
+    folded: dict[WorkOrderKey, WorkOrder]
+    broken: list[WorkOrderKey]
+    differences: list[Difference]
+    events: int
+
+
+def _pages(connection: Connection, scope: Scope) -> Iterator[list[WorkOrderKey]]:
+    """The work orders of a scope, page by page in key order; each page is read when it is asked for."""
+    if scope.work_order_id is not None and scope.tenant_id is not None:
+        yield [(scope.tenant_id, scope.work_order_id)]
+        return
+    statement = "list_work_orders" if scope.tenant_id is None else "list_work_orders_of_tenant"
+    last: WorkOrderKey = (scope.tenant_id or "", "")
+    while True:
+        parameters = (*last, CHUNK) * 4
+        page: Any = connection.execute(sql(statement), (*parameters, CHUNK), binary=True).fetchall()
+        if not page:
+            return
+        yield page
+        last = page[-1]
+
+
+def _compare(connection: Connection, keys: Sequence[WorkOrderKey]) -> _Chunk:
+    """Fold the ledger rows of work orders and compare with their current, attempt and lease rows."""
+    columns = [list(column) for column in zip(*keys, strict=True)]
+    names = ("load_ledger", "load_current", "load_all_attempts", "load_all_leases")
+    with connection.pipeline():
+        cursors: list[Any] = [connection.execute(sql(name), columns, binary=True) for name in names]
+        ledger, current, attempts, leases = (cursor.fetchall() for cursor in cursors)
+    folded: dict[WorkOrderKey, WorkOrder] = {}
+    for row in ledger:
+        event_id, event = event_of_row(row)
+        key = (event.tenant_id, event.work_order_id)
+        folded[key] = evolve(folded.get(key), event, event_id)
+    actual = {(row[0], row[1]): current_row(state_of_row(row)) for row in current}
+    expected = {key: current_row(state) for key, state in folded.items()}
+    differences = _row_differences("work_orders_current", CURRENT_COLUMNS, expected, actual)
+    wanted = {row[:4]: row for state in folded.values() for row in attempt_rows(state)}
+    found = {row[:4]: row for row in attempts}
+    differences += _row_differences("work_order_step_attempts", ATTEMPT_COLUMNS, wanted, found)
+    wanted = {row[:3]: row for state in folded.values() for row in lease_rows(state)}
+    differences += _row_differences("work_order_leases", LEASE_COLUMNS, wanted, {row[:3]: row for row in leases})
+    broken = sorted({(d.tenant_id or "", d.work_order_id or "") for d in differences})
+    return _Chunk(folded, broken, differences, len(ledger))
+
+
+def _row_differences(
+    table: str, columns: Sequence[str], expected: dict[Any, Any], actual: dict[Any, Any]
+) -> list[Difference]:
+    found = []
+    for key in sorted(expected.keys() | actual.keys()):
+        if key not in actual:
+            found.append(Difference(key[0], key[1], table, "row missing"))
+        elif key not in expected:
+            found.append(Difference(key[0], key[1], table, "row that no event explains"))
+        elif expected[key] != actual[key]:
+            pairs = zip(columns, expected[key], actual[key], strict=True)
+            names = ", ".join(name for name, wanted, held in pairs if wanted != held)
+            found.append(Difference(key[0], key[1], table, f"differs in {names}"))
+    return found
+
+
+def _replace(store: Store, chunk: _Chunk) -> None:
+    columns = [list(column) for column in zip(*chunk.broken, strict=True)]
+    for statement in _DELETES:
+        store.connection.execute(sql(statement), columns)
+    store.write_rows(state_rows((None, chunk.folded[key]) for key in chunk.broken if key in chunk.folded))
+
+
+def _missing_outcomes(connection: Connection) -> list[Difference]:
+    """Ledger and outcomes together hold one row per record below `applied`; the ledger topic has no holes."""
+    rows: Any = connection.execute(sql("count_records")).fetchall()
+    return [
+        Difference(
+            None, None, "work_order_outcomes", f"lane {lane}: {applied} records folded, {accepted + others} rows"
+        )
+        for lane, applied, accepted, others in rows
+        if accepted + others != applied
+    ]
+
+
+def _topic(connection: Connection) -> TopicRow:
+    rows: Any = connection.execute(sql("load_topics")).fetchall()
+    if not rows:
+        raise SetupError("the database knows no ledger topic; run `core-tables init`")
+    return TopicRow(*rows[-1])
+
+
+def _applied(connection: Connection) -> dict[int, int]:
+    rows: Any = connection.execute(sql("count_lanes")).fetchall()
+    return dict(rows)
+
+
+def _lane(topic: TopicRow, key: WorkOrderKey) -> int:
+    return topic.first_lane + partition_of(key[0].encode(), topic.partitions)
+
+
+class _CachedLists:
+    """The lists that Redis holds at the snapshot's positions, against the fold."""
+
+    def __init__(self, cache: PendingCache | None) -> None:
+        self._cache = cache
+        self._held: dict[tuple[int, str], list[PendingRecord]] = {}
+        self._expected: dict[tuple[int, str], list[PendingRecord]] = {}
+        self._topic: TopicRow | None = None
+
+    def open(self, topic: TopicRow, applied: dict[int, int]) -> None:
+        """Read the lists of each lane that the cache has at the snapshot's position."""
+        self._topic = topic
+        if self._cache is None:
+            return
+        for lane, position in applied.items():
+            label = self._cache.label(lane)
+            if label is None or label.rpartition(":")[2] != str(position):
+                continue
+            for name in self._cache.list_names(lane, label):
+                held = self._cache.read_list(lane, name)
+                if held.label == label and held.records is not None:
+                    self._held[lane, name] = held.records
+                    self._expected[lane, name] = []
+
+    def add(self, folded: dict[WorkOrderKey, WorkOrder]) -> None:
+        """Note what the fold says belongs into the lists held."""
+        if not self._held or self._topic is None:
+            return
+        for key, state in folded.items():
+            record = pending_record(state)
+            if record is not None:
+                name = list_name(key[0], state.origin.requester_user_id or "")
+                expected = self._expected.get((_lane(self._topic, key), name))
+                if expected is not None:
+                    expected.append(record._replace(missing_fields=list(record.missing_fields)))
+
+    def differences(self) -> list[Difference]:
+        """The lists that hold something else than the fold."""
+        return [
+            Difference(None, None, "cache", f"lane {lane}: the list {name} differs from the ledger")
+            for (lane, name), held in self._held.items()
+            if sorted(held) != sorted(self._expected[lane, name])
+        ]
