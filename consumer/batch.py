@@ -1,0 +1,102 @@
+"""What one poll brought: records by partition, in order, and what cannot be folded of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, Message
+
+from core_tables.consumer.kafka import header
+from core_tables.consumer.lane import Lane
+from core_tables.projection.decide import Request
+from core_tables.projection.fold import Record, WorkOrderKey, read_content
+from core_tables.projection.store import TopicRow
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.identity import event_id, offset_of
+from core_tables.schemas.reasons import CoreTablesError, UnknownSchemaError
+from core_tables.schemas.vocabulary import NS_PER_MS
+
+
+@dataclass
+class Batch:
+    """Records by partition; `ends` are the offsets after them; lanes with a gap; causes to stop a lane afterwards."""
+
+    records: dict[int, list[Record]] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    gaps: list[Lane] = field(default_factory=list)
+    stops: dict[int, CoreTablesError] = field(default_factory=dict)
+    errors: list[KafkaError] = field(default_factory=list)
+
+    def only(self, partition: int) -> "Batch":
+        """The part of the batch that is in one partition."""
+        return Batch({partition: self.records[partition]}, {partition: self.ends[partition]})
+
+    def drop(self, partition: int) -> None:
+        """Leave a partition out."""
+        del self.records[partition], self.ends[partition]
+
+    def split(self, applied: Mapping[int, int]) -> tuple[list[Record], list[Record]]:
+        """The records whose outcomes are recalled, and those that are decided, by what is applied in each partition."""
+        recalled: list[Record] = []
+        decided: list[Record] = []
+        for partition, records in self.records.items():
+            if offset_of(records[0].position_id) >= applied[partition]:
+                decided += records
+                continue
+            for record in records:
+                (recalled if offset_of(record.position_id) < applied[partition] else decided).append(record)
+        return recalled, decided
+
+    def known_states(self, lanes: Mapping[int, Lane]) -> dict[WorkOrderKey, WorkOrder]:
+        """The states in memory of the work orders that the batch names."""
+        known: dict[WorkOrderKey, WorkOrder] = {}
+        for partition, records in self.records.items():
+            states = lanes[partition].states
+            for record in records:
+                if isinstance(record.content, Request):
+                    key = record.content.event[2:4]
+                    state = states.get(key)
+                    if state is not None:
+                        known[key] = state
+        return known
+
+
+def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: TopicRow) -> Batch:
+    """Read what a poll brought. What lies before a lane's next offset, or in a lane that is not open, is left out."""
+    batch = Batch()
+    broken: set[int] = set()
+    for message in messages:
+        error = message.error()
+        if error is not None:
+            batch.errors.append(error)
+            continue
+        partition, offset = message.partition(), message.offset()
+        lane = lanes.get(partition) if partition is not None else None
+        if lane is None or partition is None or offset is None or not lane.opened or partition in broken:
+            continue
+        expected = batch.ends.get(partition, lane.next_offset)
+        if offset < expected:
+            continue
+        if offset > expected and lane.gap_at != expected:
+            # A hole, or a message that was fetched before the lane was reopened: fetched again, a hole shows again.
+            lane.gap_at = expected
+            batch.gaps.append(lane)
+            broken.add(partition)
+            continue
+        try:
+            record = _read(message, event_id(lane.lane, offset), partition, topic.partitions)
+        except UnknownSchemaError as unknown:
+            batch.stops[partition] = UnknownSchemaError(
+                f"record at offset {offset} of {topic.topic}: {unknown.sentence}"
+            )
+            broken.add(partition)
+            continue
+        batch.records.setdefault(partition, []).append(record)
+        batch.ends[partition] = offset + 1
+    return batch
+
+
+def _read(message: Message, position_id: int, partition: int, partitions: int) -> Record:
+    headers = message.headers()
+    trace = header(headers, "traceparent") if headers else None
+    content = read_content(position_id, message.key(), message.value(), partition, partitions)
+    return Record(position_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

@@ -1,0 +1,104 @@
+"""What must be true before a worker folds: topics and lanes are what the database says they are."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.projection.store import LanePosition, TopicRow
+from core_tables.schemas.reasons import LaneStoppedError, SetupError
+
+REQUIRED_SETTINGS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+}
+
+
+class TopicFacts(NamedTuple):
+    """What the broker says about a topic."""
+
+    topic_id: str
+    partitions: int
+    settings: Mapping[str, str]
+
+
+class ClusterFacts(NamedTuple):
+    """What the broker says about itself and the topics asked for; a topic that does not exist is left out."""
+
+    cluster_id: str
+    topics: Mapping[str, TopicFacts]
+
+
+def describe(admin: AdminClient, names: list[str]) -> ClusterFacts:
+    """Ask the broker. Raises UnavailableError or SetupError."""
+    try:
+        cluster: Any = admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result()
+        existing = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        found = [name for name in names if name in existing]
+        topics = {}
+        described: Any = (
+            admin.describe_topics(TopicCollection(found), request_timeout=REQUEST_TIMEOUT_S) if found else {}
+        )
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
+        configs: Any = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if found else {}
+        settings = {
+            resource.name: {name: entry.value for name, entry in future.result().items()}
+            for resource, future in configs.items()
+        }
+        for name, future in described.items():
+            topic = future.result()
+            topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name])
+    except KafkaException as error:
+        raise translate(error) from error
+    return ClusterFacts(cluster.cluster_id, topics)
+
+
+def check_settings(facts: ClusterFacts, name: str) -> TopicFacts:
+    """The facts of a topic that exists and keeps its records for ever. Raises SetupError."""
+    topic = facts.topics.get(name)
+    if topic is None:
+        raise SetupError(f"the topic {name} does not exist; run `core-tables init`")
+    for setting, required in REQUIRED_SETTINGS.items():
+        if topic.settings.get(setting) != required:
+            raise SetupError(
+                f"the topic {name} has {setting}={topic.settings.get(setting)}, but {required} is needed, or records are "
+                f"lost; set it with `kafka-configs --alter --topic {name} --add-config {setting}={required}`"
+            )
+    return topic
+
+
+def check_topics(facts: ClusterFacts, row: TopicRow) -> None:
+    """Compare the broker's topics with the row that the lanes were made for. Raises SetupError."""
+    if facts.cluster_id != row.cluster_id:
+        raise SetupError(
+            f"this broker is cluster {facts.cluster_id}, but the database was filled from {row.cluster_id}; "
+            "point the worker to that cluster, or migrate to a new topic"
+        )
+    for name, topic_id in ((row.topic, row.topic_id), (row.audit_topic, row.audit_topic_id)):
+        topic = check_settings(facts, name)
+        if topic.topic_id != topic_id:
+            raise SetupError(
+                f"the topic {name} was deleted and made again (id {topic.topic_id}, the database knows {topic_id}); "
+                "restore the old one, or start with an empty database"
+            )
+        if topic.partitions != row.partitions:
+            raise SetupError(
+                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected and never change"
+            )
+
+
+def check_log(position: LanePosition, start: int, log_start: int, log_end: int) -> None:
+    """The records from `start` on must be in the log. Raises LaneStoppedError."""
+    if log_start > start:
+        raise LaneStoppedError(
+            f"lane {position.lane}: the log begins at offset {log_start}, but records from {start} on are needed; "
+            "they were deleted: restore the topic"
+        )
+    if log_end < position.applied:
+        raise LaneStoppedError(
+            f"lane {position.lane}: the log ends at offset {log_end}, but {position.applied} records were folded; "
+            "the topic lost records: restore it"
+        )

@@ -1,0 +1,387 @@
+"""The worker: folds the lanes it is assigned into Postgres, and hands on what follows from that.
+
+The rule, step by step (DESIGN, "Positions and fences"; tests/model searches every interleaving of it). Per lane:
+
+1. Assigned: read the lane row; check cluster id, topic ids, partition count, log start and end; on a difference stop
+   with the cause. Start at min(applied, audited).
+2. Fold a batch: below `applied` recall the outcome from Postgres, from `applied` on decide. Recall and write happen in
+   the one guarded transaction.
+3. Guard failed, or a commit's result unknown: reopen the lane (drop everything in memory, go to 1, with back-off).
+   A commit is never retried.
+4. Committed: notify, advance Redis, queue the outcomes for the audit thread. Its queue is bounded; when it is full,
+   fetching pauses.
+5. The audit thread emits (audit.py).
+6. Idle, once a second, and after each Postgres reconnect: compare `applied` and `revision` with memory, reopen if they
+   differ; write the floor; check the Redis label.
+7. Revoked and lost are one function: drop. Nothing is flushed or committed there.
+
+The order of effects of a batch: guard, recall, load, fold, write, commit; then notify, cache, audit queue, memory.
+None of the last four can fail the fold.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from core_tables.consumer.audit import AuditQueue
+from core_tables.consumer.batch import Batch, read_batch
+from core_tables.consumer.checks import check_log
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache
+from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
+from core_tables.projection.evolve import FOLD_VERSION
+from core_tables.projection.fold import Decided, Folded, Loaded, WorkOrderKey, fold_batch
+from core_tables.projection.store import LanePosition, Move, Store, TopicRow
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.identity import lane_of, partition_of
+from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+
+POLL_S: Final = 0.1
+IDLE_S: Final = 1.0
+
+
+class Worker:
+    """Folds lanes until it is told to stop, or none of its lanes can go on."""
+
+    def __init__(
+        self,
+        topic: TopicRow,
+        consumer: Consumer,
+        open_store: Callable[[], Store],
+        cache: PendingCache | None,
+        audit: AuditQueue | None,
+        log: Any,
+    ) -> None:
+        self.topic = topic
+        self.consumer = consumer
+        self.open_store = open_store
+        self.cache = cache
+        self.audit = audit
+        self.log = log
+        self.batch_size = 2000
+        self.states_in_memory = 50_000
+        self.lanes: dict[int, Lane] = {}  # by partition
+        self.store: Store | None = None
+        self.paused = False
+        self.next_idle = 0.0
+        self.folded_records = 0
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the worker to end after the batch at hand. May be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Fold until stopped. Raises LaneStoppedError when every lane of this worker has stopped."""
+        self.consumer.subscribe(
+            [self.topic.topic], on_assign=self.assigned, on_revoke=self.dropped, on_lost=self.dropped
+        )
+        while not self._stopping.is_set():
+            self.open_lanes()
+            batch = self.poll()
+            if batch.records:
+                self.fold(batch)
+            for partition, error in batch.stops.items():
+                self.stop_lane(self.lanes[partition], error)
+            if time.monotonic() >= self.next_idle:
+                self.idle()
+            self.end_if_nothing_is_left()
+
+    # -- step 1
+
+    def assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note the lanes; they are opened outside of the group's callback, since nothing may block it."""
+        consumer.incremental_assign([])
+        for target in partitions:
+            self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition)
+        self.log.info("assigned", partitions=sorted(target.partition for target in partitions))
+
+    def open_lanes(self) -> None:
+        """Open the lanes that were assigned or reopened, when their back-off is over."""
+        now = time.monotonic()
+        due = [lane for lane in self.lanes.values() if not lane.opened and not lane.stopped and lane.retry_at <= now]
+        if not due:
+            return
+        try:
+            positions = self.connected().lanes([lane.lane for lane in due])
+            for lane in due:
+                self.open_lane(lane, positions.get(lane.lane))
+        except UnavailableError as error:
+            self.unavailable([lane for lane in due if not lane.opened], error)
+        except SetupError as error:
+            for lane in due:
+                self.stop_lane(lane, error)
+
+    def open_lane(self, lane: Lane, position: LanePosition | None) -> None:
+        """Check that a lane can go on where Postgres says it is, and begin to fetch there with nothing in memory."""
+        if position is None:
+            raise SetupError(f"lane {lane.lane} has no row; run `core-tables init`")
+        if position.fold_version != FOLD_VERSION:
+            self.log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
+        lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited
+        lane.next_offset = position.applied if self.audit is None else min(position.applied, position.audited)
+        try:
+            check_log(position, lane.next_offset, *self.watermarks(lane))
+        except LaneStoppedError as error:
+            self.stop_lane(lane, error)
+            return
+        lane.states = StateCache()
+        lane.opened = True
+        if self.audit is not None:
+            self.audit.open(lane.lane, lane.floor, lane.next_offset)
+        self.consumer.incremental_assign([TopicPartition(self.topic.topic, lane.partition, lane.next_offset)])
+        if self.paused:
+            self.consumer.pause([TopicPartition(self.topic.topic, lane.partition)])
+        self.log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
+
+    def watermarks(self, lane: Lane) -> tuple[int, int]:
+        """The log's first offset and the one after its last."""
+        target = TopicPartition(self.topic.topic, lane.partition)
+        try:
+            low, high = self.consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+        except KafkaException as error:
+            raise translate(error) from error
+        return low, high
+
+    # -- steps 2 and 3
+
+    def poll(self) -> Batch:
+        """The next batch: waits for one record, then takes what is there."""
+        self.pause_or_resume()
+        messages: list[Message] = self.consumer.consume(1, POLL_S)
+        if messages:
+            messages += self.consumer.consume(self.batch_size - 1, 0)
+        batch = read_batch(messages, self.lanes, self.topic)
+        for error in batch.errors:
+            self.consumer_error(error)
+        for lane in batch.gaps:
+            self.reopen(lane, f"offset {lane.next_offset} was expected", backoff=False)
+        return batch
+
+    def consumer_error(self, error: KafkaError) -> None:
+        """An error that came in a message's place."""
+        translated = translate(error)
+        if isinstance(translated, UnavailableError):
+            self.log.warning("kafka_error", cause=translated.sentence)
+            return
+        raise translated
+
+    def fold(self, batch: Batch) -> None:
+        """Fold a batch; a defect stops the lane it is in, whose batch then is folded alone."""
+        partitions = list(batch.records)
+        try:
+            self.fold_lanes(batch, partitions)
+        except UnavailableError as error:
+            self.unavailable([self.lanes[partition] for partition in partitions], error)
+        except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
+            self.disconnect()
+            if len(partitions) > 1:
+                for partition in [partition for partition in partitions if partition in batch.records]:
+                    self.fold(batch.only(partition))
+                return
+            self.log.exception("fold_failed", lane=self.lanes[partitions[0]].lane)
+            cause = error if isinstance(error, CoreTablesError) else LaneStoppedError(f"the fold failed: {error!r}")
+            self.stop_lane(self.lanes[partitions[0]], cause)
+
+    def fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
+        """Guard, recall, load, fold, write, commit: one transaction."""
+        started = time.monotonic()
+        store = self.connected()
+        held = store.begin([self.move(self.lanes[partition], batch) for partition in partitions])
+        for partition in partitions:
+            lane = self.lanes[partition]
+            if lane.lane not in held:
+                batch.drop(partition)
+                self.reopen(lane, "another worker, or a repair, moved it", backoff=True)
+        if not batch.records:
+            store.rollback()
+            return
+        recalled, records = batch.split({p: self.lanes[p].applied for p in batch.records})
+        decided = store.recall(recalled) if recalled else []
+        loaded = store.load(records, batch.known_states(self.lanes)) if records else Loaded({}, {}, {})
+        folded = fold_batch(records, loaded)
+        if records:
+            store.write(folded)
+        store.commit()
+        self.committed(batch, decided, folded, loaded)
+        self.log.info(
+            "batch_committed",
+            lanes=len(batch.records),
+            records=len(records),
+            recalled=len(recalled),
+            ms=round((time.monotonic() - started) * 1000, 1),
+        )
+
+    def move(self, lane: Lane, batch: Batch) -> Move:
+        """What the batch does to a lane."""
+        reached = max(lane.applied, batch.ends[lane.partition])
+        audited = self.audit.position(lane.lane) if self.audit is not None else 0
+        return Move(lane.lane, lane.applied, lane.revision, reached, audited)
+
+    def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
+        """Drop what is in memory of a lane and begin again at step 1."""
+        if backoff:
+            lane.retry_at = time.monotonic() + lane.backoff_s
+            lane.backoff_s = min(MAX_BACKOFF_S, 2 * lane.backoff_s)
+        self.log.warning("lane_reopens", lane=lane.lane, cause=cause, backoff_s=lane.backoff_s)
+        self.close_lane(lane)
+
+    def close_lane(self, lane: Lane) -> None:
+        """Stop fetching a lane and forget it; its queue goes too."""
+        if lane.opened:
+            lane.opened = False
+            self.consumer.incremental_unassign([TopicPartition(self.topic.topic, lane.partition)])
+        lane.states = StateCache()
+        if self.audit is not None:
+            self.audit.drop(lane.lane)
+
+    def stop_lane(self, lane: Lane, error: CoreTablesError) -> None:
+        """Give a lane up until a person has looked. Nothing of it is skipped or parked."""
+        lane.stopped = error
+        self.log.error(
+            "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.sentence
+        )
+        self.close_lane(lane)
+
+    def unavailable(self, lanes: Sequence[Lane], error: UnavailableError) -> None:
+        """Something is down: reopen, with back-off, for as long as it takes."""
+        if error.dependency == "postgres":
+            self.disconnect()
+        for lane in lanes:
+            self.reopen(lane, error.sentence, backoff=True)
+
+    # -- step 4
+
+    def committed(self, batch: Batch, recalled: list[Decided], folded: Folded, loaded: Loaded) -> None:
+        """Hand on what a commit made true; nothing here can fail the fold."""
+        now = time.monotonic()
+        ops = cache_ops(folded.changed.values()) if self.cache is not None else {}
+        moves = []
+        for partition, end in batch.ends.items():
+            lane = self.lanes[partition]
+            before, lane.applied = lane.applied, max(lane.applied, end)
+            lane.next_offset, lane.touched_at, lane.backoff_s, lane.gap_at = end, now, MIN_BACKOFF_S, None
+            if lane.applied > before:
+                moves.append(CacheMove(lane.lane, before, lane.applied, ops.get(lane.lane, ())))
+        self.notify({move.lane: move.to_position for move in moves})
+        if self.cache is not None:
+            self.cache.advance(moves)
+        self.queue_audit([*recalled, *folded.decided])
+        self.remember(folded, loaded)
+        self.folded_records += len(folded.decided)
+
+    def remember(self, folded: Folded, loaded: Loaded) -> None:
+        """Keep the states of a batch in memory, each with its lane."""
+        by_partition: dict[int, dict[WorkOrderKey, WorkOrder | None]] = {}
+        for key, state in loaded.states.items():
+            partition = partition_of(key[0].encode(), self.topic.partitions)
+            by_partition.setdefault(partition, {})[key] = folded.changed[key][1] if key in folded.changed else state
+        limit = max(1, self.states_in_memory // max(1, len(self.lanes)))
+        for partition, states in by_partition.items():
+            self.lanes[partition].states.keep(states, limit)
+
+    def notify(self, applied: dict[int, int]) -> None:
+        """Wake whoever waits; a wake-up that is lost costs them a quarter of a second."""
+        if applied:
+            try:
+                self.connected().notify(applied)
+            except CoreTablesError as error:
+                self.log.warning("notify_failed", cause=error.sentence)
+                self.disconnect()
+
+    def queue_audit(self, decided: list[Decided]) -> None:
+        """Hand a batch's outcomes to the audit thread, lane by lane, in order."""
+        if self.audit is None:
+            return
+        per_lane: dict[int, list[Decided]] = {}
+        for item in decided:
+            per_lane.setdefault(lane_of(item.position_id), []).append(item)
+        for number, items in per_lane.items():
+            self.audit.put(number, items)
+
+    def pause_or_resume(self) -> None:
+        """Audit completeness outranks freshness: when its queue is full, fetching pauses."""
+        if self.audit is None or not (self.audit.drained() if self.paused else self.audit.full()):
+            return
+        opened = [TopicPartition(self.topic.topic, lane.partition) for lane in self.lanes.values() if lane.opened]
+        self.paused = not self.paused
+        (self.consumer.pause if self.paused else self.consumer.resume)(opened)
+
+    # -- step 6
+
+    def idle(self) -> None:
+        """Compare positions with memory, write the floors, check the cache's labels, show the group how far we are."""
+        self.next_idle = time.monotonic() + IDLE_S
+        opened = [lane for lane in self.lanes.values() if lane.opened]
+        if self.audit is not None:
+            for number, error in self.audit.stopped().items():
+                self.stop_lane(self.lanes[number - self.topic.first_lane], error)
+        if not opened:
+            return
+        try:
+            store = self.connected()
+            positions = store.lanes([lane.lane for lane in opened])
+            floors = {}
+            for lane in opened:
+                position = positions.get(lane.lane)
+                if position is None or (position.applied, position.revision) != (lane.applied, lane.revision):
+                    self.reopen(lane, "its row in Postgres is not what it was", backoff=False)
+                elif self.audit is not None and self.audit.position(lane.lane) > position.audited:
+                    floors[lane.lane] = self.audit.position(lane.lane)
+            if floors:
+                store.raise_floors(floors)
+        except UnavailableError as error:
+            self.unavailable(opened, error)
+            return
+        if self.cache is not None:
+            quiet = [lane for lane in opened if lane.opened and lane.touched_at < self.next_idle - 2 * IDLE_S]
+            self.cache.advance([CacheMove(lane.lane, lane.applied, lane.applied, ()) for lane in quiet])
+        self.show_progress([lane for lane in opened if lane.opened])
+
+    def show_progress(self, lanes: Sequence[Lane]) -> None:
+        """Commit offsets to the group: a gauge for autoscaling, written, never read."""
+        targets = [TopicPartition(self.topic.topic, lane.partition, lane.applied) for lane in lanes]
+        try:
+            if targets:
+                self.consumer.commit(offsets=targets, asynchronous=True)
+        except KafkaException as error:
+            self.log.debug("gauge_failed", cause=str(error))
+
+    # -- step 7
+
+    def dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Revoked or lost: forget the lanes. Nothing is flushed or committed here."""
+        fetched = []
+        for target in partitions:
+            lane = self.lanes.pop(target.partition, None)
+            if lane is not None:
+                if self.audit is not None:
+                    self.audit.drop(lane.lane)
+                if lane.opened:
+                    fetched.append(TopicPartition(target.topic, target.partition))
+        consumer.incremental_unassign(fetched)
+        self.log.info("dropped", partitions=sorted(target.partition for target in partitions))
+
+    # -- the connection, and the end
+
+    def connected(self) -> Store:
+        """The store; opens a connection if there is none. Raises UnavailableError."""
+        if self.store is None:
+            self.store = self.open_store()
+            self.next_idle = 0.0
+        return self.store
+
+    def disconnect(self) -> None:
+        """Give up a connection that failed; the next use opens another."""
+        if self.store is not None:
+            self.store.connection.close()
+            self.store = None
+
+    def end_if_nothing_is_left(self) -> None:
+        """A worker whose lanes have all stopped ends with the first cause, instead of looking alive."""
+        stopped = [lane.stopped for lane in self.lanes.values() if lane.stopped is not None]
+        if stopped and len(stopped) == len(self.lanes):
+            raise stopped[0]
