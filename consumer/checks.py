@@ -60,12 +60,13 @@ def check_settings(facts: ClusterFacts, name: str) -> TopicFacts:
     """The facts of a topic that exists and keeps its records for ever. Raises SetupError."""
     topic = facts.topics.get(name)
     if topic is None:
-        raise SetupError(f"the topic {name} does not exist; run `core-tables init`")
+        raise SetupError(f"the topic {name} does not exist; run `core-tables init`", "topic")
     for setting, required in REQUIRED_SETTINGS.items():
         if topic.settings.get(setting) != required:
             raise SetupError(
                 f"the topic {name} has {setting}={topic.settings.get(setting)}, but {required} is needed, or records are "
-                f"lost; set it with `kafka-configs --alter --topic {name} --add-config {setting}={required}`"
+                f"lost; set it with `kafka-configs --alter --topic {name} --add-config {setting}={required}`",
+                "topic",
             )
     return topic
 
@@ -75,18 +76,21 @@ def check_topics(facts: ClusterFacts, row: TopicRow) -> None:
     if facts.cluster_id != row.cluster_id:
         raise SetupError(
             f"this broker is cluster {facts.cluster_id}, but the database was filled from {row.cluster_id}; "
-            "point the worker to that cluster, or migrate to a new topic"
+            "point the worker to that cluster, or migrate to a new topic",
+            "topic",
         )
     for name, topic_id in ((row.topic, row.topic_id), (row.audit_topic, row.audit_topic_id)):
         topic = check_settings(facts, name)
         if topic.topic_id != topic_id:
             raise SetupError(
                 f"the topic {name} was deleted and made again (id {topic.topic_id}, the database knows {topic_id}); "
-                "restore the old one, or start with an empty database"
+                "restore the old one, or start with an empty database",
+                "topic",
             )
         if topic.partitions != row.partitions:
             raise SetupError(
-                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected and never change"
+                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected and never change",
+                "topic",
             )
 
 

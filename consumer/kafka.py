@@ -15,6 +15,10 @@ _SETUP_CODES: Final = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
+    }
+)
+_PERMISSION_CODES: Final = frozenset(
+    {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -94,9 +98,9 @@ def translate(error: KafkaError | KafkaException) -> CoreTablesError:
             "restore the topic, or rebuild from a copy of it"
         )
     if cause.code() in _SETUP_CODES:
-        return SetupError(
-            f"Kafka is not set up for this: {cause.str()}; run `core-tables init` or ask for the permission"
-        )
+        return SetupError(f"Kafka is not set up for this: {cause.str()}; run `core-tables init`", "topic")
+    if cause.code() in _PERMISSION_CODES:
+        return SetupError(f"Kafka does not permit this: {cause.str()}; ask an administrator for it", "permission")
     return UnavailableError("kafka", f"Kafka does not answer as it should: {cause.str()}; see that the broker runs")
 
 

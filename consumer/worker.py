@@ -118,7 +118,7 @@ class Worker:
     def open_lane(self, lane: Lane, position: LanePosition | None) -> None:
         """Check that a lane can go on where Postgres says it is, and begin to fetch there with nothing in memory."""
         if position is None:
-            raise SetupError(f"lane {lane.lane} has no row; run `core-tables init`")
+            raise SetupError(f"lane {lane.lane} has no row; run `core-tables init`", "database")
         if position.fold_version != FOLD_VERSION:
             self.log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
         lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited

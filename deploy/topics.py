@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from core_tables.schemas.reasons import SetupError, UnavailableError
 
@@ -41,4 +41,4 @@ def _raise_unless_it_exists(name: str, error: KafkaException) -> None:
         KafkaError._ALL_BROKERS_DOWN,
     ):
         raise UnavailableError("kafka", f"Kafka does not answer: {cause.str()}; see that the broker runs") from error
-    raise SetupError(f"the topic {name} could not be created: {cause.str()}") from error
+    raise SetupError(f"the topic {name} could not be created: {cause.str()}", "topic") from error

@@ -23,8 +23,9 @@ APPEND_ONLY_STATE: Final = "CT001"
 # operator intervention, system error, and the time-outs.
 _PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
 _PASSING_STATES: Final = frozenset({"55P03", "25P03", "25P02", "25P04"})
-# Undefined table, schema, column, function; insufficient privilege; no such role or database.
-_SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "42501", "28000", "28P01", "3D000"})
+# Undefined table, schema, column, function, database; and what this role may not do.
+_SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "3D000"})
+_PERMISSION_STATES: Final = frozenset({"42501", "28000", "28P01"})
 
 
 def connect(dsn: str, *, name: str, statement_timeout_ms: int = 30_000) -> Connection:
@@ -64,10 +65,11 @@ def translate(error: psycopg.Error) -> CoreTablesError:
     first = text[0] if text else type(error).__name__
     if state == APPEND_ONLY_STATE:
         return CoreTablesError(first, reason_code=APPEND_ONLY_VIOLATION)
-    if state in _SETUP_STATES or (not state and ("does not exist" in first or "authentication failed" in first)):
-        return SetupError(
-            f"Postgres is not set up for this: {first}; run `core-tables init` with an administrator's DSN"
-        )
+    # What fails while a connection is opened carries no state, only the server's text.
+    if state in _PERMISSION_STATES or (not state and ("authentication failed" in first or 'role "' in first)):
+        return SetupError(f"Postgres does not permit this: {first}; ask an administrator for the role", "permission")
+    if state in _SETUP_STATES or (not state and "does not exist" in first):
+        return SetupError(f"Postgres is not set up for this: {first}; run `core-tables init`", "database")
     passing = state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
     if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
         return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; see that it runs")

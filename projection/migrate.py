@@ -34,7 +34,8 @@ def register_topic(connection: Connection, row: TopicRow) -> bool:
             if known.topic == row.topic:
                 raise SetupError(
                     f"the database was filled from another topic called {row.topic} (id {known.topic_id}); "
-                    "the broker's was deleted and made again: restore it, or start with an empty database"
+                    "the broker's was deleted and made again: restore it, or start with an empty database",
+                    "database",
                 )
         connection.execute(sql("insert_topic"), tuple(row))
         connection.execute(sql("insert_lanes"), (FOLD_VERSION, row.first_lane, row.partitions))
@@ -47,7 +48,8 @@ def check_database(connection: Connection) -> None:
         problems: Any = connection.execute(sql("check_schema")).fetchall()
     if problems:
         raise SetupError(
-            f"the database is not as it should be: {problems[0][0]}; run `core-tables init`, or ask who changed it"
+            f"the database is not as it should be: {problems[0][0]}; run `core-tables init`, or ask who changed it",
+            "database",
         )
 
 

@@ -69,7 +69,7 @@ class Reads:
     """The reads over one connection (of the reader's role), from one thread; the cache is optional."""
 
     def __init__(self, connection: Connection, cache: PendingCache | None = None) -> None:
-        self._connection = connection
+        self.connection = connection
         self._cache = cache
         self._topic: tuple[int, int] | None = None
 
@@ -123,10 +123,10 @@ class Reads:
 
     def applied(self, lane: int) -> int:
         """How far a lane is folded: the next offset to do."""
-        with translated(), self._connection.transaction():
-            rows: list[Any] = self._connection.execute(sql("load_lanes"), ([lane],), binary=True).fetchall()
+        with translated(), self.connection.transaction():
+            rows: list[Any] = self.connection.execute(sql("load_lanes"), ([lane],), binary=True).fetchall()
         if not rows:
-            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`")
+            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
         return int(rows[0][1])
 
     def attempts(self, tenant_id: str, work_order_id: str) -> dict[AttemptKey, Attempt]:
@@ -168,7 +168,7 @@ class Reads:
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
         rows = self._tenant_rows(query.tenant_id, "read_pending", query.requester_user_id, lane)
         if not rows:
-            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`")
+            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
         applied = rows[0][0]
         records = [PendingRecord(*row[2:]) for row in rows if row[2] is not None]
         if self._cache is not None and label is not None and label.rpartition(":")[2] == str(applied):
@@ -178,10 +178,10 @@ class Reads:
     def lane_of_tenant(self, tenant_id: str) -> int:
         """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""
         if self._topic is None:
-            with translated(), self._connection.transaction():
-                topics: list[Any] = self._connection.execute(sql("load_topics")).fetchall()
+            with translated(), self.connection.transaction():
+                topics: list[Any] = self.connection.execute(sql("load_topics")).fetchall()
             if not topics:
-                raise SetupError("the database knows no ledger topic; run `core-tables init`")
+                raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
             self._topic = (topics[-1][0], topics[-1][4])
         first_lane, partitions = self._topic
         return first_lane + partition_of(tenant_id.encode(), partitions)
@@ -193,14 +193,14 @@ class Reads:
                 contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
             )
         with self._tenant(tenant_id):
-            cursor: Any = self._connection.execute(sql(statement), (tenant_id, *parameters), binary=True)
+            cursor: Any = self.connection.execute(sql(statement), (tenant_id, *parameters), binary=True)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
     @contextmanager
     def _tenant(self, tenant_id: str) -> Iterator[None]:
-        with translated(), self._connection.pipeline(), self._connection.transaction():
-            self._connection.execute(sql("set_tenant"), (tenant_id,))
+        with translated(), self.connection.pipeline(), self.connection.transaction():
+            self.connection.execute(sql("set_tenant"), (tenant_id,))
             yield
 
 

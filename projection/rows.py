@@ -105,6 +105,14 @@ def current_row(state: WorkOrder) -> Row:
     )
 
 
+def work_order_json(state: WorkOrder) -> dict[str, Any]:
+    """The current record as JSON: the columns of work_orders_current, JSON columns as values."""
+    record = dict(zip(CURRENT_COLUMNS, current_row(state), strict=True))
+    for name in Collected._fields:
+        record[f"{name}_json"] = getattr(state.collected, name)
+    return record
+
+
 def state_of_row(row: Sequence[Any]) -> WorkOrder:
     """The state that a row of load_current.sql holds; its attempts and lease lie in rows of their own."""
     collected = Collected(row[20], tuple(row[21]), row[22], row[23], tuple(row[24]))

@@ -209,7 +209,7 @@ def _missing_outcomes(connection: Connection) -> list[Difference]:
 def _topic(connection: Connection) -> TopicRow:
     rows: Any = connection.execute(sql("load_topics")).fetchall()
     if not rows:
-        raise SetupError("the database knows no ledger topic; run `core-tables init`")
+        raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
     return TopicRow(*rows[-1])
 
 

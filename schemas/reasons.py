@@ -69,7 +69,11 @@ class UnavailableError(CoreTablesError):
 
 
 class SetupError(CoreTablesError):
-    """Topic, migration, role or permission is missing or not as expected; `init` or an operator mends it."""
+    """Something is missing or not as expected; `init` or an operator mends it. `subject` says what sort of thing."""
+
+    def __init__(self, sentence: str, subject: Literal["topic", "database", "permission", "machine"]) -> None:
+        super().__init__(sentence)
+        self.subject = subject
 
 
 class UnknownSchemaError(CoreTablesError):

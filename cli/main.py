@@ -1,0 +1,67 @@
+"""The core-tables command."""
+
+import sys
+
+import click
+from pydantic import ValidationError
+
+from core_tables.cli import output
+from core_tables.cli.append import append, cancel
+from core_tables.cli.demo import demo
+from core_tables.cli.operate import init, rebuild, stack, status, verify, worker
+from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
+from core_tables.cli.topics import audit, refused
+from core_tables.schemas.reasons import CoreTablesError
+
+
+class _Root(click.Group):
+    """Turns our errors into one sentence and an exit code of their own; a traceback is a defect of ours."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except CoreTablesError as error:
+            output.fail(error)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"CORE_TABLES_{'_'.join(str(part) for part in first['loc'])}".upper()
+            output.err.print(f"error: {name} is not right: {first['msg']}", markup=False)
+            sys.exit(output.EXIT_USAGE)
+        except KeyboardInterrupt:
+            output.err.print("interrupted; what was done stays done, and the same command may be run again")
+            sys.exit(output.EXIT_INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+            sys.stderr.close()
+            sys.exit(output.EXIT_OK)
+
+
+@click.group(
+    cls=_Root,
+    epilog=output.EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="core-tables")
+def main() -> None:
+    """The system of record for work orders: append to the ledger, fold it, read what it says.
+
+    \b
+    A first round:
+      core-tables stack up                      Kafka, Postgres and Redis on this machine
+      core-tables init                          topics, tables, roles
+      core-tables worker                        folds the ledger until Ctrl-C (in a terminal of its own)
+      core-tables append events.jsonl --wait    append, and see what became of each event
+      core-tables get --tenant acme order-1     the current record
+
+    Without settings the commands use the local stack of the folder .core-tables; CORE_TABLES_BOOTSTRAP_SERVERS,
+    CORE_TABLES_POSTGRES_DSN and CORE_TABLES_REDIS_URL point them elsewhere (docs/CONFIGURATION.md lists all).
+    """
+
+
+for command in (
+    *(stack, init, worker, append, cancel, get, ledger, outcome, steps, lease, due, pending),
+    *(audit, refused, verify, rebuild, status, demo),
+):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Running it: the local stack, init, the worker, status, verify and rebuild."""
+
+import contextlib
+import signal
+import sys
+import time
+from typing import Any
+
+import click
+from confluent_kafka import KafkaException, TopicPartition
+
+from core_tables.cli import output, wiring
+from core_tables.cli.options import json_option
+from core_tables.cli.settings import Settings
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.projection import verify as verification
+from core_tables.projection.database import connect
+from core_tables.projection.store import LanePosition, Store, TopicRow
+
+DIFFERENCES_SHOWN = 20
+
+
+@click.group(epilog=output.EXIT_CODES)
+def stack() -> None:
+    """Kafka, Postgres and Redis as processes of this machine: no root, no Docker, no Java needed."""
+
+
+def _say(line: str) -> None:
+    output.err.print(line, markup=False)
+
+
+@stack.command()
+def up() -> None:
+    """Start what is not running, and wait until it answers. The first time downloads Kafka."""
+    from core_tables.deploy import stack as local
+
+    where = local.up(Settings().stack_dir, _say)
+    output.out.print(
+        f"kafka    {where.bootstrap_servers}\npostgres {where.postgres_dsn}\nredis    {where.redis_url}", markup=False
+    )
+    output.out.print("next: core-tables init")
+
+
+@stack.command()
+@click.option("--wipe", is_flag=True, help="Remove the data as well.")
+def down(wipe: bool) -> None:
+    """Stop the stack; its data stays unless --wipe is given."""
+    from core_tables.deploy import stack as local
+
+    local.down(Settings().stack_dir, _say, wipe=wipe)
+    output.out.print("nothing runs" + (", and the data is gone" if wipe else ""))
+
+
+@stack.command("status")
+@json_option
+def stack_status(as_json: bool) -> None:
+    """What of the stack runs, and where."""
+    from core_tables.deploy import stack as local
+
+    parts = local.status(Settings().stack_dir)
+    if as_json:
+        output.emit_json([{"name": p.name, "running": p.running, "address": p.address, "pid": p.pid} for p in parts])
+    else:
+        rows = [(p.name, "running" if p.running else "stopped", p.address, p.pid) for p in parts]
+        output.emit_rows("local stack", ("part", "state", "address", "pid"), rows)
+    if not all(part.running for part in parts):
+        sys.exit(output.EXIT_NOT_FOUND)
+
+
+@click.command(epilog=output.EXIT_CODES)
+def init() -> None:
+    """Create topics, tables and roles; does nothing where all is there, and refuses topics that would lose records."""
+    done = wiring.initialize(Settings())
+    for line in done:
+        output.out.print(line, markup=False)
+    output.out.print(
+        "ready; next: core-tables worker" if done else "nothing to do: topics, tables, roles and lanes are there"
+    )
+
+
+@click.command(epilog=output.EXIT_CODES)
+@click.option(
+    "--audit/--no-audit", default=True, help="--no-audit: fill tables only, where another fleet writes the audit topic."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=2000,
+    show_default=True,
+    help="Records folded in one transaction.",
+)
+def worker(audit: bool, batch: int) -> None:
+    """Fold the ledger until stopped (Ctrl-C or SIGTERM). Start as many as there is load for, up to one per lane."""
+    log = wiring.logger()
+    built, audit_thread = wiring.worker(Settings(), audit=audit, batch_size=batch, log=log)
+
+    def stop(_signal: int, _frame: Any) -> None:
+        built.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    log.info("worker_started", topic=built.topic.topic, audit=audit)
+    if audit_thread is not None:
+        audit_thread.start()
+    finished = False
+    try:
+        built.run()
+        finished = True
+    finally:
+        if audit_thread is not None:
+            audit_thread.close(flush=finished)
+        with contextlib.suppress(KafkaException):
+            built.consumer.close()
+        log.info("worker_stopped", folded=built.folded_records)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@json_option
+def status(as_json: bool) -> None:
+    """Per lane: the log's end, what is applied and audited, and the lag in records and seconds."""
+    settings = Settings()
+    connection = wiring.operator(settings)
+    topic = wiring.registered_topic(settings, connection)
+    positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+    rows = _lane_rows(settings, topic, positions)
+    if as_json:
+        for row in rows:
+            output.emit_json(row)
+        return
+    output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
+    lag = sum(row["lag"] for row in rows)
+    output.out.print("everything is folded" if lag == 0 else f"{lag} records wait; does a worker run?")
+
+
+def _lane_rows(settings: Settings, topic: TopicRow, positions: dict[int, LanePosition]) -> list[dict[str, Any]]:
+    consumer = wiring.reader_of_topics(settings)
+    rows = []
+    try:
+        for lane, position in sorted(positions.items()):
+            target = TopicPartition(topic.topic, lane - topic.first_lane)
+            _, end = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+            lag = max(0, end - position.applied)
+            waits = 0.0
+            if lag:
+                first = wiring.record_at(consumer, topic.topic, target.partition, position.applied)
+                waits = 0.0 if first is None else max(0.0, time.time() - first.timestamp()[1] / 1000)
+            rows.append(
+                {
+                    "lane": lane,
+                    "log_end": end,
+                    "applied": position.applied,
+                    "audited": position.audited,
+                    "lag": lag,
+                    "lag_seconds": round(waits, 1),
+                }
+            )
+    except KafkaException as error:
+        raise translate(error) from error
+    finally:
+        consumer.close()
+    return rows
+
+
+def _scope(tenant: str | None, work_order: str | None) -> verification.Scope:
+    if work_order is not None and tenant is None:
+        raise click.UsageError("--work-order needs --tenant")
+    return verification.Scope(tenant, work_order)
+
+
+scope_options = (
+    click.option("--tenant", metavar="TENANT_ID", help="One tenant only."),
+    click.option("--work-order", metavar="WORK_ORDER_ID", help="One work order of the tenant only."),
+)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@scope_options[0]
+@scope_options[1]
+@json_option
+def verify(tenant: str | None, work_order: str | None, as_json: bool) -> None:
+    """Compare the tables and the cache with the fold of the ledger, in one snapshot; changes nothing."""
+    settings, scope = Settings(), _scope(tenant, work_order)
+    connection = wiring.operator(settings)
+    started = time.monotonic()
+    with output.progress_bar("work orders compared", None) as advance:
+        report = verification.verify(connection, scope, cache=wiring.cache(settings), progress=advance)
+    _show_report(report, time.monotonic() - started, as_json, repaired=False)
+    if report.differences:
+        if not as_json:
+            output.out.print("next: core-tables rebuild")
+        sys.exit(output.EXIT_DIFFERENCES)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@scope_options[0]
+@scope_options[1]
+@json_option
+def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
+    """Replace the rows that differ from the ledger, while workers fold and readers read; may be interrupted and run again."""
+    settings, scope = Settings(), _scope(tenant, work_order)
+    connection = connect(settings.worker(), name="core-tables rebuild", statement_timeout_ms=600_000)
+    started = time.monotonic()
+    with output.progress_bar("work orders compared", None) as advance:
+        report = verification.rebuild(connection, scope, cache=wiring.cache(settings), progress=advance)
+    _show_report(report, time.monotonic() - started, as_json, repaired=True)
+
+
+def _show_report(report: verification.Report, seconds: float, as_json: bool, *, repaired: bool) -> None:
+    if as_json:
+        output.emit_json({**report._asdict(), "differences": [d._asdict() for d in report.differences]})
+        return
+    for difference in report.differences[:DIFFERENCES_SHOWN]:
+        where = "/".join(part for part in difference[:2] if part)
+        output.out.print(f"{difference.table} {where}: {difference.what}", markup=False)
+    if len(report.differences) > DIFFERENCES_SHOWN:
+        output.out.print(f"and {len(report.differences) - DIFFERENCES_SHOWN} more")
+    rate = f"{report.events / seconds:.0f} events/s" if seconds > 0 else ""
+    what = f"{report.repaired} repaired" if repaired else f"{len(report.differences)} differences"
+    output.out.print(
+        f"{report.compared} work orders compared, {report.equal} equal, {what} ({report.events} events, {rate})"
+    )

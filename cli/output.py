@@ -1,0 +1,134 @@
+"""What a person sees: tables, JSON, errors in one sentence, exit codes."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from core_tables.schemas.reasons import ContractError, CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+
+EXIT_OK: Final = 0
+EXIT_DEFECT: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 3
+EXIT_NOT_FOUND: Final = 4
+EXIT_KAFKA: Final = 5
+EXIT_POSTGRES: Final = 6
+EXIT_TOPIC: Final = 7
+EXIT_DATABASE: Final = 8
+EXIT_PERMISSION: Final = 9
+EXIT_LANE_STOPPED: Final = 10
+EXIT_DIFFERENCES: Final = 11
+EXIT_PENDING: Final = 12
+EXIT_MACHINE: Final = 13
+EXIT_INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done                       7  a topic is missing or set up otherwise
+  2  wrong arguments            8  the database is missing or not migrated
+  3  input or append refused    9  permission missing
+  4  nothing found             10  a lane stopped and needs a person
+  5  Kafka does not answer     11  verify found differences
+  6  Postgres does not answer  12  an outcome is still pending
+ 13  something is missing on this machine
+130  interrupted"""
+
+_SUBJECTS: Final = {
+    "topic": EXIT_TOPIC,
+    "database": EXIT_DATABASE,
+    "permission": EXIT_PERMISSION,
+    "machine": EXIT_MACHINE,
+}
+
+out: Final = Console(highlight=False, soft_wrap=True)
+err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def exit_code(error: CoreTablesError) -> int:
+    """The exit code of an error."""
+    match error:
+        case ContractError():
+            return EXIT_REFUSED
+        case UnavailableError(dependency="kafka"):
+            return EXIT_KAFKA
+        case UnavailableError():
+            return EXIT_POSTGRES
+        case SetupError(subject=subject):
+            return _SUBJECTS[subject]
+        case LaneStoppedError():
+            return EXIT_LANE_STOPPED
+        case _:
+            return EXIT_REFUSED if error.reason_code else EXIT_LANE_STOPPED
+
+
+def describe(error: CoreTablesError) -> str:
+    """An error in one line: reason code and field where there are any, and the sentence."""
+    head = " ".join(part for part in (error.reason_code, error.field and f"({error.field})") if part)
+    return f"{head}: {error.sentence}" if head else error.sentence
+
+
+def fail(error: CoreTablesError) -> NoReturn:
+    """Say what was wrong, and end with the error's exit code."""
+    err.print(f"error: {describe(error)}", markup=False)
+    sys.exit(exit_code(error))
+
+
+def emit_json(value: object) -> None:
+    """One JSON document on one line."""
+    sys.stdout.write(orjson.dumps(value, default=_plain).decode() + "\n")
+
+
+def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; an empty one says so."""
+    if not rows:
+        out.print(f"{title}: none", markup=False)
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+def emit_record(title: str, record: Mapping[str, object]) -> None:
+    """One record, a field a line, empty fields left out."""
+    emit_rows(
+        title,
+        ("field", "value"),
+        [(name, _shown(value)) for name, value in record.items() if value not in (None, [], {})],
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Any]:
+    """Yield `advance(done)`, which sets how much is done; a bar on a terminal, nothing where nobody watches."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=_plain).decode()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):  # a named tuple is its fields
+        fields = getattr(value, "_asdict", None)
+        return fields() if fields is not None else list(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,197 @@
+"""The reads."""
+
+import sys
+from typing import Any
+
+import click
+
+from core_tables.cli import output, wiring
+from core_tables.cli.options import at, json_option, now_option, tenant_option
+from core_tables.cli.settings import Settings
+from core_tables.projection.pending import PendingQuery
+from core_tables.projection.rows import work_order_json
+from core_tables.schemas.json_form import event_to_json
+from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
+from core_tables.schemas.vocabulary import DEFAULT_TOP_N, MAX_I64, MAX_TOP_N, NS_PER_HOUR, PENDING_STATUSES
+
+
+def _nothing(what: str) -> None:
+    output.err.print(f"{what}: nothing found", markup=False)
+    sys.exit(output.EXIT_NOT_FOUND)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.argument("work_order_id", required=False)
+@click.option("--correlation-id", type=int, help="Find the work order by its thread instead.")
+@click.option("--at", "at_event", type=click.IntRange(min=1), metavar="EVENT_ID", help="The record as it was then.")
+@json_option
+def get(
+    tenant: str, work_order_id: str | None, correlation_id: int | None, at_event: int | None, as_json: bool
+) -> None:
+    """The current record of a work order, or the record as it was at an event id."""
+    if (work_order_id is None) == (correlation_id is None):
+        raise click.UsageError("give either WORK_ORDER_ID or --correlation-id")
+    reads = wiring.reads(Settings())
+    if work_order_id is None:
+        found = reads.current_by_correlation(tenant, correlation_id or 0)
+        work_order_id = found.identity.work_order_id if found is not None else ""
+    else:
+        found = None if at_event is not None else reads.current(tenant, work_order_id)
+    if at_event is not None:
+        found = reads.current_at(tenant, work_order_id, at_event)
+    if found is None:
+        _nothing(f"work order {work_order_id} of {tenant}")
+    elif as_json:
+        output.emit_json(work_order_json(found))
+    else:
+        output.emit_record(f"work order {work_order_id}", work_order_json(found))
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.argument("work_order_id", required=False)
+@click.option("--from", "first_id", type=click.IntRange(min=1), default=1, help="The first event id.")
+@click.option("--to", "last_id", type=click.IntRange(min=1), default=MAX_I64, help="The last event id.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Events on the page.")
+@json_option
+def ledger(tenant: str, work_order_id: str | None, first_id: int, last_id: int, limit: int, as_json: bool) -> None:
+    """The events of a tenant, or of one work order, in work_order_event_id order."""
+    reads = wiring.reads(Settings())
+    page = reads.ledger(tenant, work_order_id, first_id=first_id, last_id=last_id, page_size=limit)
+    if as_json:
+        for entry in page:
+            output.emit_json({"work_order_event_id": entry.work_order_event_id, **event_to_json(entry.event)})
+        return
+    columns = ("work_order_event_id", "work_order_id", "event_type", "work_order_status", "created_at")
+    rows = [(entry.work_order_event_id, *(getattr(entry.event, name) for name in columns[1:])) for entry in page]
+    output.emit_rows("ledger", columns, rows)
+    if len(page) == limit:
+        output.out.print(f"more follows: --from {page[-1].work_order_event_id + 1}")
+
+
+def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
+    """An outcome as JSON."""
+    match found:
+        case Accepted():
+            return {"event_id": event_id, "outcome": "ACCEPTED", "work_order_event_id": event_id}
+        case Replayed(first_event_id, payload_differs):
+            return {
+                "event_id": event_id,
+                "outcome": "REPLAYED",
+                "work_order_event_id": first_event_id,
+                "payload_differs": payload_differs,
+            }
+        case Refused(reason_code, field, sentence):
+            return {
+                "event_id": event_id,
+                "outcome": "REFUSED",
+                "reason_code": reason_code,
+                "field": field,
+                "sentence": sentence,
+            }
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.argument("event_id", type=click.IntRange(min=1))
+@json_option
+def outcome(tenant: str, event_id: int, as_json: bool) -> None:
+    """What became of an append, by the id its receipt gave."""
+    found = wiring.reads(Settings()).outcome(tenant, event_id)
+    if found is None:
+        _nothing(f"an outcome of {event_id} (not folded yet, or another tenant's)")
+        return
+    record = outcome_json(event_id, found)
+    if as_json:
+        output.emit_json(record)
+    else:
+        output.emit_record(f"outcome of {event_id}", record)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.argument("work_order_id")
+@json_option
+def steps(tenant: str, work_order_id: str, as_json: bool) -> None:
+    """The step attempts of a work order."""
+    found = wiring.reads(Settings()).attempts(tenant, work_order_id)
+    records = [{"step_id": key[0], "attempt_index": key[1], **attempt._asdict()} for key, attempt in found.items()]
+    _emit("step attempts", records, as_json)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.argument("work_order_id")
+@now_option
+@json_option
+def lease(tenant: str, work_order_id: str, now: int | None, as_json: bool) -> None:
+    """The lease of a work order that is active at a time."""
+    found = wiring.reads(Settings()).active_lease(tenant, work_order_id, at(now))
+    if found is None:
+        _nothing(f"an active lease of {work_order_id}")
+    elif as_json:
+        output.emit_json(found._asdict())
+    else:
+        output.emit_record(f"lease of {work_order_id}", found._asdict())
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@now_option
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Rows of each kind.")
+@json_option
+def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
+    """The retries due and the leases expired at a time."""
+    reads, when = wiring.reads(Settings()), at(now)
+    retries = [
+        {"work_order_id": r.work_order_id, "step_id": r.key[0], "attempt_index": r.key[1], **r.attempt._asdict()}
+        for r in reads.due_retries(tenant, when, limit)
+    ]
+    leases = [
+        {"work_order_id": e.work_order_id, **e.lease._asdict()} for e in reads.expired_leases(tenant, when, limit)
+    ]
+    if as_json:
+        output.emit_json({"retries": retries, "expired_leases": leases})
+        return
+    _emit("retries due", retries, as_json)
+    _emit("expired leases", leases, as_json)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@click.option("--requester", required=True, metavar="REQUESTER_USER_ID", help="Whose list.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(sorted(PENDING_STATUSES)),
+    help="Only these; default: all.",
+)
+@click.option("--window-hours", default=30 * 24, show_default=True, help="How recently a record must have changed.")
+@click.option(
+    "--top", type=click.IntRange(1, MAX_TOP_N), default=DEFAULT_TOP_N, show_default=True, help="At most so many."
+)
+@now_option
+@json_option
+def pending(
+    tenant: str, requester: str, statuses: tuple[str, ...], window_hours: int, top: int, now: int | None, as_json: bool
+) -> None:
+    """The pending list of a requester, most recent first."""
+    chosen = frozenset(statuses) or PENDING_STATUSES
+    query = PendingQuery(tenant, requester, at(now), chosen, window_hours * NS_PER_HOUR, top)
+    answer = wiring.reads(Settings()).pending(query)
+    records = [{**offer.record._asdict(), "hot": offer.hot} for offer in answer.offers]
+    if as_json:
+        output.emit_json({"position": answer.position, "from_cache": answer.from_cache, "records": records})
+    else:
+        _emit(f"pending of {requester}", records, as_json)
+
+
+def _emit(title: str, records: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for record in records:
+            output.emit_json(record)
+        return
+    filled = [name for name in (records[0] if records else ()) if any(record[name] is not None for record in records)]
+    output.emit_rows(title, filled, [[record[name] for name in filled] for record in records])

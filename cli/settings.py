@@ -1,0 +1,86 @@
+"""The settings, read from the environment in one place, as one frozen object."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from psycopg.conninfo import make_conninfo
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
+
+
+class Settings(BaseSettings):
+    """Where everything is; what is not set is taken from a local stack that runs in `stack_dir`."""
+
+    model_config = SettingsConfigDict(env_prefix="CORE_TABLES_", frozen=True, extra="ignore")
+
+    stack_dir: Path = Path(".core-tables")
+    bootstrap_servers: str | None = None
+    # The administrator's; the DSNs of the roles differ from it in the user only, unless they are set.
+    postgres_dsn: str | None = None
+    worker_dsn: str | None = None
+    reader_dsn: str | None = None
+    operator_dsn: str | None = None
+    redis_url: str | None = None  # "none": no cache
+    topic: str = LEDGER_TOPIC
+    audit_topic: str = AUDIT_TOPIC
+    partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
+    replication: Annotated[int, Field(ge=1)] = 1
+    group_id: str = "core-tables"
+    kafka: Mapping[str, str] = {}  # more settings of every Kafka client, as JSON
+
+    @cached_property
+    def _stack(self) -> Mapping[str, str] | None:
+        """The addresses of the local stack, if all of it runs."""
+        try:
+            from core_tables.deploy import stack
+        except ImportError:  # installed without the extra `stack`
+            return None
+        found = stack.addresses(self.stack_dir)
+        return (
+            None
+            if found is None
+            else {"kafka": found.bootstrap_servers, "postgres": found.postgres_dsn, "redis": found.redis_url}
+        )
+
+    def _from_stack(self, part: str, variable: str) -> str:
+        if self._stack is None:
+            raise SetupError(
+                f"{variable} is not set and no local stack runs in {self.stack_dir}; "
+                "run `core-tables stack up`, or set it to where yours is",
+                "machine",
+            )
+        return self._stack[part]
+
+    def kafka_servers(self) -> str:
+        """The bootstrap servers. Raises SetupError."""
+        return self.bootstrap_servers or self._from_stack("kafka", "CORE_TABLES_BOOTSTRAP_SERVERS")
+
+    def admin(self) -> str:
+        """The administrator's DSN. Raises SetupError."""
+        return self.postgres_dsn or self._from_stack("postgres", "CORE_TABLES_POSTGRES_DSN")
+
+    def worker(self) -> str:
+        """The worker's DSN. Raises SetupError."""
+        return self.worker_dsn or self._as_role("core_tables_worker")
+
+    def reader(self) -> str:
+        """The reader's DSN: sees one tenant at a time. Raises SetupError."""
+        return self.reader_dsn or self._as_role("core_tables_reader")
+
+    def operator(self) -> str:
+        """The operator's DSN: sees every tenant, changes nothing. Raises SetupError."""
+        return self.operator_dsn or self._as_role("core_tables_operator")
+
+    def cache(self) -> str | None:
+        """The cache's URL, or None: then every pending list comes from Postgres."""
+        if self.redis_url is not None:
+            return None if self.redis_url == "none" else self.redis_url
+        return self._stack["redis"] if self._stack is not None and self.postgres_dsn is None else None
+
+    def _as_role(self, role: str) -> str:
+        return make_conninfo(self.admin(), user=role)

@@ -1,0 +1,180 @@
+"""What lies in the topics: the audit trail, and the refused records with their original bytes."""
+
+import sys
+from typing import Any
+
+import click
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from core_tables.cli import output, wiring
+from core_tables.cli.options import json_option
+from core_tables.cli.settings import Settings
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.projection.reads import RefusedRecord
+from core_tables.projection.statements import sql
+from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.json_form import event_to_json
+from core_tables.schemas.outcomes import Refused
+from core_tables.schemas.reasons import SetupError, UnknownSchemaError
+from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
+from core_tables.schemas.wire import SizedEvent, decode_event
+
+
+@click.command(epilog=output.EXIT_CODES)
+@click.option("--tenant", metavar="TENANT_ID", help="One tenant only.")
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="So many of the newest.")
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@json_option
+def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
+    """The audit trail as a read_committed reader sees it: one event per outcome."""
+    settings = Settings()
+    consumer = wiring.reader_of_topics(settings)
+    starts = {}
+    found: list[AuditEvent] = []
+    try:
+        for partition in _audit_partitions(settings, tenant):
+            target = TopicPartition(settings.audit_topic, partition)
+            low, high = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+            # Every transaction ends in a marker that takes an offset too, so more than `last` are read.
+            starts[partition] = low if tenant is not None else max(low, high - 4 * last)
+        for message in wiring.records_to_end(consumer, settings.audit_topic, starts):
+            found.extend(_of_tenant(message, tenant))
+        found.sort(key=lambda event: (event.created_at, event.event_id))
+        _show_audit(found[-last:], as_json)
+        while follow:
+            for message in consumer.consume(500, 0.5):
+                _show_audit(_of_tenant(message, tenant), as_json=True)
+    except KafkaException as error:
+        raise translate(error) from error
+    finally:
+        consumer.close()
+
+
+def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
+    if tenant is not None and tenant != UNATTRIBUTED:
+        return [partition_of(tenant.encode(), settings.partitions)]
+    return list(range(settings.partitions))
+
+
+def _of_tenant(message: Message, tenant: str | None) -> list[AuditEvent]:
+    value = message.value()
+    if message.error() is not None or value is None:
+        return []
+    event = decode_audit(value)
+    return [event] if tenant is None or event.tenant_id == tenant else []
+
+
+def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
+    if as_json:
+        for event in events:
+            output.emit_json(
+                {
+                    **event._asdict(),
+                    "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
+                }
+            )
+        sys.stdout.flush()
+        return
+    columns = ("event_id", "tenant_id", "work_order_id", "event_type", "outcome", "severity", "reason_code", "field")
+    rows = [
+        (
+            e.event_id,
+            e.tenant_id,
+            e.work_order_id,
+            e.event_type,
+            e.outcome,
+            e.severity,
+            e.reason_code,
+            e.payload_min.get("field"),
+        )
+        for e in events
+    ]
+    output.emit_rows("audit trail", columns, rows)
+
+
+@click.group(epilog=output.EXIT_CODES)
+def refused() -> None:
+    """Records that were refused: why, and the bytes they came with."""
+
+
+@refused.command("list")
+@click.option(
+    "--tenant",
+    default=UNATTRIBUTED,
+    metavar="TENANT_ID",
+    show_default=True,
+    help="Whose; default: those of nobody.",
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="So many of the newest.")
+@json_option
+def list_refused(tenant: str, limit: int, as_json: bool) -> None:
+    """The refused records of a tenant, newest first."""
+    connection = wiring.operator(Settings())
+    with connection.transaction():
+        found: Any = connection.execute(sql("read_refused"), (tenant, MAX_I64, limit), binary=True).fetchall()
+    records = [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in found]
+    if as_json:
+        for record in records:
+            output.emit_json(
+                {"event_id": record.event_id, "work_order_id": record.work_order_id, **record.outcome._asdict()}
+            )
+        return
+    rows = [(record.event_id, record.work_order_id, *record.outcome) for record in records]
+    output.emit_rows(
+        f"refused records of {tenant}", ("event_id", "work_order_id", "reason_code", "field", "sentence"), rows
+    )
+    if records:
+        output.out.print(f"the bytes of one: core-tables refused show {records[0].event_id}")
+
+
+@refused.command("show")
+@click.argument("event_id", type=click.IntRange(min=1))
+@json_option
+def show_refused(event_id: int, as_json: bool) -> None:
+    """A record as it lies in the ledger topic: key, headers and bytes, and its fields if they can be read."""
+    settings = Settings()
+    connection = wiring.operator(settings)
+    topic = wiring.registered_topic(settings, connection)
+    partition = lane_of(event_id) - topic.first_lane
+    if not 0 <= partition < topic.partitions:
+        raise SetupError(
+            f"record {event_id} lies in lane {lane_of(event_id)}, which is not of the topic {topic.topic}", "topic"
+        )
+    consumer = wiring.reader_of_topics(settings)
+    try:
+        message = wiring.record_at(consumer, topic.topic, partition, offset_of(event_id))
+    except KafkaException as error:
+        raise translate(error) from error
+    finally:
+        consumer.close()
+    if message is None:
+        output.err.print(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
+        sys.exit(output.EXIT_NOT_FOUND)
+    record = _record_json(event_id, partition, message)
+    if as_json:
+        output.emit_json(record)
+    else:
+        output.emit_record(f"record {event_id}", record)
+
+
+def _record_json(event_id: int, partition: int, message: Message) -> dict[str, Any]:
+    key, value = message.key(), message.value()
+    record: dict[str, Any] = {
+        "event_id": event_id,
+        "partition": partition,
+        "offset": offset_of(event_id),
+        "key_hex": None if key is None else key.hex(),
+        "value_bytes": None if value is None else len(value),
+        "value_hex": None if value is None else value.hex(),
+    }
+    try:
+        decoded = decode_event(value)
+    except UnknownSchemaError as error:
+        record["unreadable"] = error.sentence
+        return record
+    if isinstance(decoded, SizedEvent):
+        record["event"] = event_to_json(decoded.event)
+    else:
+        record["unreadable"] = decoded.sentence
+    return record

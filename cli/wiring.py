@@ -1,0 +1,217 @@
+"""Builds the parts from the settings: the one place that opens connections for the command."""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from core_tables.cli.settings import Settings
+from core_tables.consumer.audit import AuditQueue, AuditThread
+from core_tables.consumer.checks import check_topics, describe
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
+from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.worker import Worker
+from core_tables.deploy.topics import create_topics
+from core_tables.producer import Ledger, LedgerSettings
+from core_tables.projection.cache import PendingCache, connect_cache
+from core_tables.projection.database import Connection, connect
+from core_tables.projection.migrate import check_database, migrate, register_topic
+from core_tables.projection.reads import Reads
+from core_tables.projection.store import Store, TopicRow
+from core_tables.schemas.reasons import SetupError, UnavailableError
+
+
+def logger() -> Any:
+    """JSON lines on standard error, each with an event code."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    return structlog.get_logger()
+
+
+def kafka_log() -> logging.Logger:
+    """Where the Kafka client's own lines go: nowhere, since what matters comes back as errors."""
+    log = logging.getLogger("core_tables.kafka")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return log
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """A client for topics and positions."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_servers(),
+        "log_level": 0,
+        "socket.timeout.ms": 10_000,
+        **settings.kafka,
+    }
+    return AdminClient(config, logger=kafka_log())
+
+
+def cache(settings: Settings) -> PendingCache | None:
+    """The cache, if there is one."""
+    url = settings.cache()
+    return None if url is None else PendingCache(connect_cache(url))
+
+
+def reads(settings: Settings) -> Reads:
+    """The reads, as the reader's role."""
+    return Reads(connect(settings.reader(), name="core-tables reads"), cache(settings))
+
+
+def ledger(settings: Settings) -> Ledger:
+    """The appending side, able to await outcomes."""
+    return Ledger.connect(
+        LedgerSettings(settings.kafka_servers(), settings.reader(), settings.topic, settings.kafka), log=kafka_log()
+    )
+
+
+def operator(settings: Settings) -> Connection:
+    """A connection that sees every tenant and changes nothing."""
+    return connect(settings.operator(), name="core-tables operator", statement_timeout_ms=600_000)
+
+
+def initialize(settings: Settings) -> list[str]:
+    """Create topics, migrate, register the lanes; return what was done. Raises SetupError on topics set up otherwise."""
+    admin = admin_client(settings)
+    names = [settings.topic, settings.audit_topic]
+    describe(admin, [])
+    done = [
+        f"created the topic {name}" for name in create_topics(admin, names, settings.partitions, settings.replication)
+    ]
+    connection = connect(settings.admin(), name="core-tables init")
+    done += [f"applied the migration {name}" for name in migrate(connection)]
+    known = Store(connection).topics()
+    facts = describe(admin, names)
+    row = _topic_row(settings, facts, known)
+    check_topics(facts, row)
+    if register_topic(connection, row):
+        done.append(f"made {row.partitions} lanes for {row.topic}")
+    return done
+
+
+def _topic_row(settings: Settings, facts: Any, known: list[TopicRow]) -> TopicRow:
+    """The row of the topic: the one the database has, or a new one whose lanes continue after the last."""
+    for row in known:
+        if row.topic == settings.topic:
+            return row
+    for name in (settings.topic, settings.audit_topic):
+        if facts.topics[name].partitions != settings.partitions:
+            raise SetupError(
+                f"the topic {name} has {facts.topics[name].partitions} partitions, but {settings.partitions} are asked for; "
+                f"set CORE_TABLES_PARTITIONS={facts.topics[name].partitions}, or choose another topic",
+                "topic",
+            )
+    first_lane = max((row.first_lane + row.partitions for row in known), default=0)
+    ledger_topic, audit_topic = facts.topics[settings.topic], facts.topics[settings.audit_topic]
+    return TopicRow(
+        first_lane,
+        settings.topic,
+        ledger_topic.topic_id,
+        facts.cluster_id,
+        settings.partitions,
+        settings.audit_topic,
+        audit_topic.topic_id,
+    )
+
+
+def registered_topic(settings: Settings, connection: Connection) -> TopicRow:
+    """The row of the topic that the settings name. Raises SetupError."""
+    for row in Store(connection).topics():
+        if row.topic == settings.topic:
+            return row
+    raise SetupError(f"the database does not know the topic {settings.topic}; run `core-tables init`", "database")
+
+
+def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tuple[Worker, AuditThread | None]:
+    """A worker and its audit thread, after the start-up checks. Raises SetupError or UnavailableError."""
+    told = WorkerSettings(
+        bootstrap_servers=settings.kafka_servers(),
+        postgres_dsn=settings.worker(),
+        redis_url=settings.cache(),
+        topic=settings.topic,
+        group_id=settings.group_id,
+        audit=audit,
+        batch_size=batch_size,
+        kafka=settings.kafka,
+    )
+    name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
+    connection = connect(told.postgres_dsn, name=name)
+    check_database(connection)
+    topic = registered_topic(settings, connection)
+    check_topics(describe(admin_client(settings), [topic.topic, topic.audit_topic]), topic)
+    connection.close()
+    queue = AuditQueue(told.audit_queue_size) if audit else None
+    thread = None
+    if queue is not None:
+        thread = AuditThread(
+            queue,
+            topic.audit_topic,
+            topic.first_lane,
+            lambda transactional_id: audit_producer(told, transactional_id, kafka_log()),
+            tail_consumer(told, kafka_log()),
+            log,
+        )
+    consumer = ledger_consumer(told, kafka_log())
+    built = Worker(topic, consumer, lambda: Store(connect(told.postgres_dsn, name=name)), cache(settings), queue, log)
+    built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
+    return built, thread
+
+
+def reader_of_topics(settings: Settings) -> Consumer:
+    """A consumer that reads given offsets of both topics; it joins no group and commits nothing."""
+    return tail_consumer(
+        WorkerSettings(settings.kafka_servers(), "", group_id=settings.group_id, kafka=settings.kafka), kafka_log()
+    )
+
+
+def record_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Message | None:
+    """The record at an offset, or None if the log has none there."""
+    consumer.assign([TopicPartition(topic, partition, offset)])
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            return message if message.offset() == offset else None
+        if error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
+            return None
+        raise translate(error)
+    raise UnavailableError(
+        "kafka", f"partition {partition} of {topic} could not be read in time; see that the broker runs"
+    )
+
+
+def records_to_end(consumer: Consumer, topic: str, starts: Mapping[int, int]) -> Iterator[Message]:
+    """The records of partitions from given offsets to the ends they have now."""
+    consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
+    unfinished = set(starts)
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while unfinished:
+        for message in consumer.consume(1000, 0.2):
+            error = message.error()
+            if error is None:
+                deadline = time.monotonic() + REQUEST_TIMEOUT_S
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unfinished.discard(message.partition() or 0)
+            else:
+                raise translate(error)
+        if time.monotonic() > deadline:
+            raise UnavailableError("kafka", f"{topic} could not be read in time; see that the broker runs")

@@ -1,0 +1,238 @@
+"""Append and cancel (contract, section 1): validate, encode, produce, and await what becomes of it.
+
+    ledger = Ledger.connect(LedgerSettings(bootstrap_servers, postgres_dsn))
+    receipt = ledger.append(event)
+    receipt.outcome(timeout=5)
+
+Many events are appended at once by not waiting for each: `append` returns as soon as the event is queued.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from core_tables.producer.outcomes import OutcomeWaiter
+from core_tables.projection.reads import Reads
+from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
+from core_tables.schemas.identity import event_id
+from core_tables.schemas.outcomes import Outcome
+from core_tables.schemas.reasons import (
+    CANCEL_INVALID_STATE,
+    ContractError,
+    CoreTablesError,
+    SetupError,
+    UnavailableError,
+    Violation,
+    contract_failure,
+)
+from core_tables.schemas.validation import first_violation
+from core_tables.schemas.vocabulary import LEDGER_TOPIC
+from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
+
+DELIVERY_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """Where to append, and, to await outcomes and to cancel, where to read (a session connection of the reader's role)."""
+
+    bootstrap_servers: str
+    postgres_dsn: str | None = None
+    topic: str = LEDGER_TOPIC
+    kafka: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receipt:
+    """An append on its way: first it becomes durable, then it is folded."""
+
+    def __init__(self, ledger: "Ledger", event: LedgerEvent) -> None:
+        self.event = event
+        self._ledger = ledger
+        self._event_id: int | None = None
+        self._error: CoreTablesError | None = None
+
+    def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
+        """The position id of the record, once the broker has acknowledged it; of an accepted one its work_order_event_id.
+
+        Raises UnavailableError if it is not known whether the record was written: an append with an idempotency key may
+        be sent again with the same key, one without must not be.
+        """
+        self._ledger.wait_delivered(self, time.monotonic() + timeout)
+        if self._error is not None:
+            raise self._error
+        if self._event_id is None:
+            raise _unknown(self.event, "no answer in time")
+        return self._event_id
+
+    def outcome(self, timeout: float) -> Outcome | None:
+        """What became of the append: Accepted, Replayed or Refused; None if it is still pending after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        position = self.event_id(timeout)
+        return self._ledger.outcomes_of(self.event.tenant_id, [position], deadline).get(position)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the broker has answered, with an acknowledgement or an error."""
+        return self._event_id is not None or self._error is not None
+
+    def settle(self, event_id: int | None, error: CoreTablesError | None) -> None:
+        """Note the broker's answer."""
+        self._event_id, self._error = event_id, error
+
+
+class Ledger:
+    """The appending side. Thread-safe."""
+
+    def __init__(
+        self, producer: Producer, topic: str, waiter: OutcomeWaiter | None = None, first_lane: int = 0
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._waiter = waiter
+        self._first_lane = first_lane
+
+    @classmethod
+    def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
+        """A ledger with connections of its own; the Kafka client's own lines go to `log`.
+
+        Raises SetupError or UnavailableError when Postgres does.
+        """
+        producer = Producer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "log_level": 3,
+                "enable.idempotence": True,
+                "acks": "all",
+                # The partition is part of the contract: what the Java client does, not librdkafka's default.
+                "partitioner": "murmur2_random",
+                "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                **settings.kafka,
+            },
+            logger=log or logging.getLogger(__name__),
+        )
+        waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
+        first_lane = waiter.first_lane(settings.topic) if waiter is not None else 0
+        return cls(producer, settings.topic, waiter, first_lane)
+
+    def append(self, event: LedgerEvent) -> Receipt:
+        """Queue an event for the ledger. Raises ContractError, before anything is sent, if it breaks the contract."""
+        value = encode_checked(event)
+        receipt = Receipt(self, event)
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, value, event.tenant_id.encode(), on_delivery=self._delivery(receipt)
+                )
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._producer.poll(0)
+        return receipt
+
+    def cancel(
+        self, tenant_id: str, work_order_id: str, reason_code: int, idempotency_key: str, now: int | None = None
+    ) -> Receipt:
+        """Append WORK_ORDER_CANCELED with the current record's correlation and turn; `now` is nanoseconds since 1970.
+
+        Raises CoreTablesError with OS_WORK_ORDER_CANCEL_INVALID_STATE if there is no such work order.
+        """
+        current = self.reads().current(tenant_id, work_order_id)
+        if current is None:
+            sentence = "there is no such work order to cancel"
+            raise ContractError(Violation(CANCEL_INVALID_STATE, "work_order_id", sentence))
+        at = time.time_ns() if now is None else now
+        identity = (tenant_id, work_order_id, current.identity.correlation_id, current.last.turn_id)
+        nothing = (None,) * 6
+        return self.append(
+            LedgerEvent._make(
+                (
+                    1,
+                    at,
+                    *identity,
+                    "WORK_ORDER_CANCELED",
+                    "CANCELED",
+                    reason_code,
+                    *nothing,
+                    idempotency_key,
+                    WorkOrderCanceled(),
+                )
+            )
+        )
+
+    def reads(self) -> Reads:
+        """The reads that outcomes are found with. Raises SetupError if this ledger was given no database."""
+        return self._outcomes().reads
+
+    def outcomes_of(self, tenant_id: str, event_ids: list[int], deadline: float) -> dict[int, Outcome]:
+        """The outcomes of records of one tenant by position id, as far as they are known at `deadline` (monotonic)."""
+        return self._outcomes().wait(tenant_id, event_ids, deadline)
+
+    def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
+        """Serve delivery reports until a receipt has its answer."""
+        while not receipt.delivered and time.monotonic() < deadline:
+            self._producer.poll(0.05)
+
+    def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
+        """Wait until the broker has answered for everything appended; return how many are still unanswered."""
+        return self._producer.flush(timeout)
+
+    def close(self) -> None:
+        """Flush, and close the connections."""
+        self.flush()
+        if self._waiter is not None:
+            self._waiter.close()
+
+    def _outcomes(self) -> OutcomeWaiter:
+        if self._waiter is None:
+            raise SetupError("this ledger was given no postgres_dsn, so it cannot read", "database")
+        return self._waiter
+
+    def _delivery(self, receipt: Receipt) -> Any:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            partition, offset = message.partition(), message.offset()
+            if error is None and partition is not None and offset is not None:
+                receipt.settle(event_id(self._first_lane + partition, offset), None)
+            else:
+                receipt.settle(None, _delivery_error(receipt.event, error))
+
+        return delivered
+
+
+def encode_checked(event: LedgerEvent) -> bytes:
+    """The record value of an event that keeps the contract as far as it can be told without state. Raises ContractError."""
+    try:
+        value = encode_event(event)
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ContractError(contract_failure(None, f"the event does not fit its schema: {error}"[:250])) from error
+    decoded = decode_event(value)
+    violation = first_violation(*decoded) if isinstance(decoded, SizedEvent) else decoded
+    if violation is not None:
+        raise ContractError(violation)
+    return value
+
+
+def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:
+    if error is None:
+        return _unknown(event, "the broker gave no position")
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+        return SetupError(f"the ledger topic is missing: {error.str()}; run `core-tables init`", "topic")
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return SetupError(f"writing to the ledger is not permitted: {error.str()}; ask an administrator", "permission")
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return ContractError(contract_failure(None, "the record is larger than the topic takes"))
+    return _unknown(event, error.str())
+
+
+def _unknown(event: LedgerEvent, cause: str) -> UnavailableError:
+    again = (
+        "send it again with the same idempotency key"
+        if event.idempotency_key is not None
+        else "it has no idempotency key, so look in the ledger before sending it again"
+    )
+    return UnavailableError("kafka", f"whether the append was written is not known ({cause}); {again}")
