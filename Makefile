@@ -29,7 +29,7 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 	@$(BIN)/core-tables stack down
 
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/pytest $(ARGS)
 
 check: $(READY)  ## lint, format and strict types
 	@$(BIN)/ruff check .

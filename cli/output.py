@@ -46,7 +46,9 @@ _SUBJECTS: Final = {
     "machine": EXIT_MACHINE,
 }
 
-out: Final = Console(highlight=False, soft_wrap=True)
+_NOT_A_TERMINAL: Final = 160  # columns, where nobody says how wide a line may be
+
+out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
