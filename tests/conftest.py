@@ -1,0 +1,42 @@
+"""Fixtures: the real Kafka, Postgres and Redis, from containers where a Docker engine answers, else as local processes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from core_tables.deploy import stack as local_stack
+from core_tables.deploy.stack import StackAddresses
+
+from .containers import container_stack, docker_answers
+from .world import World, new_world
+
+settings.register_profile(
+    "default", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackAddresses]:
+    """Where the three parts answer. CORE_TABLES_TEST_STACK=docker or local chooses; default: what is there."""
+    chosen = os.environ.get("CORE_TABLES_TEST_STACK") or ("docker" if docker_answers() else "local")
+    if chosen == "docker":
+        with container_stack() as addresses:
+            yield addresses
+        return
+    folder: Path = tmp_path_factory.mktemp("stack")
+    try:
+        yield local_stack.up(folder, print)
+    finally:
+        local_stack.down(folder, print, wipe=True)
+
+
+@pytest.fixture(scope="module")
+def world(stack: StackAddresses) -> Iterator[World]:
+    """A database and topics of this module's own, set up by `init`, without a worker."""
+    made = new_world(stack)
+    yield made
+    made.close()

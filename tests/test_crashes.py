@@ -1,0 +1,144 @@
+"""End to end: workers that share lanes, and workers that are killed; then ledger = fold = tables = cache, audit one to one."""
+
+import json
+import random
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from core_tables.projection.pending import PendingQuery
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import event_id
+from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_HOUR
+
+from .builders import START, make
+from .world import World, new_world, wait_until
+
+pytestmark = pytest.mark.stack
+
+SEED = 20_260_101
+
+
+@pytest.fixture
+def fresh(world: World) -> World:
+    """A world of one test's own."""
+    return new_world(world.stack)
+
+
+def day(count: int, tenants: int = 30, orders: int = 40, seed: int = SEED) -> list[LedgerEvent]:
+    """Events of all types over tenants and orders, some of them replays, some refused."""
+    chance = random.Random(seed)
+    events = []
+    for i in range(count):
+        key, keyed = f"key-{chance.randrange(count)}", chance.random() < 0.9
+        kind = chance.choice(EVENT_TYPES) if chance.random() < 0.7 else "WORK_ORDER_CREATED"
+        events.append(
+            make(
+                kind,
+                tenant_id=f"tenant-{chance.randrange(tenants)}",
+                work_order_id=f"order-{chance.randrange(orders)}",
+                created_at=START + i,
+                turn_id=i + 1,
+                idempotency_key=f"key-{chance.randrange(count)}"
+                if chance.random() < 0.9 or kind == "WORK_ORDER_CANCELED"
+                else None,
+            )
+        )
+    return events
+
+
+def check_everything(world: World, appended: int) -> None:
+    """The whole oracle: rows, outcomes, cache and audit say the same, and nothing is missing or doubled."""
+    assert sum(world.log_ends().values()) == appended, "every acknowledged append is in the topic once"
+    for tenant in {
+        row[0] for row in world.admin.execute("select distinct tenant_id from os_core.work_orders_current").fetchall()
+    }:
+        world.reads.pending(PendingQuery(tenant, "ada", START + NS_PER_HOUR))  # fills the cache, which verify compares
+    report = world.verify()
+    assert report.differences == []
+    outcomes = {
+        row[0]: row[1:]
+        for row in world.admin.execute(
+            "select work_order_event_id, 'ACCEPTED', null, work_order_event_id from os_core.work_order_ledger union all "
+            "select event_id, outcome, reason_code, first_event_id from os_core.work_order_outcomes"
+        ).fetchall()
+    }
+    assert len(outcomes) == appended
+    for partition, end in world.log_ends().items():
+        audits = world.audit_events()[partition] if end else []
+        assert [audit.event_id for audit in audits] == [event_id(partition, offset) for offset in range(end)], (
+            f"the audit events of partition {partition} are its records, in order, each once; seed {SEED}"
+        )
+        for audit in audits:
+            assert (audit.outcome, audit.reason_code, audit.work_order_event_id) == outcomes[audit.event_id], offset_of(
+                audit.event_id
+            )
+
+
+def test_two_workers_share_the_lanes(fresh: World) -> None:
+    with fresh.working() as one, fresh.working() as two:
+        wait_until(lambda: one.worker.lanes and two.worker.lanes, "both workers to own lanes")
+        fresh.append(*day(3000))
+        fresh.drain()
+        assert one.worker.lanes.keys().isdisjoint(two.worker.lanes.keys())
+        assert one.worker.folded_records
+        assert two.worker.folded_records
+    check_everything(fresh, 3000)
+
+
+def test_workers_that_come_and_go_lose_and_double_nothing(fresh: World) -> None:
+    events = day(6000)
+    with fresh.working():
+        for start in range(0, len(events), 1500):
+            with fresh.working() as guest:
+                fresh.append(*events[start : start + 1500])
+                wait_until(lambda guest=guest: guest.worker.lanes, "the guest to own lanes")  # type: ignore[misc]
+        fresh.drain()
+    check_everything(fresh, 6000)
+
+
+def test_two_workers_that_both_believe_they_own_every_lane_are_told_apart_by_the_guard(fresh: World) -> None:
+    """Each in a group of its own: the group is a gauge, no promise rests on it."""
+    other = fresh.settings.model_copy(update={"group_id": f"{fresh.name}-other"})
+    mine = fresh.settings
+    with fresh.working(batch_size=50) as one:
+        fresh.settings = other
+        with fresh.working(batch_size=70) as two:
+            fresh.settings = mine
+            wait_until(lambda: len(one.worker.lanes) == len(two.worker.lanes) == 12, "both to own every lane")
+            fresh.append(*day(2000))
+            fresh.drain(120)
+    check_everything(fresh, 2000)
+
+
+def test_kill_9_in_the_middle_of_50000_events(fresh: World, tmp_path: Path) -> None:
+    count = 50_000
+    appender = threading.Thread(target=lambda: fresh.append(*day(count)))
+    chance = random.Random(SEED)
+    kills = 0
+    with (tmp_path / "worker.log").open("wb") as log:
+        appender.start()
+        process: subprocess.Popen[bytes] | None = None
+        for share in (0.1, 0.35, 0.6, 0.85):
+            process = fresh.worker_process("--batch", str(chance.choice([200, 500, 2000])), log=log)
+            wanted = int(count * share)
+            wait_until(lambda wanted=wanted: _folded(fresh) >= wanted, f"{wanted} records to be folded", 120)  # type: ignore[misc]
+            process.kill()
+            assert process.wait() == -9
+            kills += 1
+        appender.join()
+        process = fresh.worker_process(log=log)
+        fresh.drain(120)
+        process.terminate()
+        assert process.wait(30) == 0, "SIGTERM ends a worker in good order"
+    assert kills == 4
+    assert not [
+        line for line in (tmp_path / "worker.log").read_text().splitlines() if json.loads(line)["level"] == "error"
+    ]
+    check_everything(fresh, count)
+
+
+def _folded(world: World) -> int:
+    return sum(applied for applied, _ in world.positions().values())

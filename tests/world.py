@@ -1,0 +1,289 @@
+"""A world of its own for a test module: a database, two topics, and helpers to drive and to look at them."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import structlog
+from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from psycopg.conninfo import make_conninfo
+
+from core_tables.cli import wiring
+from core_tables.cli.settings import Settings
+from core_tables.consumer.worker import Worker
+from core_tables.deploy.stack import StackAddresses
+from core_tables.producer import Ledger, Receipt
+from core_tables.projection import verify as verification
+from core_tables.projection.reads import Reads
+from core_tables.projection.store import Store
+from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import Outcome
+
+DEADLINE_S = 60.0
+_numbers = itertools.count(1)
+
+
+def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Poll a condition until it holds; fail with what was waited for."""
+    pause = threading.Event()
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {deadline_s:.0f} s for: {what}"
+        pause.wait(0.02)
+
+
+@dataclass
+class RunningWorker:
+    """A worker in a thread of this process, and its audit thread."""
+
+    worker: Worker
+    thread: threading.Thread
+    audit: Any
+    errors: list[BaseException] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """End it as SIGTERM would."""
+        self.worker.stop()
+        self.thread.join(30)
+        if self.audit is not None:
+            self.audit.close(flush=True)
+        self.worker.consumer.close()
+        self.worker.disconnect()
+
+
+class World:
+    """Topics, a database, and what a test does with them."""
+
+    def __init__(self, stack: StackAddresses, name: str, partitions: int = 12) -> None:
+        self.name = name
+        with psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
+            connection.execute(f'create database "{name}"')
+        self.settings = Settings(
+            bootstrap_servers=stack.bootstrap_servers,
+            postgres_dsn=make_conninfo(stack.postgres_dsn, dbname=name),
+            redis_url=stack.redis_url,
+            topic=f"{name}.ledger",
+            audit_topic=f"{name}.audit",
+            group_id=name,
+            partitions=partitions,
+        )
+        self.stack = stack
+        self._open: contextlib.ExitStack = contextlib.ExitStack()
+        self.admin = psycopg.connect(self.settings.admin(), autocommit=True)
+        self._open.callback(self.admin.close)
+        self._ledger: Ledger | None = None
+        self._reads: Reads | None = None
+
+    def init(self) -> list[str]:
+        """What `core-tables init` does."""
+        return wiring.initialize(self.settings)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The appending side."""
+        if self._ledger is None:
+            self._ledger = wiring.ledger(self.settings)
+            self._open.callback(self._ledger.close)
+        return self._ledger
+
+    @property
+    def reads(self) -> Reads:
+        """The reads, with the cache."""
+        if self._reads is None:
+            self._reads = wiring.reads(self.settings)
+            self._open.callback(self._reads.connection.close)
+        return self._reads
+
+    def store(self) -> Store:
+        """The worker's side of Postgres, on a connection of its own."""
+        from core_tables.projection.database import connect
+
+        connection = connect(self.settings.worker(), name="test store")
+        self._open.callback(connection.close)
+        return Store(connection)
+
+    def append(self, *events: LedgerEvent) -> list[Receipt]:
+        """Append events and wait until they are durable."""
+        receipts = [self.ledger.append(event) for event in events]
+        for receipt in receipts:
+            receipt.event_id()
+        return receipts
+
+    def outcome(self, event: LedgerEvent) -> Outcome:
+        """Append one event and await its outcome; a worker must run."""
+        outcome = self.ledger.append(event).outcome(DEADLINE_S)
+        assert outcome is not None, "the outcome is still pending"
+        return outcome
+
+    def produce(self, key: bytes | None, value: bytes | None, partition: int, **headers: bytes) -> int:
+        """Write a record as somebody else's program might; its offset."""
+        producer = Producer({"bootstrap.servers": self.stack.bootstrap_servers, "message.max.bytes": 2_000_000})
+        offsets: list[Any] = []
+        producer.produce(
+            self.settings.topic,
+            value,
+            key,
+            partition,
+            headers=list(headers.items()),
+            on_delivery=lambda error, message: offsets.append((error, message.offset())),
+        )
+        producer.flush(20)
+        error, offset = offsets[0]
+        assert error is None, error
+        return int(offset)
+
+    @contextlib.contextmanager
+    def working(self, *, audit: bool = True, batch_size: int = 2000) -> Iterator[RunningWorker]:
+        """A worker that runs as long as the block does."""
+        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[_quiet])
+        worker, audit_thread = wiring.worker(self.settings, audit=audit, batch_size=batch_size, log=log)
+        running = RunningWorker(worker, threading.Thread(target=lambda: self._run(running)), audit_thread)
+        if audit_thread is not None:
+            audit_thread.start()
+        running.thread.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+
+    @staticmethod
+    def _run(running: RunningWorker) -> None:
+        try:
+            running.worker.run()
+        except BaseException as error:
+            running.errors.append(error)
+
+    def worker_process(self, *arguments: str, log: Any = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        """A worker as an operator starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments],
+            env=self.environment(),
+            stdout=log,
+            stderr=log,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The environment that points the command to this world."""
+        told = self.settings
+        return {
+            **os.environ,
+            "CORE_TABLES_BOOTSTRAP_SERVERS": told.kafka_servers(),
+            "CORE_TABLES_POSTGRES_DSN": told.admin(),
+            "CORE_TABLES_REDIS_URL": told.cache() or "none",
+            "CORE_TABLES_TOPIC": told.topic,
+            "CORE_TABLES_AUDIT_TOPIC": told.audit_topic,
+            "CORE_TABLES_GROUP_ID": told.group_id,
+            "CORE_TABLES_PARTITIONS": str(told.partitions),
+        }
+
+    def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run core-tables to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "core_tables.cli.main", *arguments],
+            env={**self.environment(), **environment},
+            input=stdin,
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    def set_topic(self, topic: str, setting: str, value: str) -> None:
+        """Change a setting of a topic, as an operator might."""
+        entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = wiring.admin_client(self.settings)
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result()
+
+    def log_ends(self) -> dict[int, int]:
+        """By partition, the end of the ledger topic."""
+        consumer = wiring.reader_of_topics(self.settings)
+        try:
+            return {
+                partition: consumer.get_watermark_offsets(
+                    TopicPartition(self.settings.topic, partition), timeout=10, cached=False
+                )[1]
+                for partition in range(self.settings.partitions)
+            }
+        finally:
+            consumer.close()
+
+    def positions(self) -> dict[int, tuple[int, int]]:
+        """By lane, (applied, audited)."""
+        rows = self.admin.execute("select lane, applied, audited from os_core.lanes order by lane").fetchall()
+        return {lane: (applied, audited) for lane, applied, audited in rows}
+
+    def drained(self) -> bool:
+        """Whether everything in the topic is applied and audited."""
+        ends = self.log_ends()
+        return all(pair == (ends[lane], ends[lane]) for lane, pair in self.positions().items())
+
+    def drain(self, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until everything in the topic is applied and audited."""
+        wait_until(self.drained, "the lanes to be folded and audited", deadline_s)
+
+    def audit_events(self) -> dict[int, list[AuditEvent]]:
+        """By partition, the audit events that a read_committed reader sees, in order."""
+        consumer = wiring.reader_of_topics(self.settings)
+        found: dict[int, list[AuditEvent]] = {partition: [] for partition in range(self.settings.partitions)}
+        try:
+            for message in wiring.records_to_end(consumer, self.settings.audit_topic, dict.fromkeys(found, 0)):
+                found[message.partition() or 0].append(decode_audit(message.value() or b""))
+        finally:
+            consumer.close()
+        return found
+
+    def audit_messages(self, partition: int) -> list[Message]:
+        """The audit records of a partition as they lie in the topic."""
+        consumer = wiring.reader_of_topics(self.settings)
+        try:
+            return list(wiring.records_to_end(consumer, self.settings.audit_topic, {partition: 0}))
+        finally:
+            consumer.close()
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        """All rows of a table, in key order, as an administrator sees them."""
+        return self.admin.execute(f"select * from os_core.{table} order by 1, 2, 3, 4").fetchall()
+
+    def verify(self) -> verification.Report:
+        """What `core-tables verify` finds."""
+        connection = wiring.operator(self.settings)
+        try:
+            return verification.verify(connection, verification.Scope(), cache=wiring.cache(self.settings))
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections; the stack goes as a whole."""
+        self._open.close()
+
+
+def _quiet(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    if event.get("level") == "error" or "exc_info" in event:
+        print(event, file=sys.stderr)
+    return ""
+
+
+def new_world(stack: StackAddresses, partitions: int = 12) -> World:
+    """A world that is set up, with a name of its own."""
+    world = World(stack, f"ct{os.getpid()}x{next(_numbers)}", partitions)
+    world.init()
+    return world
