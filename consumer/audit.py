@@ -3,11 +3,13 @@
 Step 5 of the worker's rule (worker.py). The thread shares one thing with the fold: the bounded queue.
 """
 
+import contextlib
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -185,14 +187,31 @@ class AuditThread:
             now = time.monotonic()
             queues = self._queue.waiting(0.1)
             for lane in [lane for lane, output in self._outputs.items() if not self._queue.holds(output.queue)]:
-                self._outputs.pop(lane)
+                self._close_output(lane)
             due = [queue for queue in queues if self._retry_at.get(queue.lane, (0.0, 0.0))[0] <= now]
+            self._open_all([queue for queue in due if queue.lane not in self._outputs])
             begun = [(queue, step) for queue in due if (step := self._guarded(queue, self._begin)) is not None]
             for queue, position in begun:
                 emitted |= self._guarded(queue, partial(self._commit, position)) is not None
             if queues and not emitted:
                 self._closing.wait(0.02)
-        self._outputs.clear()
+        for lane in list(self._outputs):
+            self._close_output(lane)
+
+    def _open_all(self, queues: list[LaneQueue]) -> None:
+        """Open producers at the same time: each waits half a second for its coordinator, and a worker has many."""
+        if queues:
+            with ThreadPoolExecutor(len(queues), thread_name_prefix="audit-open") as pool:
+                list(pool.map(lambda queue: self._guarded(queue, self._init), queues))
+            for queue in queues:
+                if queue.lane in self._outputs:
+                    self._guarded(queue, self._find_position)
+
+    def _close_output(self, lane: int) -> None:
+        """Let a producer go, aside: closing one that was fenced may take as long as its transaction."""
+        output = self._outputs.pop(lane, None)
+        if output is not None:
+            threading.Thread(target=_close_producer, args=(output.producer,), daemon=True).start()
 
     def _guarded(self, queue: LaneQueue, step: Callable[[LaneQueue], int | None]) -> int | None:
         """Run a step of a lane; after any error its producer is closed, and the step begins again with a new one."""
@@ -200,9 +219,9 @@ class AuditThread:
             return step(queue)
         except LaneStoppedError as error:
             self._queue.stop(queue, error)
-            self._outputs.pop(queue.lane, None)
+            self._close_output(queue.lane)
         except (KafkaException, UnavailableError, BufferError) as error:
-            self._outputs.pop(queue.lane, None)
+            self._close_output(queue.lane)
             pause = min(MAX_BACKOFF_S, 2 * self._retry_at.get(queue.lane, (0.0, 0.1))[1])
             # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
             self._retry_at[queue.lane] = (time.monotonic() + pause * random.uniform(0.5, 1), pause)  # noqa: S311
@@ -211,7 +230,9 @@ class AuditThread:
 
     def _begin(self, queue: LaneQueue) -> int | None:
         """Begin a transaction with what lies at or above the position; return the position after it."""
-        output = self._outputs.get(queue.lane) or self._open(queue)
+        output = self._outputs.get(queue.lane)
+        if output is None:
+            return None
         self._queue.confirm(queue, output.position)
         if queue.start > output.position:
             if output.fresh:
@@ -244,21 +265,23 @@ class AuditThread:
         self._retry_at.pop(queue.lane, None)
         return position
 
-    def _open(self, queue: LaneQueue) -> _Output:
-        """`init_transactions` first, then the tail: read before, it could miss what the predecessor was committing."""
-        partition = queue.lane - self._first_lane
-        producer = self._open_producer(f"{self._topic}.{partition}")
+    def _init(self, queue: LaneQueue) -> None:
+        """Open a lane's producer, which fences whoever had its transactional.id before."""
+        producer = self._open_producer(f"{self._topic}.{queue.lane - self._first_lane}")
+        output = _Output(producer, 0, True, queue)
+        self._outputs[queue.lane] = output
         producer.init_transactions(REQUEST_TIMEOUT_S)
-        tail = self._tail(partition)
+
+    def _find_position(self, queue: LaneQueue) -> None:
+        """Read the tail, after `init_transactions`: before, it could miss what the predecessor was committing."""
+        tail = self._tail(queue.lane - self._first_lane)
         position = queue.floor if tail is None else offset_of(tail) + 1
         if tail is not None and (lane_of(tail) != queue.lane or position < queue.floor):
             raise LaneStoppedError(
                 f"lane {queue.lane}: the audit topic ends at record {tail}, below the floor {queue.floor} that Postgres "
                 "holds; it lost records or is another topic: restore it"
             )
-        output = _Output(producer, position, True, queue)
-        self._outputs[queue.lane] = output
-        return output
+        self._outputs[queue.lane].position = position
 
     def _tail(self, partition: int) -> int | None:
         """The event_id of the last committed audit record of a partition, or None."""
@@ -289,3 +312,9 @@ class AuditThread:
             if self._tails.position([TopicPartition(self._topic, partition)])[0].offset >= high:
                 return last
         raise UnavailableError("kafka", f"the end of audit partition {partition} could not be read in time")
+
+
+def _close_producer(producer: Producer) -> None:
+    with contextlib.suppress(KafkaException, RuntimeError):
+        producer.purge()
+        producer.close()
