@@ -75,7 +75,7 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
     ledger = wiring.ledger(settings)
     started = time.monotonic()
     try:
-        _append_lines(ledger, file, summary, timeout if wait else None)
+        append_lines(ledger, file, summary, timeout if wait else None)
     except KeyboardInterrupt:
         output.err.print(
             "interrupted: lines after the last one counted were not read; run it again, replays are no-ops"
@@ -90,7 +90,8 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
         sys.exit(output.EXIT_REFUSED)
 
 
-def _append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | None) -> None:
+def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | None) -> None:
+    """Append the lines of a file, and count what becomes of them; with a time-out (s), their outcomes too."""
     window: list[Receipt] = []
     with output.progress_bar("appending", None) as advance:
         for number, line in enumerate(_lines(file), start=1):

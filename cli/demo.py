@@ -1,8 +1,168 @@
-"""The demo."""
+"""The demo: a small day of three tenants goes through the real thing, on one screen."""
+
+import subprocess
+import sys
+import time
+from importlib.resources import as_file, files
+from typing import Final
 
 import click
 
+from core_tables.cli import output, wiring
+from core_tables.cli.append import Summary, append_lines
+from core_tables.cli.settings import Settings
+from core_tables.cli.topics import audit_trail
+from core_tables.producer import Ledger
+from core_tables.projection import verify as verification
+from core_tables.projection.database import connect
+from core_tables.projection.pending import PendingQuery
+from core_tables.projection.reads import Reads
+from core_tables.schemas.outcomes import Outcome, Refused, Replayed
+from core_tables.schemas.reasons import CoreTablesError, SetupError
+from core_tables.schemas.vocabulary import NS_PER_HOUR
 
-@click.command()
+TENANT: Final = "acme-travel"
+EVENING: Final = 1_768_464_000_000_000_000 + 10 * NS_PER_HOUR  # ns; the day begins on 2026-01-15 at 08:00 UTC
+WAIT_S: Final = 30.0
+
+
+@click.command(epilog=output.EXIT_CODES)
 def demo() -> None:
-    """Demo."""
+    """Start the local stack and watch a day of three tenants go through it. May be run again: then all are replays."""
+    from core_tables.deploy import stack as local
+
+    settings = Settings()
+    started = time.monotonic()
+    local.up(settings.stack_dir, lambda line: output.err.print(line, markup=False))
+    settings = Settings()  # now the stack's addresses are known
+    for line in wiring.initialize(settings):
+        output.err.print(line, markup=False)
+    worker = _start_worker(settings)
+    try:
+        ledger, reads = wiring.ledger(settings), wiring.reads(settings)
+        _append_the_day(ledger)
+        _show_current(reads)
+        _cancel_and_replay(ledger, reads)
+        newest = _refusal(ledger)
+        _audit_trail(settings, newest)
+        _verify_and_rebuild(settings)
+        ledger.close()
+    finally:
+        worker.terminate()
+        worker.wait(WAIT_S)
+    _title(f"That was it, in {time.monotonic() - started:.0f} s. The stack still runs; go on with")
+    command = "core-tables" if sys.prefix == sys.base_prefix else ".venv/bin/core-tables"
+    for line in (
+        f"{command} worker                                   folds what comes (Ctrl-C stops it)",
+        f"{command} append FILE --wait                       your own events, one JSON object a line",
+        f"{command} get --tenant {TENANT} trip-1002       a current record",
+        f"{command} --help                                   everything else",
+        "make stop                                                   stops Kafka, Postgres and Redis",
+    ):
+        output.out.print("  " + line, markup=False)
+
+
+def _title(text: str) -> None:
+    output.out.print(f"\n[bold]{text}[/bold]")
+
+
+def _start_worker(settings: Settings) -> "subprocess.Popen[bytes]":
+    log = settings.stack_dir / "logs" / "worker.log"
+    with log.open("ab") as to:
+        command = [sys.executable, "-m", "core_tables.cli.main", "worker"]
+        return subprocess.Popen(command, stdout=to, stderr=to, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def _append_the_day(ledger: Ledger) -> None:
+    _title("1. A day of three tenants is appended; a worker folds it")
+    summary = Summary()
+    with as_file(files("core_tables.cli") / "demo_data" / "day.jsonl") as day:
+        append_lines(ledger, str(day), summary, WAIT_S)
+    if summary.pending:
+        raise SetupError(
+            "the worker did not fold the day in time; its log is logs/worker.log of the stack's folder", "machine"
+        )
+    counts = ", ".join(f"{summary.outcomes[kind]} {kind}" for kind in ("accepted", "replayed", "refused"))
+    why = "".join(f"; refused: {reason}" for reason in summary.reasons)
+    output.out.print(f"  {summary.appended} events: {counts}{why}", markup=False)
+
+
+def _show_current(reads: Reads) -> None:
+    _title("2. What is true now (work_orders_current)")
+    rows = []
+    for work_order_id in ("trip-1001", "trip-1002", "trip-1003", "trip-1004"):
+        found = reads.current(TENANT, work_order_id)
+        if found is not None:
+            missing = ", ".join(found.collected.missing_fields)
+            rows.append(
+                (
+                    work_order_id,
+                    found.last.work_order_status,
+                    dict(found.collected.fields),
+                    missing,
+                    found.last.last_event_id,
+                )
+            )
+    output.emit_rows(TENANT, ("work_order_id", "status", "fields", "missing", "last_event_id"), rows)
+
+
+def _pending(reads: Reads) -> str:
+    answer = reads.pending(PendingQuery(TENANT, "ada", EVENING))
+    source = "cache" if answer.from_cache else "Postgres"
+    return (
+        ", ".join(f"{o.record.work_order_id} ({o.record.work_order_status})" for o in answer.offers)
+        + f"   [from {source}]"
+    )
+
+
+def _cancel_and_replay(ledger: Ledger, reads: Reads) -> None:
+    _title("3. A pending list, before and after a cancel; and the cancel sent twice")
+    output.out.print(f"  before: {_pending(reads)}", markup=False)
+    first = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING)
+    _expect(first.outcome(WAIT_S))
+    output.out.print(f"  after:  {_pending(reads)}", markup=False)
+    again = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING).outcome(WAIT_S)
+    if isinstance(again, Replayed):
+        output.out.print(
+            f"  the same cancel again: {again.first_event_id} was the first, nothing changed", markup=False
+        )
+
+
+def _refusal(ledger: Ledger) -> int:
+    """Cancel what is done already; the position id of the attempt."""
+    _title("4. What the contract forbids is refused, with a reason")
+    receipt = ledger.cancel(TENANT, "trip-1001", 900, f"demo-{time.time_ns()}", EVENING)
+    outcome = receipt.outcome(WAIT_S)
+    if isinstance(outcome, Refused):
+        output.out.print(f"  cancel of trip-1001: {outcome.reason_code}: {outcome.sentence}", markup=False)
+    return receipt.event_id()
+
+
+def _expect(outcome: Outcome | None) -> None:
+    if outcome is None or isinstance(outcome, Refused):
+        raise CoreTablesError(f"the demo's own append came out as {outcome}")
+
+
+def _audit_trail(settings: Settings, newest: int) -> None:
+    _title("5. The audit trail: one event for every outcome (the newest)")
+    deadline = time.monotonic() + WAIT_S
+    trail = audit_trail(settings, TENANT)
+    while all(event.event_id != newest for event in trail) and time.monotonic() < deadline:
+        time.sleep(0.2)  # the audit comes after the tables, a moment later
+        trail = audit_trail(settings, TENANT)
+    trail = sorted(trail, key=lambda event: event.event_id)[-5:]
+    rows = [(e.event_id, e.work_order_id, e.event_type, e.outcome, e.severity, e.reason_code) for e in trail]
+    output.emit_rows(
+        settings.audit_topic, ("event_id", "work_order_id", "event_type", "outcome", "severity", "reason"), rows
+    )
+
+
+def _verify_and_rebuild(settings: Settings) -> None:
+    _title("6. The tables are what the ledger says")
+    cache = wiring.cache(settings)
+    report = verification.verify(wiring.operator(settings), verification.Scope(), cache=cache)
+    output.out.print(f"  verify:  {report.compared} work orders compared, {len(report.differences)} differences")
+    repaired = verification.rebuild(
+        connect(settings.worker(), name="core-tables demo"), verification.Scope(), cache=cache
+    )
+    output.out.print(f"  rebuild: {repaired.compared} work orders compared, {repaired.repaired} repaired")

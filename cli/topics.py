@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import click
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
@@ -29,26 +29,50 @@ from core_tables.schemas.wire import SizedEvent, decode_event
 def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
     """The audit trail as a read_committed reader sees it: one event per outcome."""
     settings = Settings()
+    _show_audit(audit_trail(settings, tenant, last)[-last:], as_json)
+    if follow:
+        _follow(settings, tenant)
+
+
+def audit_trail(settings: Settings, tenant: str | None, last: int | None = None) -> list[AuditEvent]:
+    """The committed audit events of a tenant, or of all tenants the newest (more than `last`), by created_at."""
     consumer = wiring.reader_of_topics(settings)
-    starts = {}
-    found: list[AuditEvent] = []
     try:
-        for partition in _audit_partitions(settings, tenant):
-            target = TopicPartition(settings.audit_topic, partition)
-            low, high = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+        starts = {}
+        for partition, (low, high) in _audit_ends(consumer, settings, tenant).items():
             # Every transaction ends in a marker that takes an offset too, so more than `last` are read.
-            starts[partition] = low if tenant is not None else max(low, high - 4 * last)
-        for message in wiring.records_to_end(consumer, settings.audit_topic, starts):
-            found.extend(_of_tenant(message, tenant))
-        found.sort(key=lambda event: (event.created_at, event.event_id))
-        _show_audit(found[-last:], as_json)
-        while follow:
-            for message in consumer.consume(500, 0.5):
-                _show_audit(_of_tenant(message, tenant), as_json=True)
+            starts[partition] = low if tenant is not None or last is None else max(low, high - 4 * last)
+        messages = wiring.records_to_end(consumer, settings.audit_topic, starts)
+        found = [event for message in messages for event in _of_tenant(message, tenant)]
     except KafkaException as error:
         raise translate(error) from error
     finally:
         consumer.close()
+    return sorted(found, key=lambda event: (event.created_at, event.event_id))
+
+
+def _follow(settings: Settings, tenant: str | None) -> None:
+    consumer = wiring.reader_of_topics(settings)
+    try:
+        ends = _audit_ends(consumer, settings, tenant)
+        consumer.assign(
+            [TopicPartition(settings.audit_topic, partition, high) for partition, (_, high) in ends.items()]
+        )
+        while True:
+            for message in consumer.consume(500, 0.5):
+                _show_audit(_of_tenant(message, tenant), as_json=True)
+    finally:
+        consumer.close()
+
+
+def _audit_ends(consumer: Consumer, settings: Settings, tenant: str | None) -> dict[int, tuple[int, int]]:
+    """By audit partition that can hold a tenant's events, its first offset and the one after its last."""
+    return {
+        partition: consumer.get_watermark_offsets(
+            TopicPartition(settings.audit_topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
+        )
+        for partition in _audit_partitions(settings, tenant)
+    }
 
 
 def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:

@@ -46,6 +46,8 @@ def check_database(connection: Connection) -> None:
     """Tables, policies and triggers are as the migrations made them, and this role cannot pass them by. Raises SetupError."""
     with translated(), connection.transaction():
         problems: Any = connection.execute(sql("check_schema")).fetchall()
+    if problems and problems[0][0].startswith("permission denied"):
+        raise SetupError(problems[0][0], "permission")
     if problems:
         raise SetupError(
             f"the database is not as it should be: {problems[0][0]}; run `core-tables init`, or ask who changed it",

@@ -73,6 +73,7 @@ def verify(
     expected_lists = _CachedLists(cache)
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
+        _check_role(connection, writes=False)
         topic = _topic(connection)
         expected_lists.open(topic, _applied(connection))
         for keys in _pages(connection, scope):
@@ -101,6 +102,7 @@ def rebuild(
     store = Store(connection)
     with translated():
         with connection.transaction():
+            _check_role(connection, writes=True)
             topic = _topic(connection)
         pages = _pages(connection, scope)
         while True:
@@ -204,6 +206,16 @@ def _missing_outcomes(connection: Connection) -> list[Difference]:
         for lane, applied, accepted, others in rows
         if accepted + others != applied
     ]
+
+
+def _check_role(connection: Connection, *, writes: bool) -> None:
+    rows: Any = connection.execute(sql("check_role")).fetchall()
+    sees_all, may_write, role = rows[0]
+    if not sees_all or (writes and not may_write):
+        needed = "core_tables_worker" if writes else "core_tables_operator"
+        raise SetupError(
+            f"permission denied: the role {role} does not see every tenant; work as {needed}", "permission"
+        )
 
 
 def _topic(connection: Connection) -> TopicRow:
