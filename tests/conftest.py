@@ -14,7 +14,12 @@ from .containers import container_stack, docker_answers
 from .world import World, new_world
 
 settings.register_profile(
-    "default", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "default",
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("default")
 

@@ -20,9 +20,9 @@ where not exists (
         and trigger.tgname = 'append_only' and trigger.tgenabled = 'A'
 )
 union all
-select 'the role ' || current_user || ' passes row-level security by; work as core_tables_worker or core_tables_reader'
+select 'the role ' || current_user || ' passes row-level security by, work as core_tables_worker or core_tables_reader'
 from pg_catalog.pg_roles as role
 where role.rolname = current_user and (role.rolsuper or role.rolbypassrls)
 union all
-select 'permission denied: the role ' || current_user || ' may not fold; work as core_tables_worker'
+select 'permission denied: the role ' || current_user || ' may not fold, work as core_tables_worker'
 where not pg_has_role(current_user, 'core_tables_worker', 'usage')

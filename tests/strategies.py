@@ -1,0 +1,74 @@
+"""Hypothesis strategies: whatever a record may hold, valid more often than not."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from core_tables.schemas import events
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, NS_PER_MS, STATUSES, EventType
+
+from .builders import START, correlation_of
+
+# Few names, so that events meet; any text now and then, NUL and wide characters included.
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+names = st.sampled_from(["a", "b", "c"]) | any_text
+small = st.integers(0, 3)
+any_long = st.integers(-(2**63), MAX_I64)
+times = st.integers(0, 6).map(lambda step: START + step * 20_000 * NS_PER_MS)
+values = any_text | any_long | st.booleans()
+optional_text = st.none() | names
+
+PAYLOADS: dict[EventType, Any] = {
+    "WORK_ORDER_CREATED": st.builds(
+        events.WorkOrderCreated,
+        names,
+        *[optional_text] * 6,
+        st.none() | st.dictionaries(names, values, max_size=4),
+        st.none() | st.lists(names, max_size=4),
+    ),
+    "FIELD_SET": st.builds(events.FieldSet, names, values, st.none() | st.lists(names, max_size=3)),
+    "FIELD_CONFLICT_RESOLVED": st.builds(events.FieldConflictResolved, names, values),
+    "FIELD_ASKED": st.builds(events.FieldAsked, names, names),
+    "STATUS_CHANGED": st.builds(events.StatusChanged, st.sampled_from([None, "PENDING", "CONFIRMED"])),
+    "STEP_STARTED": st.builds(events.StepStarted, small, *[st.none() | small] * 3),
+    "STEP_FINISHED": st.builds(events.StepFinished, small),
+    "STEP_FAILED": st.builds(events.StepFailed, small, st.integers(1, 9)),
+    "STEP_RETRY_SCHEDULED": st.builds(events.StepRetryScheduled, small, times),
+    "LEASE_ACQUIRED": st.builds(events.LeaseAcquired, st.sampled_from([1, 30_000, 300_000, 300_001])),
+    "LEASE_RENEWED": st.builds(events.LeaseRenewed, st.sampled_from([1, 30_000, 300_000, 0])),
+    "LEASE_RELEASED": st.just(events.LeaseReleased()),
+    "EXTERNAL_APPROVAL_REQUESTED": st.builds(events.ExternalApprovalRequested, names, names, times),
+    "EXTERNAL_APPROVAL_RESOLVED": st.builds(events.ExternalApprovalResolved, names, names),
+    "WORK_ORDER_CANCELED": st.just(events.WorkOrderCanceled()),
+}
+
+
+@st.composite
+def ledger_events(draw: st.DrawFn, tenants: tuple[str, ...] = ("acme", "globex")) -> LedgerEvent:
+    """An event that fits its schema; most keep the contract, some do not."""
+    kind = draw(st.sampled_from(EVENT_TYPES))
+    tenant, work_order = draw(st.sampled_from(tenants)), draw(st.sampled_from(["o1", "o2"]))
+    step, lease = kind.startswith("STEP_"), kind.startswith("LEASE_")
+    return LedgerEvent(
+        1,
+        draw(times),
+        tenant,
+        work_order,
+        draw(st.just(correlation_of(tenant, work_order)) | st.sampled_from([7, 2**128 - 1])),
+        draw(st.integers(1, 3)),
+        kind,
+        "CANCELED" if kind == "WORK_ORDER_CANCELED" else draw(st.sampled_from(STATUSES)),
+        draw(st.integers(1, 3)),
+        draw(st.none() | st.just(0)) if draw(st.integers(0, 9)) == 0 else None,
+        draw(names) if step else draw(st.none() | names),
+        draw(optional_text),
+        draw(st.sampled_from(["x", "y"])) if lease else draw(optional_text),
+        draw(st.sampled_from(["t", "u"])) if lease else draw(optional_text),
+        None if lease else draw(st.none() | times),
+        draw(st.none() | st.sampled_from(["k1", "k2", "k3", "k4", "k5"]) | names),
+        draw(PAYLOADS[kind]),
+    )
+
+
+logs = st.lists(ledger_events(), max_size=40)

@@ -1,0 +1,114 @@
+"""Identity, partitioning and the wire format, against vectors and against the library."""
+
+import io
+import json
+from importlib.resources import files
+from typing import Any
+
+import confluent_kafka
+import fastavro
+import pytest
+
+from core_tables.schemas import events
+from core_tables.schemas.decoder import BodyError, compile_decoder
+from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent
+from core_tables.schemas.identity import MAX_LANES, event_id, lane_of, murmur2, offset_of, partition_of
+from core_tables.schemas.json_form import event_from_json, event_to_json
+from core_tables.schemas.reasons import UnknownSchemaError, Violation
+from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
+from core_tables.schemas.wire import (
+    HEADER_BYTES,
+    LEDGER_SCHEMA,
+    PREFIX,
+    SizedEvent,
+    decode_event,
+    encode_event,
+    load_schema,
+)
+
+from .builders import make
+
+VECTORS = json.loads((files("core_tables.schemas") / "vectors" / "wire.v1.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [(b"a", 2731586172), (b"acme", 3013318916), (b"tenant-1", 374640331), (b"foobar", 3504634814)],
+)
+def test_murmur2_is_that_of_the_contract(key: bytes, hashed: int) -> None:
+    assert murmur2(key) == hashed
+
+
+@pytest.mark.parametrize("length", range(20))
+def test_partitions_are_those_of_librdkafkas_murmur2(length: int) -> None:
+    key = bytes(range(200, 200 + length))
+    if key:
+        assert partition_of(key, 12) == confluent_kafka.murmur2(key, 12)
+
+
+def test_ids_are_positions_and_rise_with_lane_and_offset() -> None:
+    assert event_id(0, 0) == 1
+    assert event_id(3, 5) == (3 << 42) | 6
+    assert (lane_of(event_id(3, 5)), offset_of(event_id(3, 5))) == (3, 5)
+    assert event_id(MAX_LANES - 1, 2**42 - 3) < 2**53
+    assert event_id(1, 0) > event_id(0, 2**42 - 3)
+
+
+@pytest.mark.parametrize("vector", VECTORS["events"], ids=lambda vector: vector["event"]["event_type"])
+def test_the_vectors_hold(vector: dict[str, Any]) -> None:
+    event = event_from_json(vector["event"])
+    assert encode_event(event).hex() == vector["value_hex"]
+    decoded = decode_event(bytes.fromhex(vector["value_hex"]))
+    assert isinstance(decoded, SizedEvent)
+    assert event_to_json(decoded.event) == vector["event"]
+    assert event.tenant_id.encode().hex() == vector["key_hex"]
+    assert partition_of(event.tenant_id.encode(), VECTORS["partitions"]) == vector["partition"]
+
+
+def test_the_vectors_cover_every_event_type_and_know_the_fingerprint() -> None:
+    assert {vector["event"]["event_type"] for vector in VECTORS["events"]} == set(EVENT_TYPES)
+    assert PREFIX[2:].hex() == VECTORS["fingerprint_hex"]
+    for tenant, partition in VECTORS["tenants"].items():
+        assert partition_of(tenant.encode(), VECTORS["partitions"]) == partition
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_our_decoder_reads_what_the_library_reads(event_type: EventType) -> None:
+    value = encode_event(make(event_type))
+    read: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), load_schema(LEDGER_SCHEMA), None)
+    payload = PAYLOAD_TYPES[event_type](**read.pop("payload"))
+    read["correlation_id"] = int.from_bytes(read["correlation_id"], "big")
+    decoded = decode_event(value)
+    assert isinstance(decoded, SizedEvent)
+    assert decoded.event == LedgerEvent(**read, payload=payload)
+
+
+def test_the_schema_and_the_types_name_the_same_fields() -> None:
+    schema = load_schema(LEDGER_SCHEMA)
+    assert tuple(field["name"] for field in schema["fields"]) == LedgerEvent._fields
+    for branch in schema["fields"][-1]["type"][1:]:
+        assert tuple(field["name"] for field in branch["fields"]) == PAYLOAD_TYPES[branch["name"]]._fields
+
+
+def test_the_payloads_size_is_that_of_its_encoding() -> None:
+    decoded = decode_event(encode_event(make("FIELD_SET", payload=events.FieldSet("key", "value"))))
+    assert isinstance(decoded, SizedEvent)
+    assert decoded.payload_bytes == 1 + 4 + 1 + 6 + 1, "branch, key, branch of the value, value, no prompt keys"
+
+
+def test_maps_and_arrays_may_come_in_several_blocks() -> None:
+    schema = {"type": "record", "name": "R", "fields": [{"name": "m", "type": {"type": "map", "values": "long"}}]}
+    decode = compile_decoder(schema, lambda _name, _fields: ("f_m", None))
+    one_block = b"\x04\x02a\x02\x02b\x04\x00"
+    two_blocks = b"\x01\x06\x02a\x02\x02\x02b\x04\x00"  # the first with a negative count and its size
+    assert decode(one_block, 0)[0] == decode(two_blocks, 0)[0] == {"a": 1, "b": 2}
+    with pytest.raises(BodyError, match="too many"):
+        decode(b"\xfe\xff\xff\xff\x0f", 0)
+
+
+def test_a_fingerprint_that_is_listed_is_refused_and_another_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = b"\xc3\x01" + bytes(8) + b"x"
+    with pytest.raises(UnknownSchemaError, match="0000000000000000"):
+        decode_event(value)
+    monkeypatch.setattr("core_tables.schemas.wire._REFUSED", frozenset({value[:HEADER_BYTES]}))
+    assert isinstance(decode_event(value), Violation)

@@ -1,0 +1,136 @@
+"""The house: rooms import downwards only, the fold is pure, SQL is in files, packages install as they are used."""
+
+import ast
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {
+    "schemas": set(),
+    "projection": {"schemas"},
+    "producer": {"schemas", "projection"},
+    "consumer": {"schemas", "projection"},
+    "deploy": {"schemas"},
+    "cli": {"schemas", "projection", "producer", "consumer", "deploy"},
+}
+PURE = [
+    "projection/decide.py",
+    "projection/evolve.py",
+    "projection/fold.py",
+    "projection/work_order.py",
+    "projection/pending.py",
+]
+SQL = sorted((ROOT / "projection" / "sql").glob("*.sql"))
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_import_downwards_only(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("core_tables.")}
+    assert ours <= ROOMS[room] | {room}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_fold_is_pure(name: str) -> None:
+    allowed_rooms = ("core_tables.schemas", *(f"core_tables.{other[:-3].replace('/', '.')}" for other in PURE))
+    forbidden = {
+        "time",
+        "datetime",
+        "random",
+        "secrets",
+        "os",
+        "socket",
+        "threading",
+        "uuid",
+        "subprocess",
+        "pathlib",
+        "io",
+    }
+    for module in imports(ROOT / name):
+        if module.startswith("core_tables."):
+            assert module.startswith(allowed_rooms), module
+        else:
+            assert module.split(".")[0] in sys.stdlib_module_names - forbidden, module
+
+
+def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> None:
+    readers = {
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if re.search(r"os\.environ|getenv|BaseSettings", path.read_text("utf-8"))
+    }
+    assert {name.split("/")[0] for name in readers} <= {"cli", "deploy"}, readers
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.stem)
+def test_a_sql_file_says_its_purpose_and_holds_one_statement_without_quoted_placeholders(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert re.match(r"-- [A-Z]", text)
+    assert ";" not in re.sub(r"--.*", "", text)
+    assert not re.search(r"'[^'\n]*%[bs(][^'\n]*'", re.sub(r"--.*", "", text))
+
+
+def test_every_sql_file_is_used_and_every_use_has_its_file() -> None:
+    text = "".join(path.read_text("utf-8") for path in MODULES)
+    used = {name for name in (path.stem for path in SQL) if f'"{name}"' in text}
+    assert used == {path.stem for path in SQL}
+
+
+def test_no_statement_is_assembled_from_strings() -> None:
+    pattern = re.compile(
+        r"""f["'](select|insert|update|delete)\b|["'](select|insert|update|delete) .*["'] *(\+|%)""", re.IGNORECASE
+    )
+    assert [path for path in MODULES if pattern.search(path.read_text("utf-8"))] == []
+
+
+def test_no_room_is_imported_under_its_short_name() -> None:
+    assert not {"schemas", "projection", "producer", "consumer", "cli", "deploy"} & sys.modules.keys()
+
+
+def test_every_room_is_packaged_with_its_files() -> None:
+    import tomllib
+
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert set(told["packages"]) == {f"core_tables.{room}" for room in ROOMS}
+    for room in ROOMS:
+        assert (ROOT / ".typing" / "core_tables" / room).resolve() == ROOT / room
+        assert (ROOT / room / "py.typed").exists()
+
+
+def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_path: Path) -> None:
+    """Its dependencies come from this environment: what is tested is what the wheel holds."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    home = tmp_path / "fresh"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    (next((home / "lib").glob("python*")) / "site-packages" / "dependencies.pth").write_text(here)
+    done = subprocess.run([home / "bin" / "core-tables", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    probe = (
+        "import core_tables.projection.statements as s, core_tables.schemas.wire as w; "
+        "s.sql('insert_ledger'); s.lua('advance'); print(w.__file__)"
+    )
+    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(home) in done.stdout

@@ -1,0 +1,188 @@
+"""The laws of the fold, as properties: redelivery changes nothing, replay equals live, any split gives the same."""
+
+import itertools
+from collections.abc import Sequence
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core_tables.projection.decide import First
+from core_tables.projection.evolve import evolve
+from core_tables.projection.fold import Decided, Loaded, Record, WorkOrderKey, fold_batch, named_attempts, read_content
+from core_tables.projection.rows import (
+    Row,
+    attempt_of_row,
+    attempt_rows,
+    current_row,
+    event_of_row,
+    lease_of_row,
+    lease_rows,
+    ledger_row,
+    state_of_row,
+)
+from core_tables.projection.work_order import OPEN_ATTEMPTS, WorkOrder, settled
+from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
+from core_tables.schemas.outcomes import Accepted, Replayed
+from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
+
+from .book import Book
+from .strategies import ledger_events, logs
+
+
+class Tables:
+    """What the tables would hold, as rows, and the fold over them in batches, as the worker does it."""
+
+    def __init__(self) -> None:
+        self.ledger: dict[int, LedgerEvent] = {}
+        self.current: dict[WorkOrderKey, Row] = {}
+        self.attempts: dict[tuple[str, ...], Row] = {}
+        self.leases: dict[tuple[str, ...], Row] = {}
+        self.decided: list[Decided] = []
+        self.memory: dict[WorkOrderKey, WorkOrder] = {}
+
+    def fold(self, records: Sequence[Record], *, forget: bool) -> None:
+        """Load what a batch needs from the rows (or memory), fold it, and write what changed."""
+        if forget:
+            self.memory = {}
+        keys = {(r.content.event.tenant_id, r.content.event.work_order_id) for r in records}  # type: ignore[union-attr]
+        states = {key: self.memory.get(key) or self._load(key) for key in sorted(keys)}
+        for tenant, work_order, step, index in named_attempts(records, states):
+            state, row = states[tenant, work_order], self.attempts.get((tenant, work_order, step, index))  # type: ignore[arg-type]
+            if state is not None and row is not None:
+                name, attempt = attempt_of_row(row)
+                states[tenant, work_order] = state._replace(attempts={**state.attempts, name: attempt})
+        firsts = {
+            (event.tenant_id, event.work_order_id, event.idempotency_key): First(position, event.payload)
+            for position, event in sorted(self.ledger.items(), reverse=True)
+            if event.idempotency_key is not None
+        }
+        owners = {(row[0], int(row[2])): row[1] for row in self.current.values()}
+        folded = fold_batch(records, Loaded(states, firsts, owners))
+        self.decided += folded.decided
+        for decided in folded.decided:
+            if isinstance(decided.outcome, Accepted) and decided.event is not None:
+                row = ledger_row(decided.position_id, decided.event)
+                _, self.ledger[decided.position_id] = event_of_row((*row[:17], orjson.loads(row[17])))
+        for key, (before, after) in folded.changed.items():
+            self.current[key] = current_row(after)
+            self.attempts |= {row[:4]: row for row in attempt_rows(after, before)}
+            self.leases |= {row[:3]: row for row in lease_rows(after, before)}
+            self.memory[key] = settled(after)
+
+    def _load(self, key: WorkOrderKey) -> WorkOrder | None:
+        row = self.current.get(key)
+        if row is None:
+            return None
+        state = state_of_row([orjson.loads(cell) if 20 <= at < 25 else cell for at, cell in enumerate(row)])
+        opened = [r for k, r in self.attempts.items() if k[:2] == key and r[4] in OPEN_ATTEMPTS]
+        active = [r for k, r in self.leases.items() if k[:2] == key and r[3] == "ACTIVE"]
+        assert len(active) <= 1
+        return state._replace(
+            attempts=dict(attempt_of_row(row) for row in opened), lease=lease_of_row(active[0]) if active else None
+        )
+
+    def rows(self) -> tuple[object, ...]:
+        return self.ledger, self.current, self.attempts, self.leases
+
+
+def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
+    """The records of events, all in one lane per tenant."""
+    records = []
+    for offset, event in enumerate(events):
+        key = event.tenant_id.encode()
+        partition = partition_of(key, 12)
+        position = event_id(partition, offset)
+        records.append(Record(position, read_content(position, key, encode_event(event), partition, 12), 0, None))
+    return records
+
+
+def folded(records: Sequence[Record], cuts: Sequence[int], *, forget: bool) -> Tables:
+    tables = Tables()
+    edges = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
+    for start, end in itertools.pairwise(edges):
+        tables.fold(records[start:end], forget=forget)
+    return tables
+
+
+@given(logs, st.lists(st.integers(0, 40), max_size=6), st.booleans())
+def test_any_batch_split_gives_the_same_rows(events: list[LedgerEvent], cuts: list[int], forget: bool) -> None:
+    records = records_of(events)
+    whole, split = folded(records, [], forget=False), folded(records, cuts, forget=forget)
+    assert split.decided == whole.decided
+    assert split.rows() == whole.rows()
+
+
+@given(logs)
+def test_replay_from_zero_equals_live(events: list[LedgerEvent]) -> None:
+    live = folded(records_of(events), range(len(events)), forget=True)
+    states: dict[WorkOrderKey, WorkOrder] = {}
+    for position, event in sorted(live.ledger.items(), key=lambda entry: entry[0] & (2**42 - 1)):
+        key = (event.tenant_id, event.work_order_id)
+        states[key] = evolve(states.get(key), event, position)
+    assert {key: current_row(state) for key, state in states.items()} == live.current
+    assert {row[:4]: row for state in states.values() for row in attempt_rows(state)} == live.attempts
+    assert {row[:3]: row for state in states.values() for row in lease_rows(state)} == live.leases
+
+
+@given(logs, st.integers(0, 40))
+def test_any_redelivery_changes_nothing(events: list[LedgerEvent], again: int) -> None:
+    keyed = [event._replace(idempotency_key=event.idempotency_key or f"own-{i}") for i, event in enumerate(events)]
+    book = Book()
+    for event in keyed:
+        book.append(event)
+    states = dict(book.states)
+    for index, event in enumerate(keyed[: again % (len(keyed) + 1)]):
+        first = book.decided[index].outcome
+        outcome = book.append(event)
+        if isinstance(first, Accepted):
+            assert outcome == Replayed(book.decided[index].position_id, payload_differs=False)
+        elif isinstance(first, Replayed):
+            assert outcome == first
+        else:
+            continue
+        assert book.states == states
+
+
+@given(ledger_events())
+def test_what_is_encoded_is_decoded_to_the_same(event: LedgerEvent) -> None:
+    decoded = decode_event(encode_event(event))
+    assert isinstance(decoded, SizedEvent)
+    assert decoded.event == event
+    assert canonical_json(event_to_json(decoded.event)) == canonical_json(event_to_json(event)), (
+        "true stays true, 1 stays 1"
+    )
+
+
+@given(ledger_events())
+def test_the_json_form_holds_the_whole_event(event: LedgerEvent) -> None:
+    again = event_from_json(orjson.loads(orjson.dumps(event_to_json(event))))
+    assert again == event
+
+
+@given(logs)
+def test_an_audit_event_keeps_its_bounds_and_survives_its_encoding(events: list[LedgerEvent]) -> None:
+    book = Book()
+    for event in events:
+        book.append(event)
+    for decided in book.decided:
+        audit = audit_event(decided.position_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
+        value = encode_audit(audit)
+        assert decode_audit(value) == audit
+        assert len(audit.payload_min) <= 24
+        assert all(len(name) <= 64 and name.replace("_", "").isalnum() and name.islower() for name in audit.payload_min)
+        assert all(len(text.encode()) <= 256 for text in audit.payload_min.values())
+        assert sum(len(name) + len(text.encode()) for name, text in audit.payload_min.items()) <= 2048
+
+
+@given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 255))
+def test_no_bytes_make_the_decoder_raise(noise: bytes, at: int, byte: int) -> None:
+    from .builders import make
+
+    value = bytearray(encode_event(make("WORK_ORDER_CREATED")))
+    value[10 + at % (len(value) - 10)] = byte
+    for damaged in (bytes(value), bytes(value[: at % len(value)]), bytes(value[:10]) + noise):
+        decode_event(damaged)
