@@ -86,6 +86,10 @@ class World:
             partitions=partitions,
         )
         self.stack = stack
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Begin with connections to where the settings point now."""
         self._open: contextlib.ExitStack = contextlib.ExitStack()
         self.admin = psycopg.connect(self.settings.admin(), autocommit=True)
         self._open.callback(self.admin.close)

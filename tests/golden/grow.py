@@ -42,7 +42,8 @@ def _record(chance: random.Random, step: int) -> tuple[bytes | None, bytes | Non
     tenant = chance.choice(["acme", "globex"])
     changes: dict[str, Any] = {}
     if kind in ("LEASE_ACQUIRED", "LEASE_RENEWED"):
-        changes["payload"] = PAYLOAD_TYPES[kind](chance.choice([0, 300_001, 60_000, 60_000, 60_000, 60_000]))  # type: ignore[arg-type]
+        payload: Any = PAYLOAD_TYPES[kind]
+        changes["payload"] = payload(chance.choice([0, 300_001, 60_000, 60_000, 60_000, 60_000]))
     if kind.startswith("LEASE_"):
         changes["lease_owner_id"] = chance.choice(["owner-1", "owner-1", "owner-2"])
         changes["lease_token_hash"] = chance.choice(["token-1", "token-1", "token-2"])

@@ -1,0 +1,109 @@
+"""Something is down: the worker reopens for as long as it takes, and the end is the same."""
+
+import pytest
+
+from core_tables.projection.pending import PendingQuery
+from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.reasons import UnavailableError
+
+from .builders import START, make
+from .test_crashes import check_everything, day
+from .world import World, new_world, wait_until
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def fresh(world: World) -> World:
+    """A world of one test's own."""
+    return new_world(world.stack)
+
+
+def test_terminated_backends_cost_nothing_but_time(fresh: World) -> None:
+    kill = (
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name like 'core-tables worker%' and datname = current_database()"
+    )
+    with fresh.working(batch_size=100):
+        for part in range(5):
+            fresh.append(*day(600, seed=part))
+            fresh.admin.execute(kill)
+        fresh.drain(120)
+    check_everything(fresh, 3000)
+
+
+def test_a_lost_cache_costs_misses_only(fresh: World) -> None:
+    import redis
+
+    client = redis.Redis.from_url(fresh.stack.redis_url)
+    with fresh.working():
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        query = PendingQuery("acme", "ada", START)
+        expected = fresh.reads.pending(query).offers
+        for forget in (client.flushall, client.script_flush):
+            forget()
+            assert fresh.reads.pending(query).offers == expected
+            assert fresh.outcome(make("FIELD_SET", tenant_id="other")) == Accepted()
+        wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to be filled again")
+        assert fresh.reads.pending(query).offers == expected
+
+
+def test_no_cache_at_all_only_slows_the_pending_list(fresh: World) -> None:
+    fresh.settings = fresh.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with fresh.working():
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        answer = fresh.reads.pending(PendingQuery("acme", "ada", START))
+        assert [offer.record.work_order_id for offer in answer.offers] == ["order-1"]
+        assert not answer.from_cache
+
+
+def test_a_full_audit_queue_pauses_fetching_and_nothing_is_lost(fresh: World) -> None:
+    fresh.append(*day(3000))
+    with fresh.working(batch_size=100) as running:
+        running.worker.audit._size = 150  # type: ignore[union-attr]
+        fresh.drain(120)
+    check_everything(fresh, 3000)
+
+
+def test_a_second_fleet_without_audit_fills_an_empty_database_from_the_topic(fresh: World) -> None:
+    fresh.append(*day(2000))
+    with fresh.working():
+        fresh.drain()
+    tables = (
+        "work_order_ledger",
+        "work_order_outcomes",
+        "work_orders_current",
+        "work_order_step_attempts",
+        "work_order_leases",
+    )
+    expected = {table: fresh.rows(table) for table in tables}
+    audits = fresh.audit_events()
+    second = World.__new__(World)
+    second.__dict__.update(fresh.__dict__)
+    name = f"{fresh.name}_again"
+    fresh.admin.execute(f"create database {name}".encode())
+    dsn = fresh.settings.admin().replace(f"dbname={fresh.name}", f"dbname={name}")
+    second.settings = fresh.settings.model_copy(update={"postgres_dsn": dsn, "group_id": name, "redis_url": "none"})
+    second.reconnect()
+    second.init()
+    with second.working(audit=False):
+        ends = second.log_ends()
+        wait_until(
+            lambda: {lane: applied for lane, (applied, _) in second.positions().items()} == ends,
+            "the lanes to be folded",
+        )
+    assert {table: second.rows(table) for table in tables} == expected
+    assert fresh.audit_events() == audits, "no audit event was written again"
+
+
+def test_an_append_that_gets_no_answer_is_unknown_not_failed() -> None:
+    from core_tables.producer import Ledger, LedgerSettings
+
+    nowhere = Ledger.connect(LedgerSettings("127.0.0.1:1", kafka={"delivery.timeout.ms": "1000", "log_level": "0"}))
+    receipt = nowhere.append(make("FIELD_SET", idempotency_key="k"))
+    with pytest.raises(UnavailableError, match=r"not known.*same idempotency key"):
+        receipt.event_id(10)
+    keyless = nowhere.append(make("FIELD_SET"))
+    with pytest.raises(UnavailableError, match="no idempotency key"):
+        keyless.event_id(10)
+    nowhere.close()
