@@ -7,10 +7,8 @@ import hashlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -25,8 +23,7 @@ PartName = Literal["kafka", "postgres", "redis"]
 Progress = Callable[[str], None]
 
 KAFKA_VERSION: Final = "4.4.0"
-_KAFKA_JARS: Final = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
-_DOWNLOAD_TRIES: Final = 4
+_KAFKA_JARS: Final = [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36"]
 _POSTGRES_SETTINGS: Final = (
     *("max_connections=200", "shared_buffers=256MB", "wal_compression=on", "max_wal_size=4GB"),
     *("checkpoint_timeout=30min", "listen_addresses=127.0.0.1", "log_min_messages=warning"),
@@ -50,14 +47,6 @@ class Part(Protocol):
     def prepare(self, directory: Path, port: int, progress: Progress) -> Start: ...
 
     def answers(self, port: int) -> bool: ...
-
-
-def free_port() -> int:
-    """A port on the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Kafka:
@@ -108,8 +97,12 @@ class Postgres:
         data = home / "data"
         if not (data / "PG_VERSION").exists():
             progress("postgres: making a cluster")
-            init = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]
+            # Made beside its place: an initdb that was killed would pass for a cluster, and never start.
+            staged = home / "data.new"
+            shutil.rmtree(staged, ignore_errors=True)
+            init = [str(binaries / "initdb"), "-D", str(staged), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]
             _run([*init, "--locale=C.UTF-8", "--no-sync"], "postgres", user)
+            staged.rename(data)
         settings = [part for setting in _POSTGRES_SETTINGS for part in ("-c", setting)]
         command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(home), *settings]
         return Start(command, home, user)
@@ -162,6 +155,8 @@ def _run(command: list[str], name: str, user: int | None = None) -> None:
 
 
 def _kept_port(path: Path) -> int:
+    from core_tables.deploy.process import free_port
+
     if not path.exists():
         path.write_text(str(free_port()), "utf-8")
     return int(path.read_text("utf-8"))
@@ -169,52 +164,9 @@ def _kept_port(path: Path) -> int:
 
 def _kafka_classpath(progress: Progress) -> str:
     """The broker's jars, downloaded once into the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
-    note = cache / f"kafka-{KAFKA_VERSION}.classpath"
-    if note.exists():
-        entries = note.read_text("utf-8").splitlines()
-        if all(Path(entry).exists() for entry in entries):
-            return os.pathsep.join(entries)
-    home = _download_kafka(progress)
-    entries = sorted(str(jar) for jar in home.rglob("*.jar"))
-    cache.mkdir(parents=True, exist_ok=True)
-    note.write_text("\n".join(entries), "utf-8")
-    return os.pathsep.join(entries)
+    from core_tables.deploy.kafka_jars import ensure_jars
 
-
-def _download_kafka(progress: Progress) -> Path:
-    """Resolve the broker and what it needs; say now and then how far it is."""
-    import jgo
-
-    found: list[Path] = []
-    errors: list[Exception] = []
-
-    def resolve() -> None:
-        for _ in range(_DOWNLOAD_TRIES):
-            try:
-                found.append(Path(jgo.build(_KAFKA_JARS).path))
-            except Exception as error:  # the resolver raises whatever its HTTP client does
-                errors.append(error)
-            else:
-                return
-
-    progress(f"kafka: downloading Kafka {KAFKA_VERSION} and what it needs, some 45 jars, once")
-    thread = threading.Thread(target=resolve, daemon=True)
-    thread.start()
-    seconds = 0
-    while thread.is_alive():
-        thread.join(5)
-        seconds += 5
-        if thread.is_alive():
-            progress(
-                f"kafka: still downloading, {seconds} s" + (f", tried again {len(errors)} times" if errors else "")
-            )
-    if not found:
-        raise SetupError(
-            f"kafka: its jars could not be downloaded ({errors[-1]}); see that the network is there, then try again",
-            "machine",
-        )
-    return found[0]
+    return os.pathsep.join(ensure_jars(KAFKA_VERSION, _KAFKA_JARS, progress).read_text("utf-8").splitlines())
 
 
 def _others_may_enter(path: Path) -> bool:

@@ -5,35 +5,29 @@ import json
 import os
 import shutil
 import signal
-import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import fasteners
-import psutil
 
-from core_tables.deploy.parts import PARTS, PartName, Progress, free_port
+from core_tables.deploy import process as processes
+from core_tables.deploy.parts import PARTS, PartName, Progress
+from core_tables.deploy.process import Process
 from core_tables.schemas.reasons import SetupError
 
 READY_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 20.0
+_PORT_TIMEOUT_S: Final = 5.0
 _STOP_SIGNALS: Final[dict[PartName, int]] = {
     "kafka": signal.SIGTERM,
     "postgres": signal.SIGINT,  # "fast": open transactions are rolled back
     "redis": signal.SIGTERM,
 }
-
-
-@dataclass(frozen=True)
-class Process:
-    """A part that was started: where it listens, and who it is; the start time tells it from a later owner of its pid."""
-
-    port: int
-    pid: int
-    created: float
+_threads: Final = threading.RLock()  # the file lock holds between processes only
 
 
 @dataclass(frozen=True)
@@ -55,13 +49,16 @@ class PartStatus:
     pid: int | None
 
 
-def up(directory: Path, progress: Progress) -> StackAddresses:
-    """Start what is not running, and wait until all of it answers. Raises SetupError."""
+def up(directory: Path, progress: Progress, ports: Mapping[PartName, int] | None = None) -> StackAddresses:
+    """Start what is not running, and wait until all of it answers. Raises SetupError.
+
+    `ports` are for parts that were never started; one that was keeps its port, so that addresses stay good.
+    """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory):
         for name in PARTS:
-            start_part(directory, name, progress)
+            _start(directory, name, progress, (ports or {}).get(name))
         for name in PARTS:
             _wait_until_it_answers(directory, name, progress)
         return _addresses(_load(directory))
@@ -74,7 +71,7 @@ def down(directory: Path, progress: Progress, *, wipe: bool = False) -> None:
         return
     with _locked(directory):
         for name in reversed(list(PARTS)):
-            if stop_part(directory, name, _STOP_SIGNALS[name]):
+            if _stop(directory, name, _STOP_SIGNALS[name]):
                 progress(f"{name}: stopped")
         if wipe:
             _wipe(directory)
@@ -86,7 +83,7 @@ def status(directory: Path) -> list[PartStatus]:
     found = []
     for name in PARTS:
         process = known.get(name)
-        running = process is not None and _running(process) is not None
+        running = process is not None and processes.find(process) is not None
         address = f"127.0.0.1:{process.port}" if process else None
         found.append(PartStatus(name, running, address, process.pid if process and running else None))
     return found
@@ -99,76 +96,79 @@ def addresses(directory: Path) -> StackAddresses | None:
     return _addresses(_load(directory.resolve()))
 
 
-def start_part(directory: Path, name: PartName, progress: Progress) -> None:
-    """Start one part on the port it had before, unless it runs. Does not wait until it answers."""
+def start_part(directory: Path, name: PartName, progress: Progress = lambda _: None) -> None:
+    """Start one part on the port and data it had before, unless it runs, and wait until it answers. Raises SetupError."""
+    directory = directory.resolve()
+    with _locked(directory):
+        _start(directory, name, progress)
+        _wait_until_it_answers(directory, name, progress)
+
+
+def stop_part(directory: Path, name: PartName, *, with_signal: int | None = None) -> bool:
+    """Stop one part, or kill it with a signal, and wait until it and its children are gone. False if it did not run."""
+    directory = directory.resolve()
+    with _locked(directory):
+        return _stop(directory, name, _STOP_SIGNALS[name] if with_signal is None else with_signal)
+
+
+def _start(directory: Path, name: PartName, progress: Progress, wanted_port: int | None = None) -> None:
     known = _load(directory)
     process = known.get(name)
-    if process is not None and _running(process) is not None:
+    if process is not None and processes.find(process) is not None:
         return
-    port = process.port if process is not None else free_port()
+    port = process.port if process is not None else wanted_port or processes.free_port()
+    _end_orphans(directory, name)
+    if not processes.becomes_free(port, _PORT_TIMEOUT_S):
+        raise SetupError(
+            f"{name}: its port {port} is taken by another process; stop that one and try again, "
+            f"or give up this stack's data with `down` and wipe to get another port",
+            "machine",
+        )
     start = PARTS[name].prepare(directory / name, port, progress)
     logs = directory / "logs"
     logs.mkdir(exist_ok=True)
-    with (logs / f"{name}.log").open("ab") as log:
-        child = subprocess.Popen(
-            start.command,
-            cwd=start.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            user=start.user,
-            start_new_session=True,
-        )
-    _save(directory, known | {name: Process(port, child.pid, psutil.Process(child.pid).create_time())})
+    process = processes.launch(start, port, logs / f"{name}.log")
+    try:
+        _save(directory, known | {name: process})
+    except BaseException:  # Ctrl-C too: what is not on record would be left behind
+        processes.end(process, signal.SIGKILL, STOP_TIMEOUT_S)
+        raise
     progress(f"{name}: started on port {port}")
 
 
-def stop_part(directory: Path, name: PartName, with_signal: int) -> bool:
-    """Send a signal to one part and wait until it and its children are gone. False if it was not running."""
+def _stop(directory: Path, name: PartName, with_signal: int) -> bool:
     process = _load(directory).get(name)
-    running = _running(process) if process is not None else None
-    if running is None:
+    if process is None:
         return False
-    family = [running, *running.children(recursive=True)]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        running.send_signal(with_signal)
-    _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-    for stubborn in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            stubborn.kill()
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
-    return True
+    ran = processes.end(process, with_signal, STOP_TIMEOUT_S)
+    _end_orphans(directory, name)
+    return ran
 
 
-def wait_for(directory: Path, names: Sequence[PartName], progress: Progress) -> None:
-    """Wait until parts answer. Raises SetupError."""
-    for name in names:
-        _wait_until_it_answers(directory.resolve(), name, progress)
+def _end_orphans(directory: Path, name: PartName) -> None:
+    if name == "postgres":
+        processes.kill(processes.orphans("postgres", _postgres_home(directory)), STOP_TIMEOUT_S)
 
 
 def _wait_until_it_answers(directory: Path, name: PartName, progress: Progress) -> None:
-    process = _load(directory)[name]
     log = directory / "logs" / f"{name}.log"
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not PARTS[name].answers(process.port):
-        if _running(process) is None:
-            raise SetupError(f"{name} ended at once: {_last_line(log)}; its log is {log}", "machine")
+    ended = 0
+    while True:
+        process = _load(directory)[name]
+        if processes.listens(process) and PARTS[name].answers(process.port):
+            break
+        if processes.find(process) is None:
+            ended += 1
+            if ended > 1:
+                raise SetupError(f"{name} ended at once: {_last_line(log)}; its log is {log}", "machine")
+            _start(directory, name, progress)  # it may have been dying when `up` took it for running
         if time.monotonic() > deadline:
             raise SetupError(
                 f"{name} does not answer after {READY_TIMEOUT_S:.0f} s: {_last_line(log)}; its log is {log}", "machine"
             )
         time.sleep(0.05)
     progress(f"{name}: ready")
-
-
-def _running(process: Process) -> psutil.Process | None:
-    try:
-        found = psutil.Process(process.pid)
-        if abs(found.create_time() - process.created) > 1 or found.status() == psutil.STATUS_ZOMBIE:
-            return None
-    except psutil.NoSuchProcess:
-        return None
-    return found
 
 
 def _addresses(known: dict[PartName, Process]) -> StackAddresses:
@@ -195,12 +195,16 @@ def _save(directory: Path, known: dict[PartName, Process]) -> None:
 
 
 def _wipe(directory: Path) -> None:
-    elsewhere = directory / "postgres" / "elsewhere"
-    if elsewhere.exists():
-        shutil.rmtree(elsewhere.read_text("utf-8"), ignore_errors=True)
+    shutil.rmtree(_postgres_home(directory), ignore_errors=True)
     for entry in (*PARTS, "logs"):
         shutil.rmtree(directory / entry, ignore_errors=True)
     (directory / "stack.json").unlink(missing_ok=True)
+
+
+def _postgres_home(directory: Path) -> Path:
+    """Where Postgres keeps its data: elsewhere, if its user may not enter our directory."""
+    elsewhere = directory / "postgres" / "elsewhere"
+    return Path(elsewhere.read_text("utf-8")) if elsewhere.exists() else directory / "postgres"
 
 
 def _last_line(log: Path) -> str:
@@ -210,6 +214,6 @@ def _last_line(log: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """One `up` or `down` at a time for a folder."""
-    with fasteners.InterProcessLock(str(directory / "lock")):
+    """One change at a time for a folder."""
+    with _threads, fasteners.InterProcessLock(str(directory / "lock")):
         yield

@@ -1,0 +1,120 @@
+"""The broker's jars: resolved by jgo, downloaded by us into the user's cache, once for all clones of the project.
+
+jgo writes a download in place, takes a torn file for a whole one at the next try, and only warns when a checksum differs:
+one dropped connection would spoil the cache for good. So a file gets its name here only when it is whole and checked.
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from jgo.maven import MavenContext, PythonResolver
+
+from core_tables.schemas.reasons import SetupError
+
+TRIES: Final = 4
+_PAUSE_S: Final = 1.0  # doubled after each failed try
+_TIMEOUT_S: Final = 30
+_QUIET_S: Final = 3.0  # between two lines of progress
+
+
+def ensure_jars(version: str, coordinates: list[str], progress: Callable[[str], None]) -> Path:
+    """Have the jars, and the file that lists them, one path a line. No network when they are there. Raises SetupError."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
+    repository = cache / "maven"
+    note = cache / f"kafka-{version}.classpath"
+    if _complete(note, repository):
+        return note
+    progress(f"kafka: downloading Kafka {version} and what it needs into {cache}, once")
+    try:
+        jars = _resolve(repository, coordinates, progress)
+        # Written last, so that a note means: all of it is there.
+        _write_whole(note, "\n".join(str(jar) for jar in jars).encode())
+    except Exception as error:  # the resolver raises whatever its parsers and the HTTP client do
+        raise SetupError(
+            f"kafka: its jars could not be downloaded ({error}); see that the network is there, then try again",
+            "machine",
+        ) from error
+    progress(f"kafka: {len(jars)} jars are there")
+    return note
+
+
+def _complete(note: Path, repository: Path) -> bool:
+    """Whether the note lists jars that are there. One that lists others was written before downloads were checked."""
+    if not note.exists():
+        return False
+    jars = [Path(line) for line in note.read_text("utf-8").splitlines()]
+    return bool(jars) and all(jar.is_relative_to(repository) and jar.exists() for jar in jars)
+
+
+def _resolve(repository: Path, coordinates: list[str], progress: Callable[[str], None]) -> list[Path]:
+    resolver = _CheckedDownloads(progress)
+    context = MavenContext(resolver=resolver, repo_cache=repository, local_repos=[])
+    wanted = [context.create_dependency(coordinate) for coordinate in coordinates]
+    inputs, transitive = resolver.resolve(wanted)
+    needed = [*inputs, *(found for found in transitive if found.scope in ("compile", "runtime"))]
+    resolver.total = resolver.files + len(needed)
+    return sorted({Path(found.artifact.resolve()) for found in needed})
+
+
+class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  # untyped where jgo is not installed
+    """jgo's resolver with downloads that are whole or not there, and tried again."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        super().__init__()
+        self.files = 0
+        self.total: int | None = None  # known once the poms are read
+        self._session = requests.Session()
+        self._progress = progress
+        self._said = time.monotonic()
+
+    def download(self, artifact: Any) -> Path:
+        relative = (artifact.component.path_prefix / artifact.filename).as_posix()
+        (base,) = artifact.context.remote_repos.values()
+        path = Path(artifact.cached_path)
+        _write_whole(path, _fetch(self._session, f"{base.rstrip('/')}/{relative}"))
+        self.files += 1
+        if time.monotonic() - self._said > _QUIET_S:
+            self._said = time.monotonic()
+            self._progress(f"kafka: {self.files} files downloaded" + (f" of {self.total}" if self.total else ""))
+        return path
+
+
+def _fetch(session: requests.Session, url: str) -> bytes:
+    """A file whose checksum agrees, after as many tries as it is worth; what is not there is not asked for again."""
+    for attempt in range(TRIES):
+        try:
+            content, checksum = _get(session, url), _get(session, f"{url}.sha1")
+        except requests.RequestException as error:
+            missing = error.response is not None and error.response.status_code == requests.codes.not_found
+            if missing or attempt == TRIES - 1:
+                raise
+        else:
+            if hashlib.sha1(content, usedforsecurity=False).hexdigest().encode() == checksum.strip()[:40]:
+                return content
+        time.sleep(_PAUSE_S * 2**attempt)
+    raise requests.RequestException(f"{url} does not have the checksum it is published with")
+
+
+def _get(session: requests.Session, url: str) -> bytes:
+    answer = session.get(url, timeout=_TIMEOUT_S)
+    answer.raise_for_status()
+    return answer.content
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place in one step: two stacks may download at the same time, and either may be killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=".staged-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(staged, path)
+    except BaseException:
+        Path(staged).unlink(missing_ok=True)
+        raise
