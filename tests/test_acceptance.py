@@ -108,14 +108,13 @@ def test_verify_finds_a_list_of_the_cache_that_is_wrong(world: World) -> None:
     assert world.outcome(make("WORK_ORDER_CREATED", tenant_id="stale")) == Accepted()
     query = PendingQuery("stale", "ada", START)
     world.drain()
-    world.reads.pending(query)
+    wait_until(lambda: world.reads.pending(query).from_cache, "the cache to answer")
     cache = wiring.cache(world.settings)
     assert cache is not None
     lane = world.reads.lane_of_tenant("stale")
-    label = cache.label(lane)
-    assert label is not None
+    label = wait_until(lambda: cache.label(lane), "the cache to tell its label")
     cache.fill(label, lane, ("stale", "ada"), [])
-    assert [found.table for found in world.verify().differences] == ["cache"]
+    wait_until(lambda: [found.table for found in world.verify().differences] == ["cache"], "verify to read the cache")
     cache.forget(lane)
     assert world.verify().differences == []
 

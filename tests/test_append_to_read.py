@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from core_tables.projection.pending import PendingQuery
+from core_tables.projection.reads import PendingAnswer
 from core_tables.schemas import events
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError
 
 from .builders import HOUR, START, make
-from .world import World
+from .world import World, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -168,13 +169,18 @@ def test_the_pending_list_is_the_same_from_cache_and_from_postgres(world: World)
     query = PendingQuery("lists", "ada", START + HOUR)
     from_postgres = world.reads.pending(query)
     assert not from_postgres.from_cache
-    from_cache = world.reads.pending(query)
-    assert from_cache.from_cache
+    from_cache = wait_until(lambda: _cached(world, query), "the cache to answer")
     assert from_cache[:2] == from_postgres[:2]
     assert [offer.record.work_order_id for offer in from_cache.offers] == ["o1", "o0", "o2"]
     assert world.ledger.cancel("lists", "o1", 1, "k", now=START + 9).outcome(30) == Accepted()
     after = world.reads.pending(query)
     assert [offer.record.work_order_id for offer in after.offers] == ["o0", "o2"]
+
+
+def _cached(world: World, query: PendingQuery) -> PendingAnswer | None:
+    """The answer, if the cache gave it; Redis is left alone for a while when it took too long."""
+    answer = world.reads.pending(query)
+    return answer if answer.from_cache else None
 
 
 def test_verify_finds_everything_equal(world: World) -> None:
