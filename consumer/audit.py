@@ -226,6 +226,10 @@ class AuditThread:
             # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
             self._retry_at[queue.lane] = (time.monotonic() + pause * random.uniform(0.5, 1), pause)  # noqa: S311
             self._log.warning("audit_reopens", lane=queue.lane, cause=str(error), pause_s=round(pause, 2))
+        except Exception as error:  # a defect of ours: this lane's audit stops, with its cause, and the others go on
+            self._log.exception("audit_failed", lane=queue.lane)
+            self._queue.stop(queue, LaneStoppedError(f"lane {queue.lane}: the audit failed: {error!r}"))
+            self._close_output(queue.lane)
         return None
 
     def _begin(self, queue: LaneQueue) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, Message
 
-from core_tables.consumer.kafka import header
+from core_tables.consumer.kafka import header, translate
 from core_tables.consumer.lane import Lane
 from core_tables.projection.decide import Request
 from core_tables.projection.fold import Record, WorkOrderKey, read_content
@@ -66,10 +66,13 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
     broken: set[int] = set()
     for message in messages:
         error = message.error()
-        if error is not None:
-            batch.errors.append(error)
-            continue
         partition, offset = message.partition(), message.offset()
+        if error is not None:
+            if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
+                batch.stops[partition] = translate(error)
+            else:
+                batch.errors.append(error)
+            continue
         lane = lanes.get(partition) if partition is not None else None
         if lane is None or partition is None or offset is None or not lane.opened or partition in broken:
             continue

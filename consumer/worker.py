@@ -85,7 +85,8 @@ class Worker:
             if batch.records:
                 self.fold(batch)
             for partition, error in batch.stops.items():
-                self.stop_lane(self.lanes[partition], error)
+                if partition in self.lanes:
+                    self.stop_lane(self.lanes[partition], error)
             if time.monotonic() >= self.next_idle:
                 self.idle()
             self.end_if_nothing_is_left()
@@ -263,7 +264,7 @@ class Worker:
         for partition, end in batch.ends.items():
             lane = self.lanes[partition]
             before, lane.applied = lane.applied, max(lane.applied, end)
-            lane.next_offset, lane.touched_at, lane.backoff_s, lane.gap_at = end, now, MIN_BACKOFF_S, None
+            lane.next_offset, lane.touched_at, lane.backoff_s = end, now, MIN_BACKOFF_S
             if lane.applied > before:
                 moves.append(CacheMove(lane.lane, before, lane.applied, ops.get(lane.lane, ())))
         self.notify({move.lane: move.to_position for move in moves})
@@ -318,7 +319,8 @@ class Worker:
         opened = [lane for lane in self.lanes.values() if lane.opened]
         if self.audit is not None:
             for number, error in self.audit.stopped().items():
-                self.stop_lane(self.lanes[number - self.topic.first_lane], error)
+                if number - self.topic.first_lane in self.lanes:
+                    self.stop_lane(self.lanes[number - self.topic.first_lane], error)
         if not opened:
             return
         try:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from core_tables.producer.ledger import encode_checked
 from core_tables.schemas import events
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
@@ -11,6 +12,7 @@ from core_tables.schemas.reasons import (
     CONTRACT_VALIDATION_FAILED,
     LEASE_TTL_OUT_OF_BOUNDS,
     TENANT_SCOPE_VIOLATION,
+    ContractError,
 )
 from core_tables.schemas.vocabulary import EVENT_TYPES, PARTITIONS, EventType
 from core_tables.schemas.wire import encode_event
@@ -132,6 +134,30 @@ def test_s3_each_limit_holds_at_its_edge_and_refuses_one_past_it(field: str, edg
     assert book.append(make("FIELD_SET", **{field: edge})) == Accepted()
     refusal = Book().refusal(make("FIELD_SET", **{field: past}))
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, field)
+
+
+@pytest.mark.parametrize(("field", "past"), [(field, past) for field, _, past in EDGES])
+def test_s3_the_producer_refuses_what_is_past_a_limit_before_anything_is_sent(field: str, past: Any) -> None:
+    with pytest.raises(ContractError) as refusal:
+        encode_checked(make("FIELD_SET", **{field: past}))
+    assert (refusal.value.reason_code, refusal.value.field) == (CONTRACT_VALIDATION_FAILED, field)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"correlation_id": 2**128},
+        {"turn_id": 2**63},
+        {"work_order_id": "\ud800"},
+        {"work_order_id": None},
+        {"payload": events.FieldSet("k", 1.5)},  # type: ignore[arg-type]
+        {"payload": events.FieldSet("k", "x" * 20_000)},
+        {"event_type": "NO_SUCH_TYPE"},
+    ],
+)
+def test_s3_the_producer_refuses_what_no_schema_holds(changes: dict[str, Any]) -> None:
+    with pytest.raises(ContractError):
+        encode_checked(make("FIELD_SET")._replace(**changes))
 
 
 def test_s3_correlation_id_reaches_to_2_to_the_128() -> None:
