@@ -13,10 +13,12 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from core_tables.cli.settings import Settings
-from core_tables.consumer.audit import AuditQueue, AuditThread
+from core_tables.consumer.audit import AuditEdges, AuditEmitter, AuditThread, in_threads, let_go_aside
+from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import check_topics, describe
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
 from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.tail import AuditTail
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.topics import create_topics
 from core_tables.producer import Ledger, LedgerSettings
@@ -158,14 +160,13 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     queue = AuditQueue(told.audit_queue_size) if audit else None
     thread = None
     if queue is not None:
-        thread = AuditThread(
-            queue,
-            topic.audit_topic,
-            topic.first_lane,
-            lambda transactional_id: audit_producer(told, transactional_id, kafka_log()),
-            tail_consumer(told, kafka_log()),
-            log,
+        edges = AuditEdges(
+            open_producer=lambda transactional_id: audit_producer(told, transactional_id, kafka_log()),
+            last_event_id=AuditTail(tail_consumer(told, kafka_log()), topic.audit_topic).last_event_id,
+            for_each=in_threads,
+            let_go=let_go_aside,
         )
+        thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, edges, log))
     consumer = ledger_consumer(told, kafka_log())
     built = Worker(topic, consumer, lambda: Store(connect(told.postgres_dsn, name=name)), cache(settings), queue, log)
     built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from core_tables.consumer.audit import AuditQueue
+from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.batch import Batch, read_batch
 from core_tables.consumer.checks import check_log
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
@@ -67,6 +67,7 @@ class Worker:
         self.store: Store | None = None
         self.paused = False
         self.next_idle = 0.0
+        self.clock: Callable[[], float] = time.monotonic
         self.folded_records = 0
         self._stopping = threading.Event()
 
@@ -76,20 +77,28 @@ class Worker:
 
     def run(self) -> None:
         """Fold until stopped. Raises LaneStoppedError when every lane of this worker has stopped."""
+        self.subscribe()
+        while not self._stopping.is_set():
+            self.step()
+            self.end_if_nothing_is_left()
+
+    def subscribe(self) -> None:
+        """Join the group."""
         self.consumer.subscribe(
             [self.topic.topic], on_assign=self.assigned, on_revoke=self.dropped, on_lost=self.dropped
         )
-        while not self._stopping.is_set():
-            self.open_lanes()
-            batch = self.poll()
-            if batch.records:
-                self.fold(batch)
-            for partition, error in batch.stops.items():
-                if partition in self.lanes:
-                    self.stop_lane(self.lanes[partition], error)
-            if time.monotonic() >= self.next_idle:
-                self.idle()
-            self.end_if_nothing_is_left()
+
+    def step(self) -> None:
+        """One round: open what is due, fold what one poll brings, and once a second look around."""
+        self.open_lanes()
+        batch = self.poll()
+        if batch.records:
+            self.fold(batch)
+        for partition, error in batch.stops.items():
+            if partition in self.lanes:
+                self.stop_lane(self.lanes[partition], error)
+        if self.clock() >= self.next_idle:
+            self.idle()
 
     # -- step 1
 
@@ -102,7 +111,7 @@ class Worker:
 
     def open_lanes(self) -> None:
         """Open the lanes that were assigned or reopened, when their back-off is over."""
-        now = time.monotonic()
+        now = self.clock()
         due = [lane for lane in self.lanes.values() if not lane.opened and not lane.stopped and lane.retry_at <= now]
         if not due:
             return
@@ -189,7 +198,7 @@ class Worker:
 
     def fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
         """Guard, recall, load, fold, write, commit: one transaction."""
-        started = time.monotonic()
+        started = self.clock()
         store = self.connected()
         held = store.begin([self.move(self.lanes[partition], batch) for partition in partitions])
         for partition in partitions:
@@ -213,7 +222,7 @@ class Worker:
             lanes=len(batch.records),
             records=len(records),
             recalled=len(recalled),
-            ms=round((time.monotonic() - started) * 1000, 1),
+            ms=round((self.clock() - started) * 1000, 1),
         )
 
     def move(self, lane: Lane, batch: Batch) -> Move:
@@ -225,7 +234,7 @@ class Worker:
     def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
         """Drop what is in memory of a lane and begin again at step 1."""
         if backoff:
-            lane.retry_at = time.monotonic() + lane.backoff_s
+            lane.retry_at = self.clock() + lane.backoff_s
             lane.backoff_s = min(MAX_BACKOFF_S, 2 * lane.backoff_s)
         self.log.warning("lane_reopens", lane=lane.lane, cause=cause, backoff_s=lane.backoff_s)
         self.close_lane(lane)
@@ -258,7 +267,7 @@ class Worker:
 
     def committed(self, batch: Batch, recalled: list[Decided], folded: Folded, loaded: Loaded) -> None:
         """Hand on what a commit made true; nothing here can fail the fold."""
-        now = time.monotonic()
+        now = self.clock()
         ops = cache_ops(folded.changed.values()) if self.cache is not None else {}
         moves = []
         for partition, end in batch.ends.items():
@@ -315,7 +324,7 @@ class Worker:
 
     def idle(self) -> None:
         """Compare positions with memory, write the floors, check the cache's labels, show the group how far we are."""
-        self.next_idle = time.monotonic() + IDLE_S
+        self.next_idle = self.clock() + IDLE_S
         opened = [lane for lane in self.lanes.values() if lane.opened]
         if self.audit is not None:
             for number, error in self.audit.stopped().items():

@@ -54,8 +54,8 @@ def _kafka() -> Any:
 @contextlib.contextmanager
 def container_stack() -> Iterator[StackAddresses]:
     """Kafka, Postgres and Redis in containers, as long as the block runs."""
-    from testcontainers.postgres import PostgresContainer
-    from testcontainers.redis import RedisContainer
+    from testcontainers.community.postgres import PostgresContainer
+    from testcontainers.community.redis import RedisContainer
 
     kafka, bootstrap = _kafka()
     postgres = PostgresContainer("postgres:18", username="postgres", password="postgres", dbname="core_tables")

@@ -1,0 +1,113 @@
+"""The bounded queue between fold and audit thread: all that the two share."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from core_tables.projection.fold import Decided
+from core_tables.schemas.identity import offset_of
+from core_tables.schemas.reasons import LaneStoppedError
+
+
+@dataclass
+class LaneQueue:
+    """The outcomes of one lane that wait for the audit topic: those of offsets from `start`, without a gap."""
+
+    lane: int
+    floor: int
+    start: int
+    entries: deque[Decided] = field(default_factory=deque)
+
+
+class AuditQueue:
+    """What the fold hands to the audit thread. Every method may be called from either thread."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._lanes: dict[int, LaneQueue] = {}
+        self._count = 0
+        self._positions: dict[int, int] = {}
+        self._stopped: dict[int, LaneStoppedError] = {}
+
+    def open(self, lane: int, floor: int, start: int) -> None:
+        """Begin a lane anew: what was queued of it is dropped."""
+        with self._lock:
+            self._forget(lane)
+            self._lanes[lane] = LaneQueue(lane, floor, start)
+
+    def drop(self, lane: int) -> None:
+        """Forget a lane. Nothing is flushed: the successor recalls what was not emitted."""
+        with self._lock:
+            self._forget(lane)
+
+    def _forget(self, lane: int) -> None:
+        queue = self._lanes.pop(lane, None)
+        if queue is not None:
+            self._count -= len(queue.entries)
+        self._positions.pop(lane, None)
+        self._stopped.pop(lane, None)
+
+    def put(self, lane: int, decided: list[Decided]) -> None:
+        """Queue the outcomes of a lane's batch, in order."""
+        with self._wake:
+            queue = self._lanes.get(lane)
+            if queue is not None:
+                queue.entries.extend(decided)
+                self._count += len(decided)
+                self._wake.notify()
+
+    def full(self) -> bool:
+        """Whether fetching has to pause."""
+        return self._count >= self._size
+
+    def drained(self) -> bool:
+        """Whether fetching may go on after a pause."""
+        return self._count <= self._size // 2
+
+    def empty(self) -> bool:
+        """Whether everything queued is in the audit topic."""
+        return self._count == 0
+
+    def position(self, lane: int) -> int:
+        """The offset below which everything of the lane is known to be in the audit topic; 0: not known."""
+        return self._positions.get(lane, 0)
+
+    def stopped(self) -> dict[int, LaneStoppedError]:
+        """The lanes whose audit cannot go on, and why."""
+        with self._lock:
+            return dict(self._stopped)
+
+    def waiting(self, timeout: float) -> list[LaneQueue]:
+        """The lanes that have something to emit; waits for one."""
+        with self._wake:
+            if self._count == 0:
+                self._wake.wait(timeout)
+            return [queue for queue in self._lanes.values() if queue.entries and queue.lane not in self._stopped]
+
+    def first(self, queue: LaneQueue, count: int) -> list[Decided]:
+        """The first outcomes of a lane's queue, which stay in it."""
+        with self._lock:
+            return [queue.entries[i] for i in range(min(count, len(queue.entries)))]
+
+    def confirm(self, queue: LaneQueue, position: int) -> None:
+        """Take what lies below a confirmed position out of a lane's queue."""
+        with self._lock:
+            if self._lanes.get(queue.lane) is not queue:
+                return
+            while queue.entries and offset_of(queue.entries[0].position_id) < position:
+                queue.entries.popleft()
+                self._count -= 1
+            queue.start = max(queue.start, position)
+            self._positions[queue.lane] = position
+
+    def stop(self, queue: LaneQueue, error: LaneStoppedError) -> None:
+        """Give a lane up until a person has looked; the fold reads why and stops the lane."""
+        with self._lock:
+            if self._lanes.get(queue.lane) is queue:
+                self._stopped[queue.lane] = error
+
+    def holds(self, queue: LaneQueue) -> bool:
+        """Whether this is still the lane's queue."""
+        return self._lanes.get(queue.lane) is queue
