@@ -164,9 +164,9 @@ def _kept_port(path: Path) -> int:
 
 def _kafka_classpath(progress: Progress) -> str:
     """The broker's jars, downloaded once into the user's cache."""
-    from core_tables.deploy.kafka_jars import ensure_jars
+    from core_tables.deploy.jars import ensure_jars
 
-    return os.pathsep.join(ensure_jars(KAFKA_VERSION, _KAFKA_JARS, progress).read_text("utf-8").splitlines())
+    return os.pathsep.join(ensure_jars(f"kafka-{KAFKA_VERSION}", _KAFKA_JARS, progress).read_text("utf-8").splitlines())
 
 
 def _others_may_enter(path: Path) -> bool:

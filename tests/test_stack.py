@@ -16,7 +16,7 @@ import requests
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from core_tables.deploy import kafka_jars, stack
+from core_tables.deploy import jars, stack
 from core_tables.deploy.parts import PartName
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.reasons import SetupError
@@ -203,10 +203,10 @@ def test_jars_that_are_there_are_not_asked_for(tmp_path: Path, monkeypatch: pyte
     jar = tmp_path / "core-tables" / "maven" / "a.jar"
     jar.parent.mkdir(parents=True)
     jar.touch()
-    note = tmp_path / "core-tables" / "kafka-0.0.classpath"
+    note = tmp_path / "core-tables" / "some-1.0.classpath"
     note.write_text(str(jar), "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kafka_jars.ensure_jars("0.0", ["no.such:jar:1"], pytest.fail) == note
+    assert jars.ensure_jars("some-1.0", ["no.such:jar:1"], pytest.fail) == note
 
 
 def test_a_download_that_fails_leaves_nothing_that_passes_for_a_jar(
@@ -217,7 +217,7 @@ def test_a_download_that_fails_leaves_nothing_that_passes_for_a_jar(
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(requests.Session, "get", refuse)
-    monkeypatch.setattr(kafka_jars, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(jars, "_PAUSE_S", 0.0)
     with pytest.raises(SetupError, match="could not be downloaded"):
-        kafka_jars.ensure_jars("0.0", ["org.slf4j:slf4j-simple:1.7.36"], quiet)
+        jars.ensure_jars("some-1.0", ["org.slf4j:slf4j-simple:1.7.36"], quiet)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,4 +1,4 @@
-"""The broker's jars: resolved by jgo, downloaded by us into the user's cache, once for all clones of the project.
+"""Jars, of the broker and of others: resolved by jgo, downloaded by us into the user's cache, once for all clones of the project.
 
 jgo writes a download in place, takes a torn file for a whole one at the next try, and only warns when a checksum differs:
 one dropped connection would spoil the cache for good. So a file gets its name here only when it is whole and checked.
@@ -23,24 +23,24 @@ _TIMEOUT_S: Final = 30
 _QUIET_S: Final = 3.0  # between two lines of progress
 
 
-def ensure_jars(version: str, coordinates: list[str], progress: Callable[[str], None]) -> Path:
+def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], None]) -> Path:
     """Have the jars, and the file that lists them, one path a line. No network when they are there. Raises SetupError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
     repository = cache / "maven"
-    note = cache / f"kafka-{version}.classpath"
+    note = cache / f"{name}.classpath"
     if _complete(note, repository):
         return note
-    progress(f"kafka: downloading Kafka {version} and what it needs into {cache}, once")
+    progress(f"{name}: downloading it and what it needs into {cache}, once")
     try:
         jars = _resolve(repository, coordinates, progress)
         # Written last, so that a note means: all of it is there.
         _write_whole(note, "\n".join(str(jar) for jar in jars).encode())
     except Exception as error:  # the resolver raises whatever its parsers and the HTTP client do
         raise SetupError(
-            f"kafka: its jars could not be downloaded ({error}); see that the network is there, then try again",
+            f"{name}: its jars could not be downloaded ({error}); see that the network is there, then try again",
             "machine",
         ) from error
-    progress(f"kafka: {len(jars)} jars are there")
+    progress(f"{name}: {len(jars)} jars are there")
     return note
 
 
