@@ -18,7 +18,7 @@ from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import check_topics, describe
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
 from core_tables.consumer.settings import WorkerSettings
-from core_tables.consumer.tail import AuditTail
+from core_tables.consumer.tail import AuditTail, LogProbe
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.topics import create_topics
 from core_tables.producer import Ledger, LedgerSettings
@@ -167,8 +167,15 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
             let_go=let_go_aside,
         )
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, edges, log))
-    consumer = ledger_consumer(told, kafka_log())
-    built = Worker(topic, consumer, lambda: Store(connect(told.postgres_dsn, name=name)), cache(settings), queue, log)
+    built = Worker(
+        topic,
+        ledger_consumer(told, kafka_log()),
+        lambda: Store(connect(told.postgres_dsn, name=name)),
+        cache(settings),
+        queue,
+        LogProbe(tail_consumer(told, kafka_log()), topic.topic).first_offset,
+        log,
+    )
     built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
     return built, thread
 

@@ -87,8 +87,13 @@ class AuditQueue:
             return [queue for queue in self._lanes.values() if queue.entries and queue.lane not in self._stopped]
 
     def first(self, queue: LaneQueue, count: int) -> list[Decided]:
-        """The first outcomes of a lane's queue, which stay in it."""
+        """The first outcomes of a lane's queue, which stay in it; none of a queue that was dropped meanwhile.
+
+        What such a queue still holds may lie below the position that was read since.
+        """
         with self._lock:
+            if self._lanes.get(queue.lane) is not queue:
+                return []
             return [queue.entries[i] for i in range(min(count, len(queue.entries)))]
 
     def confirm(self, queue: LaneQueue, position: int) -> None:

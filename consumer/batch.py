@@ -18,11 +18,13 @@ from core_tables.schemas.vocabulary import NS_PER_MS
 
 @dataclass
 class Batch:
-    """Records by partition; `ends` are the offsets after them; lanes with a gap; causes to stop a lane afterwards."""
+    """Records by partition; `ends` are the offsets after them; gaps; causes to stop a lane afterwards."""
 
     records: dict[int, list[Record]] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
-    gaps: list[Lane] = field(default_factory=list)
+    gaps: dict[int, tuple[int, int]] = field(
+        default_factory=dict
+    )  # by partition: the offset expected, and the one that came
     stops: dict[int, CoreTablesError] = field(default_factory=dict)
     errors: list[KafkaError] = field(default_factory=list)
 
@@ -79,10 +81,9 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
         expected = batch.ends.get(partition, lane.next_offset)
         if offset < expected:
             continue
-        if offset > expected and lane.gap_at != expected:
-            # A hole, or a message that was fetched before the lane was reopened: fetched again, a hole shows again.
-            lane.gap_at = expected
-            batch.gaps.append(lane)
+        if offset > expected and lane.hole != (expected, offset):
+            # A hole of the log, or a message that was fetched before the lane was reopened: the log knows.
+            batch.gaps[partition] = (expected, offset)
             broken.add(partition)
             continue
         try:

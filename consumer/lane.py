@@ -43,7 +43,7 @@ class Lane:
     revision: int = 0
     floor: int = 0
     next_offset: int = 0
-    gap_at: int | None = None
+    hole: tuple[int, int] | None = None  # offsets before and after a hole that the log was asked about
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None

@@ -1,4 +1,4 @@
-"""The end of the audit topic: where a lane's audit stands."""
+"""Looks into topics aside from the fold: where a lane's audit stands, and whether the ledger has a hole."""
 
 import time
 from typing import Final
@@ -48,3 +48,26 @@ class AuditTail:
             if self._consumer.position([TopicPartition(self._topic, partition)])[0].offset >= high:
                 return last
         raise UnavailableError("kafka", f"the end of audit partition {partition} could not be read in time")
+
+
+class LogProbe:
+    """Finds the first record of the ledger from an offset on, with nothing fetched before. One thread."""
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    def first_offset(self, partition: int, start: int) -> int | None:
+        """The offset of the first record at or after `start`; None if there is none. Raises UnavailableError."""
+        self._consumer.assign([TopicPartition(self._topic, partition, start)])
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while time.monotonic() < deadline:
+            message = self._consumer.poll(0.1)
+            error = message.error() if message is not None else None
+            if message is not None and error is None:
+                return message.offset()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return None
+            if error is not None:
+                raise translate(error)
+        raise UnavailableError("kafka", f"partition {partition} of {self._topic} could not be read in time")

@@ -53,6 +53,7 @@ class Worker:
         open_store: Callable[[], Store],
         cache: PendingCache | None,
         audit: AuditQueue | None,
+        first_offset: Callable[[int, int], int | None],
         log: Any,
     ) -> None:
         self.topic = topic
@@ -60,6 +61,7 @@ class Worker:
         self.open_store = open_store
         self.cache = cache
         self.audit = audit
+        self.first_offset = first_offset
         self.log = log
         self.batch_size = 2000
         self.states_in_memory = 50_000
@@ -94,6 +96,7 @@ class Worker:
         batch = self.poll()
         if batch.records:
             self.fold(batch)
+        self.look_into_gaps(batch)
         for partition, error in batch.stops.items():
             if partition in self.lanes:
                 self.stop_lane(self.lanes[partition], error)
@@ -167,9 +170,20 @@ class Worker:
         batch = read_batch(messages, self.lanes, self.topic)
         for error in batch.errors:
             self.consumer_error(error)
-        for lane in batch.gaps:
-            self.reopen(lane, f"offset {lane.next_offset} was expected", backoff=False)
         return batch
+
+    def look_into_gaps(self, batch: Batch) -> None:
+        """Ask the log whether an offset that was skipped is a hole of it; either way the lane is fetched anew."""
+        for partition, gap in batch.gaps.items():
+            lane = self.lanes.get(partition)
+            if lane is None or not lane.opened:
+                continue
+            try:
+                if self.first_offset(partition, gap[0]) == gap[1]:
+                    lane.hole = gap
+            except UnavailableError as error:
+                self.log.warning("kafka_error", cause=error.sentence)
+            self.reopen(lane, f"offset {gap[0]} was expected, {gap[1]} came", backoff=False)
 
     def consumer_error(self, error: KafkaError) -> None:
         """An error that came in a message's place."""

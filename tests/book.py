@@ -27,11 +27,13 @@ class Book:
             self.append_record(key, encode_event(event), partition_of(key, PARTITIONS))
         return self.decided[-1].outcome
 
-    def append_record(self, key: bytes | None, value: bytes | None, partition: int) -> Outcome:
+    def append_record(
+        self, key: bytes | None, value: bytes | None, partition: int, partitions: int = PARTITIONS
+    ) -> Outcome:
         """Append a record as it is."""
         position = event_id(partition, self.offset)
         self.offset += 1
-        content = read_content(position, key, value, partition, PARTITIONS)
+        content = read_content(position, key, value, partition, partitions)
         loaded = Loaded(self.states, self.firsts, self.owners)
         self.decided += fold_batch([Record(position, content, 5, None)], loaded).decided
         return self.decided[-1].outcome

@@ -1,0 +1,187 @@
+"""A model of Kafka: the ledger topic, consumers, transactional producers that fence each other, and the audit topic."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.reasons import UnavailableError
+
+from .scheduler import Scheduler
+
+
+class Message:
+    """A record as a consumer hands it out."""
+
+    def __init__(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
+        self._at, self._key, self._value = (partition, offset), key, value
+
+    def partition(self) -> int:
+        return self._at[0]
+
+    def offset(self) -> int:
+        return self._at[1]
+
+    def key(self) -> bytes:
+        return self._key
+
+    def value(self) -> bytes:
+        return self._value
+
+    def error(self) -> None:
+        return None
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 5
+
+
+class Broker:
+    """Topics, and who holds which transactional id."""
+
+    def __init__(self, scheduler: Scheduler, partitions: int) -> None:
+        self.scheduler = scheduler
+        self.partitions = partitions
+        self.ledger: list[list[tuple[bytes, bytes] | None]] = [[] for _ in range(partitions)]  # None: a hole
+        self.audit: list[list[AuditEvent]] = [[] for _ in range(partitions)]
+        self.epochs: dict[str, int] = {}
+        self.transactions: dict[str, list[tuple[int, AuditEvent]]] = {}
+        self.faults = 0.0  # how likely a call to the broker goes wrong
+
+    def goes_wrong(self) -> bool:
+        return self.scheduler.chance.random() < self.faults
+
+    def messages(self, partition: int, start: int, end: int) -> list[Message]:
+        """The records of a range of offsets."""
+        log = self.ledger[partition]
+        found = [(offset, log[offset]) for offset in range(start, min(end, len(log)))]
+        return [Message(partition, offset, *record) for offset, record in found if record is not None]
+
+    def first_offset(self, partition: int, start: int) -> int | None:
+        """The first record from an offset on."""
+        self.scheduler.edge()
+        if self.goes_wrong():
+            raise UnavailableError("kafka", "simulated")
+        found = self.messages(partition, start, len(self.ledger[partition]))
+        return found[0].offset() if found else None
+
+    def last_event_id(self, partition: int) -> int | None:
+        """The tail of an audit partition."""
+        self.scheduler.edge()
+        if self.goes_wrong():
+            raise failure(KafkaError._TIMED_OUT)
+        return self.audit[partition][-1].event_id if self.audit[partition] else None
+
+
+def failure(code: int, *, fatal: bool = False) -> KafkaException:
+    """An error as the client raises it."""
+    return KafkaException(KafkaError(code, "simulated", fatal))
+
+
+class Producer:
+    """A transactional producer."""
+
+    def __init__(self, broker: Broker, transactional_id: str) -> None:
+        self.broker = broker
+        self.id = transactional_id
+        self.epoch = -1
+
+    def init_transactions(self, _timeout: float) -> None:
+        """Fence whoever had the id, and abort what it had open."""
+        self.broker.scheduler.edge()
+        self.epoch = self.broker.epochs[self.id] = self.broker.epochs.get(self.id, 0) + 1
+        self.broker.transactions.pop(self.id, None)
+        if self.broker.goes_wrong():
+            raise failure(KafkaError._TIMED_OUT)
+
+    def begin_transaction(self) -> None:
+        self._fenced()
+        self.broker.transactions[self.id] = []
+
+    def produce(self, _topic: str, value: bytes, _key: bytes, partition: int, headers: object) -> None:  # noqa: ARG002 - the client's
+        self._fenced()
+        self.broker.transactions.setdefault(self.id, []).append((partition, decode_audit(value)))
+
+    def commit_transaction(self, _timeout: float) -> None:
+        """Commit; the request or its answer may get lost."""
+        self.broker.scheduler.edge()
+        self._fenced()
+        if self.broker.goes_wrong():
+            raise failure(KafkaError._TIMED_OUT)
+        for partition, event in self.broker.transactions.pop(self.id, []):
+            self.broker.audit[partition].append(event)
+        if self.broker.goes_wrong():
+            raise failure(KafkaError._TIMED_OUT)
+
+    def _fenced(self) -> None:
+        if self.broker.epochs.get(self.id) != self.epoch:
+            raise failure(KafkaError._FENCED, fatal=True)
+
+
+class Consumer:
+    """A member of the group; the simulation says what it is assigned, whatever the others have."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.positions: dict[int, int] = {}
+        self.buffered: list[Message] = []
+        self.callbacks: list[Callable[[], None]] = []
+        self.on_assign: Any = None
+        self.on_revoke: Any = None
+
+    def subscribe(self, _topics: Sequence[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        self.on_assign, self.on_revoke = on_assign, on_revoke
+        assert on_lost == on_revoke, "revoked and lost are one function"
+
+    def give(self, partitions: Sequence[int]) -> None:
+        """Assign partitions, at the next poll."""
+        self.callbacks.append(lambda: self.on_assign(self, [TopicPartition("ledger", p) for p in partitions]))
+
+    def take(self, partitions: Sequence[int]) -> None:
+        """Revoke partitions, at the next poll."""
+        self.callbacks.append(lambda: self.on_revoke(self, [TopicPartition("ledger", p) for p in partitions]))
+
+    def consume(self, count: int, _timeout: float) -> list[Message]:
+        """Callbacks first, then messages: some of each partition, in order."""
+        self.broker.scheduler.edge()
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback()
+        chance = self.broker.scheduler.chance
+        if self.buffered and chance.random() < 0.5:  # fetched before a lane was reopened, handed out after
+            stale, self.buffered = self.buffered, []
+            return stale[:count]
+        found: list[Message] = []
+        for partition in chance.sample(sorted(self.positions), len(self.positions)):
+            log, start = self.broker.ledger[partition], self.positions[partition]
+            end = min(len(log), start + chance.randint(0, 4), start + count - len(found))
+            found += self.broker.messages(partition, start, end)
+            self.positions[partition] = max(start, end)
+        return found
+
+    def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        for target in partitions:
+            assert target.partition not in self.positions, "assigned twice"
+            self.positions[target.partition] = target.offset
+
+    def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
+        for target in partitions:
+            start = self.positions.pop(target.partition)
+            self.buffered += self.broker.messages(target.partition, start, start + 2)
+
+    def pause(self, _partitions: object) -> None:
+        """Pausing is a hint."""
+
+    resume = pause
+
+    def commit(self, offsets: object, asynchronous: bool) -> None:
+        """A gauge that nothing reads."""
+
+    def get_watermark_offsets(self, target: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]:  # noqa: ARG002
+        self.broker.scheduler.edge()
+        if self.broker.goes_wrong():
+            raise failure(KafkaError._TIMED_OUT)
+        return 0, len(self.broker.ledger[target.partition])

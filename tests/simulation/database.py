@@ -1,0 +1,241 @@
+"""A model of Postgres: guarded transactions, commits whose reply is lost, and a failover that forgets the last one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from core_tables.projection.decide import First, Request
+from core_tables.projection.evolve import FOLD_VERSION
+from core_tables.projection.fold import (
+    Decided,
+    Folded,
+    Loaded,
+    Record,
+    WorkOrderKey,
+    decided_request,
+    loadable,
+    named_attempts,
+)
+from core_tables.projection.store import LanePosition, Move
+from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import Accepted, Outcome
+from core_tables.schemas.reasons import LaneStoppedError, UnavailableError
+
+from .scheduler import Scheduler
+
+
+@dataclass
+class Tables:
+    """What is committed."""
+
+    lanes: dict[int, LanePosition] = field(default_factory=dict)
+    ledger: dict[int, LedgerEvent] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    current: dict[WorkOrderKey, WorkOrder] = field(default_factory=dict)
+    attempts: dict[WorkOrderKey, dict[AttemptKey, Attempt]] = field(default_factory=dict)
+    leases: dict[WorkOrderKey, dict[int, Lease]] = field(default_factory=dict)
+
+    def copy(self) -> "Tables":
+        """A copy that may be changed; its values are never changed in place."""
+        return Tables(
+            dict(self.lanes),
+            dict(self.ledger),
+            dict(self.outcomes),
+            dict(self.current),
+            {key: dict(rows) for key, rows in self.attempts.items()},
+            {key: dict(rows) for key, rows in self.leases.items()},
+        )
+
+    def state(self, key: WorkOrderKey) -> WorkOrder | None:
+        """A work order with all its rows."""
+        current = self.current.get(key)
+        if current is None:
+            return None
+        rows = self.leases.get(key, {}).values()
+        active = [lease for lease in rows if lease.lease_state == "ACTIVE"]
+        closed = tuple(lease for lease in rows if lease.lease_state != "ACTIVE")
+        lease = active[0] if active else None
+        return current._replace(attempts=self.attempts.get(key, {}), lease=lease, closed_leases=closed)
+
+    def put(self, state: WorkOrder) -> None:
+        """Write a work order's rows."""
+        key = state.identity[:2]
+        self.current[key] = state._replace(attempts={}, lease=None, closed_leases=())
+        self.attempts.setdefault(key, {}).update(state.attempts)
+        leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
+        self.leases.setdefault(key, {}).update({lease.granted_event_id: lease for lease in leases})
+
+
+class Database:
+    """The server: what is committed now, and before the last commit; and who holds which lane's row."""
+
+    def __init__(self, scheduler: Scheduler, lanes: int) -> None:
+        self.scheduler = scheduler
+        self.tables = Tables({lane: LanePosition(lane, 0, 0, 0, FOLD_VERSION) for lane in range(lanes)})
+        self.before = self.tables
+        self.locks: dict[int, Store] = {}
+        self.epoch = 0  # a failover ends every session
+        self.faults = 0.0
+        self.floor_falls = False
+
+    def goes_wrong(self) -> bool:
+        return self.scheduler.chance.random() < self.faults
+
+    def commit(self, tables: Tables) -> None:
+        """Make a transaction's tables the committed ones."""
+        self.before, self.tables = self.tables, tables
+
+    def failover(self) -> None:
+        """A standby takes over that has not got the last commit."""
+        self.tables = self.before
+        self.locks.clear()
+        self.epoch += 1
+
+
+def gone() -> UnavailableError:
+    """The error of a session that is no more."""
+    return UnavailableError("postgres", "simulated: the connection is lost")
+
+
+class Store:
+    """A worker's session; the same methods as the real store, over the model."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.epoch = database.epoch
+        self.open: Tables | None = None
+        self.connection = self
+
+    def close(self) -> None:
+        """End the session: what it had open is rolled back."""
+        self._end()
+
+    def lanes(self, lanes: Sequence[int]) -> dict[int, LanePosition]:
+        self._call()
+        return {lane: self.database.tables.lanes[lane] for lane in lanes}
+
+    def raise_floors(self, floors: Mapping[int, int]) -> None:
+        self._call()
+        tables = self.database.tables.copy()
+        for lane, floor in floors.items():
+            row = tables.lanes[lane]
+            tables.lanes[lane] = row._replace(audited=max(row.audited, min(floor, row.applied)))
+        self.database.tables = tables  # not a commit that a failover test cares to lose
+
+    def notify(self, applied: Mapping[int, int]) -> None:  # noqa: ARG002 - nobody waits here
+        self._call()
+
+    def begin(self, moves: Sequence[Move]) -> set[int]:
+        """Lock the lanes' rows, compare, set."""
+        self._call()
+        for move in sorted(moves):
+            while self.database.locks.get(move.lane, self) is not self:
+                self._call()  # waits for the other session, which may have been killed meanwhile
+            self.database.locks[move.lane] = self
+        self.open = self.database.tables.copy()
+        held = set()
+        for move in moves:
+            row = self.open.lanes[move.lane]
+            if self.matches(row, move):
+                known = min(move.audited, move.reached)
+                floor = known if self.database.floor_falls and known else max(row.audited, known)
+                self.open.lanes[move.lane] = row._replace(applied=max(row.applied, move.reached), audited=floor)
+                held.add(move.lane)
+        return held
+
+    def matches(self, row: LanePosition, move: Move) -> bool:
+        """The compare of the compare-and-set."""
+        return (row.applied, row.revision) == (move.applied, move.revision)
+
+    def recall(self, records: Sequence[Record]) -> list[Decided]:
+        self._call()
+        tables = self.open or self.database.tables
+        found = []
+        for record in records:
+            outcome = tables.outcomes.get(record.position_id)
+            if outcome is None:
+                raise LaneStoppedError(f"record {record.position_id} is below applied but has no outcome")
+            assert isinstance(record.content, Request)
+            found.append(decided_request(record, record.content, outcome))
+        return found
+
+    def load(self, records: Sequence[Record], known: Mapping[WorkOrderKey, WorkOrder]) -> Loaded:
+        self._call()
+        assert self.open is not None
+        requests = [
+            record.content for record in records if isinstance(record.content, Request) and loadable(record.content)
+        ]
+        states: dict[WorkOrderKey, WorkOrder | None] = {}
+        for request in requests:
+            key = (request.event.tenant_id, request.event.work_order_id)
+            state = known.get(key) or self.open.state(key)
+            states.setdefault(key, None if state is None else settled(state))
+        for tenant, order, step, index in named_attempts(records, states):
+            row, state = self.open.attempts.get((tenant, order), {}).get((step, index)), states[tenant, order]
+            if row is not None and state is not None:
+                states[tenant, order] = state._replace(attempts={**state.attempts, (step, index): row})
+        firsts = {
+            (event.tenant_id, event.work_order_id, event.idempotency_key): First(position, event.payload)
+            for position, event in self.open.ledger.items()
+            if event.idempotency_key is not None
+        }
+        owners = {
+            (s.identity.tenant_id, s.identity.correlation_id): s.identity.work_order_id
+            for s in self.open.current.values()
+        }
+        return Loaded(states, firsts, owners)
+
+    def write(self, folded: Folded) -> None:
+        self._call()
+        assert self.open is not None
+        for decided in folded.decided:
+            if decided.position_id in self.open.outcomes:
+                raise LaneStoppedError(f"a second outcome of {decided.position_id}")
+            self.open.outcomes[decided.position_id] = decided.outcome
+            if isinstance(decided.outcome, Accepted) and decided.event is not None:
+                self.open.ledger[decided.position_id] = decided.event
+        for _, after in folded.changed.values():
+            self.open.put(after)
+
+    def commit(self) -> None:
+        """Commit; the request or its answer may get lost."""
+        self._call()
+        assert self.open is not None
+        # Other lanes may have been committed meanwhile: only what this transaction changed is taken over.
+        self.database.commit(self._merged(self.open))
+        self._end()
+        if self.database.goes_wrong():
+            raise gone()
+
+    def rollback(self) -> None:
+        self._call()
+        self._end()
+
+    def _merged(self, mine: Tables) -> Tables:
+        merged = self.database.tables.copy()
+        locked = {lane for lane, holder in self.database.locks.items() if holder is self}
+        merged.lanes |= {lane: mine.lanes[lane] for lane in locked}
+        merged.ledger |= mine.ledger
+        merged.outcomes |= mine.outcomes
+        for key in mine.current:
+            if mine.current[key] is not self.database.tables.current.get(key) and self._lane(mine, key) in locked:
+                state = mine.state(key)
+                assert state is not None
+                merged.put(state)
+        return merged
+
+    @staticmethod
+    def _lane(tables: Tables, key: WorkOrderKey) -> int:
+        return tables.current[key].last.last_event_id >> 42
+
+    def _call(self) -> None:
+        """A round trip: time for others, and for what goes wrong."""
+        self.database.scheduler.edge()
+        if self.epoch != self.database.epoch or self.database.goes_wrong():
+            self._end()
+            raise gone()
+
+    def _end(self) -> None:
+        self.open = None
+        for lane in [lane for lane, holder in self.database.locks.items() if holder is self]:
+            del self.database.locks[lane]

@@ -1,0 +1,88 @@
+"""A scheduler that decides, by a seed, who runs next: one actor at a time, switched at every call to an edge.
+
+An actor is a thread, but only one of them ever runs: it hands the baton back at each edge. So a seed replays a run.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+
+
+class Killed(BaseException):
+    """The process of an actor was killed: nothing catches this, and nothing runs after it."""
+
+
+class Actor:
+    """A thread that runs when it is given the baton."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self.name = name
+        self.killed = False
+        self.done = False
+        self.error: BaseException | None = None
+        self._run = run
+        self._mine = threading.Semaphore(0)
+        self._back = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._body, name=name, daemon=True)
+        self._thread.start()
+
+    def _body(self) -> None:
+        self._mine.acquire()
+        try:
+            if not self.killed:
+                self._run()
+        except Killed:
+            pass
+        except BaseException as error:
+            self.error = error
+        self.done = True
+        self._back.release()
+
+    def resume(self) -> None:
+        """Give the actor the baton until its next edge, or its end."""
+        self._mine.release()
+        self._back.acquire()
+
+    def edge(self) -> None:
+        """Called by the actor itself: hand the baton back, and go on when it comes again."""
+        self._back.release()
+        self._mine.acquire()
+        if self.killed:
+            raise Killed
+
+    def kill(self) -> None:
+        """End the actor as kill -9 would, at the edge it waits at."""
+        self.killed = True
+        while not self.done:
+            self.resume()
+
+
+class Scheduler:
+    """Picks actors by chance, and owns time."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now = 0.0
+        self.actors: list[Actor] = []
+        self.current: Actor | None = None
+
+    def start(self, name: str, run: Callable[[], None]) -> Actor:
+        """A new actor, which waits for its turn."""
+        actor = Actor(name, run)
+        self.actors.append(actor)
+        return actor
+
+    def edge(self) -> None:
+        """An edge is called: whoever calls it may lose the baton here."""
+        if self.current is not None:
+            self.current.edge()
+
+    def turn(self) -> None:
+        """Let one actor run to its next edge; a little time passes, now and then much."""
+        self.actors = [actor for actor in self.actors if not actor.done]
+        if not self.actors:
+            return
+        self.now += self.chance.choice((0.001, 0.005, 0.02, 0.02, 0.3))
+        self.current = self.chance.choice(self.actors)
+        self.current.resume()
+        self.current = None

@@ -1,0 +1,373 @@
+"""One run: two workers, a reader and an operator, faults at every step, and the oracle over what they leave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core_tables.consumer.audit import AuditEdges, AuditEmitter
+from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.worker import Worker
+from core_tables.projection.cache import PendingCache, list_name
+from core_tables.projection.evolve import evolve
+from core_tables.projection.fold import WorkOrderKey
+from core_tables.projection.pending import PendingRecord, pending_record
+from core_tables.projection.store import TopicRow
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import partition_of
+from core_tables.schemas.outcomes import Outcome
+from core_tables.schemas.vocabulary import EVENT_TYPES
+from core_tables.schemas.wire import encode_event
+from tests.book import Book
+from tests.builders import START, make
+
+from .broker import Broker, Consumer, Producer
+from .cache import Redis
+from .database import Database, Store
+from .scheduler import Actor, Scheduler
+
+LANES = 2
+EVENTS = 22
+TENANTS = ("acme", "globex", "initech", "umbrella")
+FAULTY_TURNS = 700
+MAX_TURNS = 9000
+TOPIC = TopicRow(0, "ledger", "ledger-id", "cluster", LANES, "audit", "audit-id")
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Log:
+    """Keeps what a worker says at error level: in a simulation nothing may stop a lane."""
+
+    errors: list[str] = field(default_factory=list)
+
+    def info(self, *_: object, **__: object) -> None: ...
+
+    debug = warning = info
+
+    def error(self, event: str, **told: object) -> None:
+        self.errors.append(f"{event}: {told}")
+
+    exception = error
+
+
+class Process:
+    """A worker process: the real worker and the real emitter, an actor each, over the models."""
+
+    def __init__(self, run: "Simulation", name: str) -> None:
+        self.run = run
+        self.log = Log()
+        self.consumer = Consumer(run.broker)
+        self.stores: list[Store] = []
+        queue = AuditQueue(8)
+        cache = PendingCache(run.redis, lambda: run.scheduler.now)  # type: ignore[arg-type]
+        self.worker = Worker(TOPIC, self.consumer, self.open_store, cache, queue, run.broker.first_offset, self.log)  # type: ignore[arg-type]
+        self.worker.clock = lambda: run.scheduler.now
+        self.worker.batch_size, self.worker.states_in_memory = 6, 4
+        edges = AuditEdges(
+            open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
+            last_event_id=run.broker.last_event_id,
+            for_each=lambda do, queues: [do(queue) for queue in queues] and None,
+            let_go=lambda _: None,
+            clock=lambda: run.scheduler.now,
+            chance=run.scheduler.chance.random,
+        )
+        self.emitter = AuditEmitter(queue, "audit", 0, edges, self.log)
+        self.actors: list[Actor] = [
+            run.scheduler.start(f"{name} fold", self.fold),
+            run.scheduler.start(f"{name} audit", self.audit),
+        ]
+        self.assigned: set[int] = set()
+
+    def open_store(self) -> Any:
+        self.run.scheduler.edge()
+        self.stores.append(Store(self.run.database))
+        return self.stores[-1]
+
+    def fold(self) -> None:
+        self.worker.subscribe()
+        self.give(range(LANES))
+        while True:
+            self.worker.step()
+
+    def audit(self) -> None:
+        while True:
+            self.emitter.step(0)
+            self.run.scheduler.edge()
+
+    def give(self, partitions: Sequence[int]) -> None:
+        fresh = [partition for partition in partitions if partition not in self.assigned]
+        self.assigned.update(fresh)
+        self.consumer.give(fresh)
+
+    def take(self, partition: int) -> None:
+        if partition in self.assigned:
+            self.assigned.discard(partition)
+            self.consumer.take([partition])
+
+    def kill(self) -> None:
+        """kill -9: both threads end where they are, and the server ends their sessions."""
+        for actor in self.actors:
+            actor.kill()
+        for store in self.stores:
+            store.close()
+
+
+class Simulation:
+    """A seeded run."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.scheduler = Scheduler(seed)
+        self.chance = self.scheduler.chance
+        self.broker = Broker(self.scheduler, LANES)
+        self.database = Database(self.scheduler, LANES)
+        self.redis = Redis(self.scheduler)
+        self.repair_raises_revision = True
+        self.faults: dict[str, int] = {}
+        self.turns = 0
+        self.expected: dict[int, Outcome] = {}
+        self.lists: list[dict[tuple[int, str], list[PendingRecord]]] = []
+        self._write_the_log()
+        self.processes = [Process(self, "one"), Process(self, "two")]
+        self.scheduler.start("reader", self._read)
+        self.drifted: list[int] = []
+
+    def _write_the_log(self) -> None:
+        """The ledger topic, and what the reference fold makes of it at every offset."""
+        book = Book()
+        pending: list[dict[tuple[int, str], list[PendingRecord]]] = [{} for _ in range(LANES)]
+        for number in range(EVENTS):
+            event = self._event(number)
+            key, value = event.tenant_id.encode(), encode_event(event)
+            lane = partition_of(key, LANES)
+            if self.chance.random() < 0.05:
+                self.broker.ledger[lane].append(None)
+                pending[lane][len(self.broker.ledger[lane]), "ada"] = _lists_of(book.states, lane)
+            book.offset = len(self.broker.ledger[lane])
+            self.broker.ledger[lane].append((key, value))
+            book.append_record(key, value, lane, LANES)
+            self.expected[book.last_id] = book.decided[-1].outcome
+            pending[lane][len(self.broker.ledger[lane]), "ada"] = _lists_of(book.states, lane)
+        for lane in range(LANES):
+            pending[lane][0, "ada"] = []
+        self.lists = pending
+        self.records = [[position for position in self.expected if position >> 42 == lane] for lane in range(LANES)]
+        self.ends = [offset(records[-1]) + 1 if records else 0 for records in self.records]
+
+    def _event(self, number: int) -> LedgerEvent:
+        kind = self.chance.choice([*EVENT_TYPES, "WORK_ORDER_CREATED", "WORK_ORDER_CREATED", "STATUS_CHANGED"])
+        return make(
+            kind,  # type: ignore[arg-type]
+            tenant_id=self.chance.choice(TENANTS),
+            work_order_id=self.chance.choice(["o1", "o2"]),
+            created_at=START + number,
+            turn_id=number + 1,
+            idempotency_key=f"key-{self.chance.randrange(EVENTS)}",
+        )
+
+    def execute(self) -> "Simulation":
+        """Run with faults, then without, until everything is folded and audited. Raises ViolationError."""
+        while not self._finished():
+            self.turns += 1
+            faulty = self.turns < FAULTY_TURNS
+            for part in (self.broker, self.database, self.redis):
+                part.faults = 0.01 if faulty else 0.0
+            if faulty:
+                self._fault()
+            elif self.turns == FAULTY_TURNS:
+                self._calm()
+            self._operate()
+            self.scheduler.turn()
+            self._check_always()
+            if self.turns > MAX_TURNS:
+                raise self._violation("stuck: not everything was folded and audited")
+        self._check_end()
+        return self
+
+    def _finished(self) -> bool:
+        if self.turns < FAULTY_TURNS or self.drifted:
+            return False
+        return all(
+            self.database.tables.lanes[lane].applied == self.ends[lane]
+            and len(self.broker.audit[lane]) == len(self.records[lane])
+            for lane in range(LANES)
+        )
+
+    def _fault(self) -> None:
+        """Now and then, something happens to a process, a lane, or a server."""
+        roll = self.chance.random()
+        process = self.chance.choice(self.processes)
+        if roll < 0.004:
+            self._count("kill")
+            process.kill()
+            self.processes[self.processes.index(process)] = Process(self, f"again {self.turns}")
+        elif roll < 0.010:
+            self._count("revoke")
+            process.take(self.chance.randrange(LANES))
+        elif roll < 0.020:
+            process.give([self.chance.randrange(LANES)])
+        elif roll < 0.023:
+            self._count("failover")
+            self.database.failover()
+            self._look_for_drift()  # the last commit may have been the repair
+        elif roll < 0.025:
+            self._count("flush")
+            self.redis.flush()
+        elif roll < 0.029 and not self.drifted:
+            self._drift()
+
+    def _calm(self) -> None:
+        """No more faults: every lane has an owner."""
+        for process in self.processes:
+            process.give(range(LANES))
+
+    def _drift(self) -> None:
+        """Somebody changes a row that is none of theirs; an operator will repair it."""
+        tables = self.database.tables.copy()
+        if tables.current:
+            key = self.chance.choice(sorted(tables.current))
+            tables.current[key] = tables.current[key]._replace(confirmation_state="EXPIRED")
+            self.database.tables = tables
+            self.drifted.append(partition_of(key[0].encode(), LANES))
+            self._count("drift")
+
+    def _look_for_drift(self) -> None:
+        tables = self.database.tables
+        drifted = {key for key, state in folded(tables.ledger).items() if _rows(tables.state(key)) != _rows(state)}
+        self.drifted = sorted({partition_of(key[0].encode(), LANES) for key in drifted})
+
+    def _operate(self) -> None:
+        """The operator's rebuild: under the lane's lock, rows are replaced and the revision is raised."""
+        if not self.drifted or self.chance.random() > 0.02 or self.drifted[0] in self.database.locks:
+            return
+        lane = self.drifted.pop()
+        self._count("repair")
+        tables = self.database.tables.copy()
+        for key, state in folded(tables.ledger).items():
+            if partition_of(key[0].encode(), LANES) == lane:
+                tables.attempts[key], tables.leases[key] = {}, {}
+                tables.put(state)
+        row = tables.lanes[lane]
+        tables.lanes[lane] = row._replace(revision=row.revision + self.repair_raises_revision)
+        self.database.commit(tables)
+
+    def _read(self) -> None:
+        """A reader: the cache, and on a miss Postgres and a fill."""
+        cache = PendingCache(self.redis, lambda: self.scheduler.now)  # type: ignore[arg-type]
+        while True:
+            tenant = self.chance.choice(TENANTS)
+            lane = partition_of(tenant.encode(), LANES)
+            found = cache.read(lane, tenant, "ada")
+            self.scheduler.edge()
+            if found.label is not None and found.records is None:
+                applied = self.database.tables.lanes[lane].applied
+                records = _lists_of_tenant(self.database.tables.current, tenant)
+                self.scheduler.edge()
+                if found.position == applied or not self.redis.fenced:
+                    cache.fill(found.label, lane, (tenant, "ada"), records)
+
+    def _check_always(self) -> None:
+        """After every turn: no lane stopped, the audit is a prefix of the outcomes, nobody died of an error."""
+        for process in self.processes:
+            if process.log.errors:
+                raise self._violation(process.log.errors[0])
+        for actor in self.scheduler.actors:
+            if actor.error is not None:
+                raise self._violation(f"{actor.name}: {actor.error!r}") from actor.error
+        for lane, audits in enumerate(self.broker.audit):
+            if audits and audits[-1].event_id != self.records[lane][min(len(audits), len(self.records[lane])) - 1]:
+                raise self._violation(f"audit of lane {lane}: {[offset(event.event_id) for event in audits]}")
+
+    def _check_end(self) -> None:
+        """Ledger = fold = tables = cache, and the audit one to one."""
+        tables = self.database.tables
+        if tables.outcomes != self.expected:
+            raise self._violation("the outcomes are not those of the reference fold")
+        for audits in self.broker.audit:
+            for event in audits:
+                if (
+                    event.outcome
+                    != {"Accepted": "ACCEPTED", "Replayed": "REPLAYED", "Refused": "REFUSED"}[
+                        type(self.expected[event.event_id]).__name__
+                    ]
+                ):
+                    raise self._violation(f"the audit event of {event.event_id} tells another outcome")
+        for key, state in folded(tables.ledger).items():
+            if _rows(tables.state(key)) != _rows(state):
+                raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
+        self._check_cache()
+
+    def _check_cache(self) -> None:
+        cache = PendingCache(self.redis, lambda: 1e9)  # type: ignore[arg-type]
+        for tenant in TENANTS:
+            lane = partition_of(tenant.encode(), LANES)
+            found = cache.read_list(lane, list_name(tenant, "ada"))
+            if found.records is None or found.position is None:
+                continue
+            expected = [r for r in self.lists[lane][found.position, "ada"] if _owner(r) == tenant]
+            if sorted(found.records) != sorted(_plain(r) for r in expected):
+                raise self._violation(f"the list of {tenant} is not the fold at its label {found.label}")
+
+    def close(self) -> None:
+        """End every actor."""
+        for actor in self.scheduler.actors:
+            actor.kill()
+
+    def _count(self, fault: str) -> None:
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+
+    def _violation(self, what: str) -> ViolationError:
+        return ViolationError(f"seed {self.seed}, turn {self.turns}: {what}")
+
+
+def offset(position_id: int) -> int:
+    return (position_id & (2**42 - 1)) - 1
+
+
+def folded(ledger: dict[int, LedgerEvent]) -> dict[WorkOrderKey, WorkOrder]:
+    """The fold of ledger rows."""
+    states: dict[WorkOrderKey, WorkOrder] = {}
+    for position, event in sorted(ledger.items()):
+        key = (event.tenant_id, event.work_order_id)
+        states[key] = evolve(states.get(key), event, position)
+    return states
+
+
+def _rows(state: WorkOrder | None) -> object:
+    """What the tables hold of a work order, comparable."""
+    if state is None:
+        return None
+    leases = {
+        lease.granted_event_id: lease for lease in (*state.closed_leases, *([state.lease] if state.lease else []))
+    }
+    return state._replace(closed_leases=(), lease=None), dict(state.attempts), leases
+
+
+def _lists_of(states: dict[WorkOrderKey, WorkOrder | None], lane: int) -> list[PendingRecord]:
+    found = [s for k, s in states.items() if s is not None and partition_of(k[0].encode(), LANES) == lane]
+    return [_tagged(s) for s in found if pending_record(s) is not None]
+
+
+def _tagged(state: WorkOrder) -> PendingRecord:
+    record = pending_record(state)
+    assert record is not None
+    return record._replace(work_order_id=f"{state.identity.tenant_id}/{record.work_order_id}")
+
+
+def _owner(record: PendingRecord) -> str:
+    return record.work_order_id.partition("/")[0]
+
+
+def _plain(record: PendingRecord) -> PendingRecord:
+    return record._replace(
+        work_order_id=record.work_order_id.partition("/")[2], missing_fields=list(record.missing_fields)
+    )
+
+
+def _lists_of_tenant(current: dict[WorkOrderKey, WorkOrder], tenant: str) -> list[PendingRecord]:
+    found = [pending_record(state) for key, state in sorted(current.items()) if key[0] == tenant]
+    return [record._replace(missing_fields=list(record.missing_fields)) for record in found if record is not None]
