@@ -31,6 +31,9 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis
 	@$(BIN)/pytest $(ARGS)
 
+simulate: $(READY)  ## many more schedules of the real worker: make simulate SEEDS=100000 (FIRST_SEED=n to go on from n)
+	@SEEDS=$(or $(SEEDS),20000) FIRST_SEED=$(or $(FIRST_SEED),0) $(BIN)/pytest -q tests/simulation -k "schedule"
+
 check: $(READY)  ## lint, format and strict types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -159,8 +159,9 @@ def _audit_trail(settings: Settings, newest: int) -> None:
 
 def _verify_and_rebuild(settings: Settings) -> None:
     _title("6. The tables are what the ledger says")
-    cache = wiring.cache(settings)
-    report = verification.verify(wiring.operator(settings), verification.Scope(), cache=cache)
+    operator = wiring.operator(settings)
+    cache = wiring.cache(settings, operator)
+    report = verification.verify(operator, verification.Scope(), cache=cache)
     output.out.print(f"  verify:  {report.compared} work orders compared, {len(report.differences)} differences")
     repaired = verification.rebuild(
         connect(settings.worker(), name="core-tables demo"), verification.Scope(), cache=cache

@@ -183,7 +183,7 @@ def verify(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     connection = wiring.operator(settings)
     started = time.monotonic()
     with output.progress_bar("work orders compared", None) as advance:
-        report = verification.verify(connection, scope, cache=wiring.cache(settings), progress=advance)
+        report = verification.verify(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     if report.differences:
         if not as_json:
@@ -201,7 +201,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     connection = connect(settings.worker(), name="core-tables rebuild", statement_timeout_ms=600_000)
     started = time.monotonic()
     with output.progress_bar("work orders compared", None) as advance:
-        report = verification.rebuild(connection, scope, cache=wiring.cache(settings), progress=advance)
+        report = verification.rebuild(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
 
 

@@ -64,15 +64,18 @@ def admin_client(settings: Settings) -> AdminClient:
     return AdminClient(config, logger=kafka_log())
 
 
-def cache(settings: Settings) -> PendingCache | None:
-    """The cache, if there is one."""
+def cache(settings: Settings, connection: Connection) -> PendingCache | None:
+    """The cache of the ledger that a connection's database holds, if there is one."""
     url = settings.cache()
-    return None if url is None else PendingCache(connect_cache(url))
+    if url is None:
+        return None
+    return PendingCache(connect_cache(url), registered_topic(settings, connection).topic_id)
 
 
 def reads(settings: Settings) -> Reads:
     """The reads, as the reader's role."""
-    return Reads(connect(settings.reader(), name="core-tables reads"), cache(settings))
+    connection = connect(settings.reader(), name="core-tables reads")
+    return Reads(connection, cache(settings, connection))
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -156,6 +159,7 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     check_database(connection)
     topic = registered_topic(settings, connection)
     check_topics(describe(admin_client(settings), [topic.topic, topic.audit_topic]), topic)
+    held = cache(settings, connection)
     connection.close()
     queue = AuditQueue(told.audit_queue_size) if audit else None
     thread = None
@@ -171,7 +175,7 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
         topic,
         ledger_consumer(told, kafka_log()),
         lambda: Store(connect(told.postgres_dsn, name=name)),
-        cache(settings),
+        held,
         queue,
         LogProbe(tail_consumer(told, kafka_log()), topic.topic).first_offset,
         log,

@@ -81,8 +81,10 @@ def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int
 class PendingCache:
     """The lists in Redis. Every method answers, whatever Redis does; `failed` says why it is being left alone."""
 
-    def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: redis.Redis, topic_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`topic_id` keeps ledgers apart that share one Redis: their lanes have the same numbers."""
         self._client = client
+        self._topic_id = topic_id
         self._clock = clock
         self._advance: Any = client.register_script(lua("advance"))
         self._fill: Any = client.register_script(lua("fill"))
@@ -102,7 +104,7 @@ class PendingCache:
 
     def read_list(self, lane: int, name: str) -> CachedList:
         """The label of a lane, and a list by its name."""
-        answer: Any = self._try(lambda: self._read(keys=[_label(lane)], args=[name]), None)
+        answer: Any = self._try(lambda: self._read(keys=[self._label(lane)], args=[name]), None)
         if answer is None or answer[0] is None:
             return CachedList(None, None)
         label, values = answer[0].decode(), answer[1]
@@ -112,7 +114,7 @@ class PendingCache:
 
     def list_names(self, lane: int, label: str) -> list[str]:
         """The names of the lists that a lane holds under a label's nonce."""
-        prefix = f"ct:{{{lane}}}:{label.rpartition(':')[0]}:"
+        prefix = f"{self._prefix(lane)}{label.rpartition(':')[0]}:"
         keys: Any = self._try(lambda: list(self._client.scan_iter(match=prefix + "*", count=1000)), [])
         return sorted(key.decode()[len(prefix) :] for key in keys)
 
@@ -124,24 +126,30 @@ class PendingCache:
         pairs: list[str | bytes] = [SENTINEL_FIELD, SENTINEL]
         for record in records:
             pairs += [record.work_order_id, orjson.dumps(tuple(record))]
-        keys = [_label(lane), f"ct:{{{lane}}}:{nonce}:{list_name(*key)}"]
+        keys = [self._label(lane), f"{self._prefix(lane)}{nonce}:{list_name(*key)}"]
         self._try(lambda: self._fill(keys=keys, args=[label, LIST_TTL_S, *pairs]), None)
 
     def forget(self, lane: int) -> None:
         """Drop a lane's label, and with it every list of the lane."""
-        self._try(lambda: self._client.delete(_label(lane)), None)
+        self._try(lambda: self._client.delete(self._label(lane)), None)
 
     def label(self, lane: int) -> str | None:
         """The label of a lane, `nonce:position`."""
-        value: Any = self._try(lambda: self._client.get(_label(lane)), None)
+        value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
     def _advance_lane(self, move: CacheMove) -> bool:
         too_many = len(move.ops) > MAX_OPS
         flat = () if too_many else [part for op in move.ops for part in op]
         start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
-        self._advance(keys=[_label(move.lane)], args=[start, move.to_position, secrets.token_hex(6), *flat])
+        self._advance(keys=[self._label(move.lane)], args=[start, move.to_position, secrets.token_hex(6), *flat])
         return True
+
+    def _prefix(self, lane: int) -> str:
+        return f"ct:{{{self._topic_id}.{lane}}}:"
+
+    def _label(self, lane: int) -> str:
+        return self._prefix(lane) + "at"
 
     def _try(self, call: Callable[[], T], otherwise: T) -> T:
         if self._clock() < self._skip_until:
@@ -154,7 +162,3 @@ class PendingCache:
             return otherwise
         self.failed = None
         return answer
-
-
-def _label(lane: int) -> str:
-    return f"ct:{{{lane}}}:at"

@@ -32,7 +32,7 @@ def running(world: World) -> Iterator[RunningWorker]:
 def rebuild(world: World, scope: verification.Scope = verification.Scope()) -> verification.Report:  # noqa: B008 - a tuple
     connection = connect(world.settings.worker(), name="test rebuild")
     try:
-        return verification.rebuild(connection, scope, cache=wiring.cache(world.settings))
+        return verification.rebuild(connection, scope, cache=wiring.cache(world.settings, connection))
     finally:
         connection.close()
 
@@ -109,7 +109,7 @@ def test_verify_finds_a_list_of_the_cache_that_is_wrong(world: World) -> None:
     query = PendingQuery("stale", "ada", START)
     world.drain()
     wait_until(lambda: world.reads.pending(query).from_cache, "the cache to answer")
-    cache = wiring.cache(world.settings)
+    cache = wiring.cache(world.settings, world.reads.connection)
     assert cache is not None
     lane = world.reads.lane_of_tenant("stale")
     label = wait_until(lambda: cache.label(lane), "the cache to tell its label")

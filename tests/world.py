@@ -271,7 +271,7 @@ class World:
         """What `core-tables verify` finds."""
         connection = wiring.operator(self.settings)
         try:
-            return verification.verify(connection, verification.Scope(), cache=wiring.cache(self.settings))
+            return verification.verify(connection, verification.Scope(), cache=wiring.cache(self.settings, connection))
         finally:
             connection.close()
 

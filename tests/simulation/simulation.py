@@ -1,11 +1,11 @@
 """One run: two workers, a reader and an operator, faults at every step, and the oracle over what they leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from core_tables.consumer.audit import AuditEdges, AuditEmitter
-from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.worker import Worker
 from core_tables.projection.cache import PendingCache, list_name
 from core_tables.projection.evolve import evolve
@@ -63,14 +63,14 @@ class Process:
         self.consumer = Consumer(run.broker)
         self.stores: list[Store] = []
         queue = AuditQueue(8)
-        cache = PendingCache(run.redis, lambda: run.scheduler.now)  # type: ignore[arg-type]
+        cache = PendingCache(run.redis, "topic", lambda: run.scheduler.now)  # type: ignore[arg-type]
         self.worker = Worker(TOPIC, self.consumer, self.open_store, cache, queue, run.broker.first_offset, self.log)  # type: ignore[arg-type]
         self.worker.clock = lambda: run.scheduler.now
         self.worker.batch_size, self.worker.states_in_memory = 6, 4
         edges = AuditEdges(
             open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
             last_event_id=run.broker.last_event_id,
-            for_each=lambda do, queues: [do(queue) for queue in queues] and None,
+            for_each=one_by_one,
             let_go=lambda _: None,
             clock=lambda: run.scheduler.now,
             chance=run.scheduler.chance.random,
@@ -161,7 +161,7 @@ class Simulation:
     def _event(self, number: int) -> LedgerEvent:
         kind = self.chance.choice([*EVENT_TYPES, "WORK_ORDER_CREATED", "WORK_ORDER_CREATED", "STATUS_CHANGED"])
         return make(
-            kind,  # type: ignore[arg-type]
+            kind,
             tenant_id=self.chance.choice(TENANTS),
             work_order_id=self.chance.choice(["o1", "o2"]),
             created_at=START + number,
@@ -257,7 +257,7 @@ class Simulation:
 
     def _read(self) -> None:
         """A reader: the cache, and on a miss Postgres and a fill."""
-        cache = PendingCache(self.redis, lambda: self.scheduler.now)  # type: ignore[arg-type]
+        cache = PendingCache(self.redis, "topic", lambda: self.scheduler.now)  # type: ignore[arg-type]
         while True:
             tenant = self.chance.choice(TENANTS)
             lane = partition_of(tenant.encode(), LANES)
@@ -302,7 +302,7 @@ class Simulation:
         self._check_cache()
 
     def _check_cache(self) -> None:
-        cache = PendingCache(self.redis, lambda: 1e9)  # type: ignore[arg-type]
+        cache = PendingCache(self.redis, "topic", lambda: 1e9)  # type: ignore[arg-type]
         for tenant in TENANTS:
             lane = partition_of(tenant.encode(), LANES)
             found = cache.read_list(lane, list_name(tenant, "ada"))
@@ -322,6 +322,11 @@ class Simulation:
 
     def _violation(self, what: str) -> ViolationError:
         return ViolationError(f"seed {self.seed}, turn {self.turns}: {what}")
+
+
+def one_by_one(do: Callable[[LaneQueue], object], queues: list[LaneQueue]) -> None:
+    for queue in queues:
+        do(queue)
 
 
 def offset(position_id: int) -> int:

@@ -1,0 +1,215 @@
+"""Defects to plant in the worker, one at a time; the simulation must find each of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.lane import Lane, StateCache
+from core_tables.consumer.worker import IDLE_S, Worker
+from core_tables.projection.fold import Decided
+from core_tables.projection.store import LanePosition, Move
+from core_tables.schemas.reasons import UnavailableError
+
+from .cache import Redis
+from .database import Store
+from .simulation import Simulation
+
+Plant = Callable[[pytest.MonkeyPatch], Callable[[Simulation], None]]
+
+
+def _nothing(_: Simulation) -> None:
+    """Nothing more to change in the run itself."""
+
+
+def no_compare_and_set(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    patch.setattr(Store, "matches", lambda *_: True)
+    return _nothing
+
+
+def recall_outside_the_guard(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Store.matches
+
+    def matches(self: Store, row: LanePosition, move: Move) -> bool:
+        return move.reached == move.applied or real(self, row, move)
+
+    patch.setattr(Store, "matches", matches)
+    return _nothing
+
+
+def tail_read_before_init(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    init, find = AuditEmitter._init, AuditEmitter._find_position
+
+    def early(self: AuditEmitter, queue: LaneQueue) -> None:
+        class Nothing:
+            position = 0
+
+        self._outputs[queue.lane] = Nothing()  # type: ignore[assignment]
+        try:
+            find(self, queue)
+            position = self._outputs[queue.lane].position
+        finally:
+            del self._outputs[queue.lane]
+        init(self, queue)
+        self._outputs[queue.lane].position = position
+
+    patch.setattr(AuditEmitter, "_init", early)
+    patch.setattr(AuditEmitter, "_find_position", lambda *_: None)
+    return _nothing
+
+
+def start_at_applied_only(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Worker.open_lane
+
+    def open_lane(self: Worker, lane: Lane, position: LanePosition) -> None:
+        real(self, lane, position._replace(audited=position.applied))
+
+    patch.setattr(Worker, "open_lane", open_lane)
+    return _nothing
+
+
+def floor_that_outruns_the_audit(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Worker.move
+
+    def move(self: Worker, lane: Lane, batch: Any) -> Move:
+        return (found := real(self, lane, batch))._replace(audited=found.reached)
+
+    patch.setattr(Worker, "move", move)
+    return _nothing
+
+
+def no_idle_check(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def idle(self: Worker) -> None:
+        self.next_idle = self.clock() + IDLE_S
+
+    patch.setattr(Worker, "idle", idle)
+    return _nothing
+
+
+def repair_without_revision(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def change(run: Simulation) -> None:
+        run.repair_raises_revision = False
+
+    return change
+
+
+def cache_filled_without_fence(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def change(run: Simulation) -> None:
+        run.redis.fenced = False
+
+    return change
+
+
+def cache_label_adopted(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Redis._advance
+
+    def advance(self: Redis, keys: Any, args: list[Any]) -> None:
+        label = self.labels.get(keys[0])
+        if label is not None:
+            args = [label.rpartition(":")[2], *args[1:]]
+        real(self, keys, args)
+
+    patch.setattr(Redis, "_advance", advance)
+    return _nothing
+
+
+def commit_tried_again(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Store.commit
+
+    def commit(self: Store) -> None:
+        tables = self.open
+        try:
+            real(self)
+        except UnavailableError:
+            for _ in range(20):  # a new connection takes its time
+                self.database.scheduler.edge()
+            if tables is not None:
+                self.database.commit(tables)
+
+    patch.setattr(Store, "commit", commit)
+    return _nothing
+
+
+def queue_entry_dropped_before_its_commit_is_confirmed(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = AuditQueue.first
+
+    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[Decided]:
+        taken = real(self, queue, count)
+        for _ in taken:
+            queue.entries.popleft()
+            self._count -= 1
+        return taken
+
+    patch.setattr(AuditQueue, "first", first)
+    return _nothing
+
+
+def producer_kept_after_an_error(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    patch.setattr(AuditEmitter, "_close_output", lambda *_: None)
+    return _nothing
+
+
+def memory_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def change(_: Simulation) -> None:
+        kept = StateCache()
+        patch.setattr("core_tables.consumer.worker.StateCache", lambda: kept)
+
+    return change
+
+
+def queue_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = AuditQueue.open
+
+    def open_(self: AuditQueue, lane: int, floor: int, start: int) -> None:
+        if lane not in self._lanes:
+            real(self, lane, floor, start)
+
+    patch.setattr(AuditQueue, "open", open_)
+    patch.setattr(AuditQueue, "drop", lambda *_: None)
+    return _nothing
+
+
+def dropped_queue_still_emits(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[Decided]:
+        del self
+        return list(queue.entries)[:count]
+
+    patch.setattr(AuditQueue, "first", first)
+    return _nothing
+
+
+def gap_taken_for_a_hole(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = Worker.look_into_gaps
+
+    def look(self: Worker, batch: Any) -> None:
+        wanted = dict(batch.gaps.values())
+        patched = self.first_offset
+        self.first_offset = lambda _partition, start: wanted[start]
+        real(self, batch)
+        self.first_offset = patched
+
+    patch.setattr(Worker, "look_into_gaps", look)
+    return _nothing
+
+
+# Each defect, and within how many seeds the simulation must have found it.
+DEFECTS: dict[Plant, int] = {
+    no_compare_and_set: 20,
+    recall_outside_the_guard: 600,
+    tail_read_before_init: 100,
+    start_at_applied_only: 50,
+    floor_that_outruns_the_audit: 50,
+    no_idle_check: 50,
+    repair_without_revision: 300,
+    cache_filled_without_fence: 100,
+    cache_label_adopted: 100,
+    commit_tried_again: 400,
+    queue_entry_dropped_before_its_commit_is_confirmed: 50,
+    producer_kept_after_an_error: 50,
+    memory_kept_over_a_reopen: 50,
+    queue_kept_over_a_reopen: 400,
+    dropped_queue_still_emits: 50,
+    gap_taken_for_a_hole: 50,
+}
