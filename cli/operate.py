@@ -14,7 +14,7 @@ from core_tables.cli.options import json_option
 from core_tables.cli.settings import Settings
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
+from core_tables.projection.database import Connection, connect
 from core_tables.projection.store import LanePosition, Store, TopicRow
 
 DIFFERENCES_SHOWN = 20
@@ -176,12 +176,35 @@ scope_options = (
 @click.command(epilog=output.EXIT_CODES)
 @scope_options[0]
 @scope_options[1]
+@click.option(
+    "--topic", "against_topic", is_flag=True, help="Fold the topic itself, and compare ledger and outcomes with it."
+)
+@click.option("--sample", type=click.IntRange(1, 100_000), help="Compare about so many work orders, chosen by chance.")
+@click.option("--follow", is_flag=True, help="With --sample: go on, round after round, until Ctrl-C.")
+@click.option("--every", default=10.0, show_default=True, help="With --follow: seconds between two rounds.")
 @json_option
-def verify(tenant: str | None, work_order: str | None, as_json: bool) -> None:
+def verify(
+    tenant: str | None,
+    work_order: str | None,
+    against_topic: bool,
+    sample: int | None,
+    follow: bool,
+    every: float,
+    as_json: bool,
+) -> None:
     """Compare the tables and the cache with the fold of the ledger, in one snapshot; changes nothing."""
     settings, scope = Settings(), _scope(tenant, work_order)
+    if (follow and sample is None) or (sample is not None and (tenant or against_topic)):
+        raise click.UsageError("--follow needs --sample, and --sample goes with nothing else")
     connection = wiring.operator(settings)
+    if sample is not None:
+        _audit_drift(connection, sample, every if follow else None, as_json)
+        return
     started = time.monotonic()
+    if against_topic:
+        report = wiring.verify_topic(settings, connection, _say)
+        _show_report(report, time.monotonic() - started, as_json, repaired=False)
+        sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
     with output.progress_bar("work orders compared", None) as advance:
         report = verification.verify(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
@@ -203,6 +226,28 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     with output.progress_bar("work orders compared", None) as advance:
         report = verification.rebuild(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
+
+
+def _audit_drift(connection: Connection, size: int, every: float | None, as_json: bool) -> None:
+    """Rounds of a sample; the number of work orders that differed so far is the drift."""
+    compared = drift = 0
+    while True:
+        started = time.monotonic()
+        report = verification.verify_sample(connection, size)
+        compared, drift = compared + report.compared, drift + report.compared - report.equal
+        if as_json:
+            output.emit_json(
+                {"compared": compared, "drift": drift, "differences": [d._asdict() for d in report.differences]}
+            )
+        else:
+            output.out.print(f"{compared} work orders compared, drift {drift}")
+            for difference in report.differences[:DIFFERENCES_SHOWN]:
+                where = "/".join(part for part in difference[:2] if part)
+                output.out.print(f"  {difference.table} {where}: {difference.what}", markup=False)
+        if every is None:
+            sys.exit(output.EXIT_DIFFERENCES if drift else output.EXIT_OK)
+        sys.stdout.flush()
+        time.sleep(max(0.0, every - (time.monotonic() - started)))
 
 
 def _show_report(report: verification.Report, seconds: float, as_json: bool, *, repaired: bool) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -23,10 +23,14 @@ from core_tables.consumer.worker import Worker
 from core_tables.deploy.topics import create_topics
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.cache import PendingCache, connect_cache
-from core_tables.projection.database import Connection, connect
+from core_tables.projection.database import Connection, connect, translated
+from core_tables.projection.fold import Record, read_content
 from core_tables.projection.migrate import check_database, migrate, register_topic
 from core_tables.projection.reads import Reads
 from core_tables.projection.store import Store, TopicRow
+from core_tables.projection.verify import Difference, Report
+from core_tables.projection.verify_topic import verify_lane
+from core_tables.schemas.identity import event_id
 from core_tables.schemas.reasons import SetupError, UnavailableError
 
 
@@ -227,3 +231,34 @@ def records_to_end(consumer: Consumer, topic: str, starts: Mapping[int, int]) ->
                 raise translate(error)
         if time.monotonic() > deadline:
             raise UnavailableError("kafka", f"{topic} could not be read in time; see that the broker runs")
+
+
+def verify_topic(settings: Settings, connection: Connection, say: Callable[[str], None]) -> Report:
+    """Compare ledger and outcomes with the fold of the topic, lane by lane, in one snapshot."""
+    compared = 0
+    differences: list[Difference] = []
+    consumer = reader_of_topics(settings)
+    with translated(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        topic = registered_topic(settings, connection)
+        positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+        for lane, position in sorted(positions.items()):
+            records = _records_below(consumer, topic, lane - topic.first_lane, position.applied)
+            for count, found in verify_lane(connection, records):
+                compared, differences = compared + count, differences + found
+            say(f"lane {lane}: {compared} records compared so far, {len(differences)} differences")
+    consumer.close()
+    broken = len({difference.what.partition(":")[0] for difference in differences})
+    return Report(compared, compared - broken, 0, compared, differences)
+
+
+def _records_below(consumer: Consumer, topic: TopicRow, partition: int, end: int) -> Iterator[Record]:
+    if end == 0:
+        return
+    for message in records_to_end(consumer, topic.topic, {partition: 0}):
+        offset = message.offset()
+        if offset is None or offset >= end:
+            return
+        position = event_id(topic.first_lane + partition, offset)
+        content = read_content(position, message.key(), message.value(), partition, topic.partitions)
+        yield Record(position, content, 0, None)

@@ -126,6 +126,19 @@ def rebuild(
     return Report(compared, compared - repaired, repaired, events, differences)
 
 
+def verify_sample(connection: Connection, size: int) -> Report:
+    """Compare about `size` work orders, chosen by chance, in one snapshot: a round of the drift auditor."""
+    with translated(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        _check_role(connection, writes=False)
+        estimate: Any = connection.execute(sql("estimate_work_orders")).fetchone()
+        # Twice the share, since a Bernoulli sample may fall short; the limit cuts it.
+        share = min(100.0, 200.0 * size / estimate[0])
+        keys: Any = connection.execute(sql("sample_work_orders"), (share, size), binary=True).fetchall()
+        chunk = _compare(connection, keys) if keys else _Chunk({}, [], [], 0)
+    return Report(len(keys), len(keys) - len(chunk.broken), 0, chunk.events, chunk.differences)
+
+
 class _Chunk(NamedTuple):
     folded: dict[WorkOrderKey, WorkOrder]
     broken: list[WorkOrderKey]

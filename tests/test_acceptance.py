@@ -186,3 +186,60 @@ def test_at_os_23_prompt_dedupe_is_global(world: World) -> None:
     assert current.collected.prompt_dedupe_keys == ("p1", "p2", "p3")
     by_thread = world.reads.current_by_correlation("global", current.identity.correlation_id)
     assert by_thread == current, "another session finds the same keys by the thread"
+
+
+TAMPERING = {
+    "a changed ledger row": "update os_core.work_order_ledger set turn_id = 77 where work_order_event_id = {accepted}",
+    "a missing ledger row": "delete from os_core.work_order_ledger where work_order_event_id = {accepted}",
+    "a changed outcome row": "update os_core.work_order_outcomes set sentence = 'other' where event_id = {refused}",
+    "a missing outcome row": "delete from os_core.work_order_outcomes where event_id = {refused}",
+    "an extra outcome row": (
+        "insert into os_core.work_order_outcomes (tenant_id, event_id, outcome, reason_code, sentence) "
+        "values ('topic', {accepted}, 'REFUSED', 'LEASE_NOT_FOUND', 'x')"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_verify_against_the_topic_finds(world: World, what: str) -> None:
+    """Planted by a superuser who takes the trigger off; mended afterwards by putting back what was there."""
+    (accepted,) = world.append(make("WORK_ORDER_CREATED", tenant_id="topic", work_order_id=what))
+    (refused,) = world.append(make("FIELD_SET", tenant_id="topic", work_order_id=what, expected_last_event_id=1))
+    world.drain()
+    assert verify_topic(world) == []
+    tables = ("work_order_ledger", "work_order_outcomes")
+    for table in tables:
+        world.admin.execute(f"create table kept_{table} as table os_core.{table}".encode())
+        world.admin.execute(f"alter table os_core.{table} disable trigger append_only".encode())
+    try:
+        world.admin.execute(TAMPERING[what].format(accepted=accepted.event_id(), refused=refused.event_id()).encode())
+        (found,) = verify_topic(world)
+        assert (found.tenant_id, found.table) == ("topic", tables["outcome" in what])
+    finally:
+        for table in tables:
+            world.admin.execute(f"delete from os_core.{table}".encode())
+            world.admin.execute(f"insert into os_core.{table} table kept_{table}".encode())
+            world.admin.execute(f"drop table kept_{table}".encode())
+            world.admin.execute(f"alter table os_core.{table} enable always trigger append_only".encode())
+    assert verify_topic(world) == []
+
+
+def verify_topic(world: World) -> list[verification.Difference]:
+    connection = wiring.operator(world.settings)
+    try:
+        return wiring.verify_topic(world.settings, connection, lambda _: None).differences
+    finally:
+        connection.close()
+
+
+def test_a_sample_finds_drift_and_reports_it_as_a_number(world: World) -> None:
+    import json
+
+    assert world.outcome(make("WORK_ORDER_CREATED", tenant_id="drift")) == Accepted()
+    world.admin.execute("analyze os_core.work_orders_current")
+    clean = world.command("verify", "--sample", "100000", "--json")
+    assert (clean.returncode, json.loads(clean.stdout)["drift"]) == (0, 0)
+    world.admin.execute("update os_core.work_orders_current set turn_id = 88 where tenant_id = 'drift'")
+    found = world.command("verify", "--sample", "100000", "--json")
+    assert (found.returncode, json.loads(found.stdout)["drift"]) == (11, 1)
+    assert rebuild(world, verification.Scope("drift")).repaired == 1

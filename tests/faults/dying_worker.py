@@ -1,0 +1,57 @@
+"""A worker that dies, as kill -9 would end it, at a named point of the order of effects: `dying_worker POINT [HOW_OFTEN]`.
+
+The points are planted from outside; the worker's own code knows nothing of them.
+"""
+
+import os
+import sys
+from typing import Any
+
+from core_tables.cli.main import main
+from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.worker import Worker
+from core_tables.projection.cache import PendingCache
+from core_tables.projection.store import Store
+
+# In the order of effects: (class, method, whether the method has done its work already).
+POINTS: dict[str, tuple[type, str, bool]] = {
+    "before_guard": (Store, "begin", False),
+    "after_guard": (Store, "begin", True),
+    "after_load": (Store, "load", True),
+    "after_write": (Store, "write", True),
+    "after_commit": (Store, "commit", True),
+    "after_notify": (Worker, "notify", True),
+    "after_cache": (PendingCache, "advance", True),
+    "after_queue": (AuditQueue, "put", True),
+    "before_audit_open": (AuditEmitter, "_init", False),
+    "after_audit_init": (AuditEmitter, "_init", True),
+    "after_tail": (AuditEmitter, "_find_position", True),
+    "in_audit_transaction": (AuditEmitter, "_begin", True),
+    "after_audit_commit": (AuditEmitter, "_commit", True),
+    "after_recall": (Store, "recall", True),
+    "after_floor": (Store, "raise_floors", True),
+}
+
+
+def plant(point: str, survive: int) -> None:
+    """Make the process die when it has come to a point `survive` times."""
+    owner, name, afterwards = POINTS[point]
+    real = getattr(owner, name)
+    passed = 0
+
+    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal passed
+        answer = real(self, *arguments, **named) if afterwards else None
+        passed += 1
+        if passed > survive:
+            os._exit(137)
+        return answer if afterwards else real(self, *arguments, **named)
+
+    setattr(owner, name, dying)
+
+
+if __name__ == "__main__":
+    plant(sys.argv[1], int(sys.argv[2]))
+    sys.argv[1:] = ["worker", "--batch", "100"]
+    main()
