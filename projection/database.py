@@ -28,11 +28,22 @@ _SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "3D000"})
 _PERMISSION_STATES: Final = frozenset({"42501", "28000", "28P01"})
 
 
-def connect(dsn: str, *, name: str, statement_timeout_ms: int = 30_000) -> Connection:
-    """Open a connection with bounded waits. Raises UnavailableError or SetupError."""
+def connect(
+    dsn: str,
+    *,
+    name: str,
+    statement_timeout_ms: int = 30_000,
+    lock_timeout_ms: int = 30_000,
+    transaction_timeout_ms: int = 0,
+) -> Connection:
+    """Open a connection with bounded waits. Raises UnavailableError or SetupError.
+
+    `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The time-out of idle
+    transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
+    """
     options = (
-        f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={statement_timeout_ms} "
-        f"-c idle_in_transaction_session_timeout={statement_timeout_ms}"
+        f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms} "
+        f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
     with translated():
         connection = psycopg.connect(
