@@ -156,7 +156,8 @@ class Worker:
         try:
             low, high = self.consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
         except KafkaException as error:
-            raise translate(error) from error
+            # Also where the topic is not known: the start has seen it, so a broker's metadata lags, and will catch up.
+            raise UnavailableError("kafka", translate(error).sentence) from error
         return low, high
 
     # -- steps 2 and 3

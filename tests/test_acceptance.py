@@ -123,9 +123,13 @@ def test_a_missing_outcome_is_found(world: World) -> None:
     world.drain()
     world.admin.execute("alter table os_core.work_order_outcomes disable trigger append_only")
     world.outcome(make("FIELD_SET", tenant_id="hole", expected_last_event_id=5))
+    world.admin.execute("create table kept as select * from os_core.work_order_outcomes where tenant_id = 'hole'")
     world.admin.execute("delete from os_core.work_order_outcomes where tenant_id = 'hole'")
-    world.admin.execute("alter table os_core.work_order_outcomes enable always trigger append_only")
     assert [found.table for found in world.verify().differences] == ["work_order_outcomes"]
+    world.admin.execute("insert into os_core.work_order_outcomes table kept")
+    world.admin.execute("drop table kept")
+    world.admin.execute("alter table os_core.work_order_outcomes enable always trigger append_only")
+    assert world.verify().differences == []
 
 
 def test_at_os_20_never_ask_twice(world: World) -> None:
