@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from core_tables.projection.fold import Decided
-from core_tables.schemas.identity import offset_of
+from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import LaneStoppedError
 
 
@@ -49,14 +49,15 @@ class AuditQueue:
         self._positions.pop(lane, None)
         self._stopped.pop(lane, None)
 
-    def put(self, lane: int, decided: list[Decided]) -> None:
-        """Queue the outcomes of a lane's batch, in order."""
+    def put(self, decided: list[Decided]) -> None:
+        """Queue the outcomes of a batch; those of each lane are in order."""
         with self._wake:
-            queue = self._lanes.get(lane)
-            if queue is not None:
-                queue.entries.extend(decided)
-                self._count += len(decided)
-                self._wake.notify()
+            for item in decided:
+                queue = self._lanes.get(lane_of(item.position_id))
+                if queue is not None:
+                    queue.entries.append(item)
+                    self._count += 1
+            self._wake.notify()
 
     def full(self) -> bool:
         """Whether fetching has to pause."""

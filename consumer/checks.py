@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection.store import LanePosition, TopicRow
-from core_tables.schemas.reasons import LaneStoppedError, SetupError
+from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError
 
 REQUIRED_SETTINGS: Final[Mapping[str, str]] = {
     "cleanup.policy": "delete",
@@ -106,3 +106,15 @@ def check_log(position: LanePosition, start: int, log_start: int, log_end: int) 
             f"lane {position.lane}: the log ends at offset {log_end}, but {position.applied} records were folded; "
             "the topic lost records: restore it"
         )
+
+
+def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The log's first offset and the one after its last. Raises UnavailableError."""
+    try:
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
+        )
+    except KafkaException as error:
+        # Also where the topic is not known: the start has seen it, so a broker's metadata lags, and will catch up.
+        raise UnavailableError("kafka", translate(error).sentence) from error
+    return low, high

@@ -28,15 +28,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.batch import Batch, read_batch
-from core_tables.consumer.checks import check_log
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.consumer.checks import check_log, log_bounds
+from core_tables.consumer.kafka import translate
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.fold import Decided, Folded, Loaded, WorkOrderKey, fold_batch
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
 from core_tables.projection.work_order import WorkOrder
-from core_tables.schemas.identity import lane_of, partition_of
+from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
 POLL_S: Final = 0.1
@@ -137,7 +137,7 @@ class Worker:
         lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited
         lane.next_offset = position.applied if self.audit is None else min(position.applied, position.audited)
         try:
-            check_log(position, lane.next_offset, *self.watermarks(lane))
+            check_log(position, lane.next_offset, *log_bounds(self.consumer, self.topic.topic, lane.partition))
         except LaneStoppedError as error:
             self.stop_lane(lane, error)
             return
@@ -149,16 +149,6 @@ class Worker:
         if self.paused:
             self.consumer.pause([TopicPartition(self.topic.topic, lane.partition)])
         self.log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
-
-    def watermarks(self, lane: Lane) -> tuple[int, int]:
-        """The log's first offset and the one after its last."""
-        target = TopicPartition(self.topic.topic, lane.partition)
-        try:
-            low, high = self.consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
-        except KafkaException as error:
-            # Also where the topic is not known: the start has seen it, so a broker's metadata lags, and will catch up.
-            raise UnavailableError("kafka", translate(error).sentence) from error
-        return low, high
 
     # -- steps 2 and 3
 
@@ -294,7 +284,8 @@ class Worker:
         self.notify({move.lane: move.to_position for move in moves})
         if self.cache is not None:
             self.cache.advance(moves)
-        self.queue_audit([*recalled, *folded.decided])
+        if self.audit is not None:
+            self.audit.put([*recalled, *folded.decided])
         self.remember(folded, loaded)
         self.folded_records += len(folded.decided)
 
@@ -316,16 +307,6 @@ class Worker:
             except CoreTablesError as error:
                 self.log.warning("notify_failed", cause=error.sentence)
                 self.disconnect()
-
-    def queue_audit(self, decided: list[Decided]) -> None:
-        """Hand a batch's outcomes to the audit thread, lane by lane, in order."""
-        if self.audit is None:
-            return
-        per_lane: dict[int, list[Decided]] = {}
-        for item in decided:
-            per_lane.setdefault(lane_of(item.position_id), []).append(item)
-        for number, items in per_lane.items():
-            self.audit.put(number, items)
 
     def pause_or_resume(self) -> None:
         """Audit completeness outranks freshness: when its queue is full, fetching pauses."""
