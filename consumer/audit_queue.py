@@ -106,6 +106,7 @@ class AuditQueue:
                 queue.entries.popleft()
                 self._count -= 1
             queue.start = max(queue.start, position)
+            queue.floor = max(queue.floor, position)  # what an emptied audit partition is answered with later
             self._positions[queue.lane] = position
 
     def stop(self, queue: LaneQueue, error: LaneStoppedError) -> None:

@@ -1,65 +1,108 @@
 """Breadth-first search over every state of a model: safety in each, and a way to completion from each."""
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple, TypeVar
+import gc
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
 State = TypeVar("State", bound=Hashable)
 
+STUCK = "stuck: from here it can never be completed"
+
+
+class Model(Protocol[State]):
+    """What can be searched: where it begins, what can happen next, what must never be, and what it is all for."""
+
+    def initial(self) -> State:
+        """Where it begins."""
+        ...
+
+    def steps(self, state: State) -> Iterable[tuple[str, State]]:
+        """Everything that can happen next, each with its label."""
+        ...
+
+    def violation(self, state: State) -> str | None:
+        """What is wrong with a state, if anything is."""
+        ...
+
+    def complete(self, state: State) -> bool:
+        """Whether nothing is left to do."""
+        ...
+
 
 class Found(NamedTuple):
-    """What a search found: nothing wrong (`violation` is None), or what, after which steps."""
+    """What a search found: nothing wrong (`violation` is None), or what, and the shortest way there."""
 
     states: int
     violation: str | None
-    steps: list[str]
+    trace: tuple[str, ...]
 
 
-def explore(
-    initial: State,
-    successors: Callable[[State], Iterable[tuple[str, State]]],
-    violation: Callable[[State], str | None],
-    complete: Callable[[State], bool],
-    limit: int = 3_000_000,
-) -> Found:
-    """Search all states that can be reached. Besides safety: from each of them a complete state stays reachable."""
-    came_from: dict[State, tuple[State, str] | None] = {initial: None}
-    predecessors: dict[State, list[State]] = {}
-    waiting = deque([initial])
-    while waiting:
-        state = waiting.popleft()
-        wrong = violation(state)
+def explore(model: Model[State], limit: int = 3_000_000) -> Found:
+    """Search all states that can be reached. Besides safety: from each of them a complete state stays reachable.
+
+    States are numbered in the order they are found, so each is hashed once per step that leads to it, and no more.
+    """
+    with _collector_off():
+        return _explore(model, limit)
+
+
+def _explore(model: Model[State], limit: int) -> Found:
+    numbers: dict[State, int] = {model.initial(): 0}
+    states: list[State] = list(numbers)
+    parents = [0]
+    predecessors: list[list[int]] = [[]]
+    for number, state in enumerate(states):  # grows while it is walked
+        wrong = model.violation(state)
         if wrong is not None:
-            return Found(len(came_from), wrong, _steps(came_from, state))
-        for label, following in successors(state):
-            predecessors.setdefault(following, []).append(state)
-            if following not in came_from:
-                came_from[following] = (state, label)
-                waiting.append(following)
-        assert len(came_from) <= limit, f"more than {limit} states: give the model a smaller budget"
-    stuck = came_from.keys() - _can_reach((state for state in came_from if complete(state)), predecessors)
-    if stuck:
-        shortest = min((_steps(came_from, state) for state in stuck), key=len)
-        return Found(len(came_from), "stuck: it can never be completed", shortest)
-    return Found(len(came_from), None, [])
+            return Found(len(states), wrong, _trace(model, states, parents, number))
+        for _, following in model.steps(state):
+            known = numbers.setdefault(following, len(states))
+            if known == len(states):
+                states.append(following)
+                parents.append(number)
+                predecessors.append([number])
+            else:
+                predecessors[known].append(number)
+        if len(states) > limit:
+            raise RuntimeError(f"more than {limit} states: give the model a smaller budget")
+    hopeful = _can_complete(model, states, predecessors)
+    stuck = next((number for number in range(len(states)) if not hopeful[number]), None)
+    if stuck is None:
+        return Found(len(states), None, ())
+    return Found(len(states), STUCK, _trace(model, states, parents, stuck))
 
 
-def _can_reach(goals: Iterable[State], predecessors: dict[State, list[State]]) -> set[State]:
-    reached = set(goals)
-    waiting = list(reached)
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """States hold no cycles, yet the collector would walk all of them again and again: a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _can_complete(model: Model[State], states: list[State], predecessors: list[list[int]]) -> bytearray:
+    """By number, whether a complete state can be reached: walk backwards from all that are complete."""
+    hopeful = bytearray(len(states))
+    waiting = [number for number, state in enumerate(states) if model.complete(state)]
+    for number in waiting:
+        hopeful[number] = 1
     while waiting:
-        for before in predecessors.get(waiting.pop(), ()):
-            if before not in reached:
-                reached.add(before)
+        for before in predecessors[waiting.pop()]:
+            if not hopeful[before]:
+                hopeful[before] = 1
                 waiting.append(before)
-    return reached
+    return hopeful
 
 
-def _steps(came_from: dict[State, tuple[State, str] | None], state: State) -> list[str]:
-    steps = []
-    origin = came_from[state]
-    while origin is not None:
-        state, label = origin
-        steps.append(label)
-        origin = came_from[state]
-    return steps[::-1]
+def _trace(model: Model[State], states: list[State], parents: list[int], number: int) -> tuple[str, ...]:
+    """The labels of the steps from the beginning to a state."""
+    labels: list[str] = []
+    while number:
+        state, number = states[number], parents[number]
+        labels.append(next(label for label, following in model.steps(states[number]) if following == state))
+    return tuple(reversed(labels))

@@ -1,273 +1,236 @@
-"""The worker's numbered rule (consumer/worker.py) as a model: two workers, one lane, a few records, a few faults.
+"""The worker's restart rule as a model: the steps of DESIGN, "Positions and fences", by their numbers.
 
-Both workers always believe that they own the lane: the group is not trusted. Outcomes are what the log says, so an audit
-entry is an offset and whether its outcome could be recalled rightly. Step numbers are those of the rule.
+Step 7 is `dropped`. Notifying, Redis (cache.py) and back-off are left out: they change nothing that this rule rests on.
 """
 
-from collections.abc import Iterator
-from enum import Enum, auto
-from typing import NamedTuple
+from .restart_world import (
+    Audit,
+    AuditPartition,
+    Entry,
+    Fold,
+    LaneRow,
+    Mutation,
+    Scenario,
+    Seen,
+    Steps,
+    Worker,
+    World,
+    faults,
+    put,
+    violation,
+)
 
-RECORDS = 3
-
-
-class Mutation(Enum):
-    """A way to get the rule wrong; the search must find what breaks."""
-
-    NONE = auto()
-    NO_COMPARE_AND_SET = auto()
-    RECALL_OUTSIDE_THE_GUARD = auto()
-    TAIL_BEFORE_INIT = auto()
-    START_AT_APPLIED_ONLY = auto()
-    FLOOR_FALLS = auto()
-    NO_IDLE_CHECK = auto()
-    REPAIR_WITHOUT_REVISION = auto()
-    STALE_TAIL_WAITS = auto()
-    QUEUE_ENTRY_DROPPED_BEFORE_CONFIRMED = auto()
-    FLOOR_NOT_WRITTEN_WHEN_IDLE = auto()
+BATCH = 2  # records in the largest batch
 
 
-class Budget(NamedTuple):
-    """How many faults of each kind may still happen."""
+class RestartRule:
+    """The steps of the rule, one of them got wrong if the scenario says so."""
 
-    crashes: int = 0
-    lost_replies: int = 0
-    failovers: int = 0  # Postgres loses its last commit
-    repairs: int = 0  # a rebuild rewrites rows
-    wipes: int = 0  # retention empties the audit partition
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.mutation = scenario.mutation
 
+    def initial(self) -> World:
+        """Nothing is folded, both workers have just been assigned the lane."""
+        return World(budget=self.scenario.budget)
 
-class Fold(NamedTuple):
-    """The fold of one worker: what it believes, and the queue of outcomes [queue_from, position) it has handed over."""
+    def violation(self, world: World) -> str | None:
+        """What is wrong with a state."""
+        return violation(world)
 
-    opened: bool = False
-    applied: int = 0
-    recall_below: int = 0
-    revision: int = 0
-    position: int = 0
-    queue_from: int = 0
-    recalled_missing: int = 0  # bit set of offsets whose row was not there when it was recalled
+    def complete(self, world: World) -> bool:
+        """Everything is folded and audited."""
+        return world.lane.applied == len(world.topic.records) == self.scenario.records
 
-
-class Audit(NamedTuple):
-    """The audit of one worker: closed, its producer open, or ready at a position; `sending` is the end of an open transaction."""
-
-    phase: str = "closed"
-    position: int = 0
-    sending: int = 0
-
-
-class Worker(NamedTuple):
-    """A process, alive or dead, and dead for good if it may not restart."""
-
-    alive: bool = True
-    fold: Fold = Fold()
-    audit: Audit = Audit()
-
-
-class Transaction(NamedTuple):
-    """What the holder of the transactional.id has open."""
-
-    entries: tuple[tuple[int, bool], ...]
-
-
-class World(NamedTuple):
-    """Postgres, the audit partition, both workers, and the faults left."""
-
-    applied: int = 0
-    floor: int = 0
-    revision: int = 0
-    rows_right: bool = True
-    holder: int | None = None
-    transaction: Transaction | None = None
-    audited: tuple[tuple[int, bool], ...] = ()
-    wiped: int = 0
-    workers: tuple[Worker, Worker] = (Worker(), Worker())
-    budget: Budget = Budget()
-
-
-Steps = Iterator[tuple[str, World]]
-
-
-def violation(world: World) -> str | None:
-    """Audit entries are the records' outcomes, in order, each once; rows are those of the fold."""
-    if not world.rows_right:
-        return "rows were written from a state that was not the lane's"
-    if [offset for offset, _ in world.audited] != list(range(len(world.audited))):
-        return f"audit out of order, doubled or with a gap: {[offset for offset, _ in world.audited]}"
-    if not all(right for _, right in world.audited):
-        return "an audit event was made from an outcome that was not there"
-    return None
-
-
-def complete(world: World) -> bool:
-    """Everything is folded and audited."""
-    return world.applied == RECORDS and len(world.audited) == RECORDS
-
-
-class Rule:
-    """The steps of the rule, with one of them got wrong."""
-
-    def __init__(self, mutation: Mutation = Mutation.NONE, *, second_may_restart: bool = True) -> None:
-        self.mutation = mutation
-        self.second_may_restart = second_may_restart
-
-    def successors(self, world: World) -> Steps:
-        """Every step that can happen next."""
-        yield from self.faults(world)
-        for index in (0, 1):
-            worker = world.workers[index]
+    def steps(self, world: World) -> Steps:
+        """Everything that can happen next."""
+        yield from faults(world, self.mutation)
+        for index, worker in enumerate(world.workers):
             if not worker.alive:
-                if index == 0 or self.second_may_restart:
-                    yield f"{index} restarts", _with(world, index, Worker())
+                if index == 0 or not self.scenario.second_dies_for_good:
+                    yield f"{index} restarts", put(world, index, Worker())
                 continue
             if world.budget.crashes:
-                budget = world.budget._replace(crashes=world.budget.crashes - 1)
-                yield f"{index} crashes", _with(world, index, Worker(alive=False))._replace(budget=budget)
-            if worker.fold.opened:
-                yield from self.fold_a_batch(world, index, worker)
-                yield from self.idle(world, index, worker)
-            else:
+                left = world.budget._replace(crashes=world.budget.crashes - 1)
+                yield f"{index} crashes", put(world, index, Worker(alive=False))._replace(budget=left)
+            if not worker.fold.opened:
                 yield self.open_lane(world, index, worker)
-            yield from self.audit(world, index, worker)
-
-    def faults(self, world: World) -> Steps:
-        """What the outside does."""
-        budget = world.budget
-        if budget.failovers and world.applied:
-            applied = world.applied - 1
-            left = budget._replace(failovers=budget.failovers - 1)
-            yield (
-                "Postgres loses its last commit",
-                world._replace(applied=applied, floor=min(world.floor, applied), budget=left),
-            )
-        if budget.repairs and world.applied:
-            left = budget._replace(repairs=budget.repairs - 1)
-            yield "a repair rewrites rows", world._replace(revision=world.revision + 1, budget=left)
-        # Retention is days, an idle worker writes the floor within a second.
-        written = world.floor == len(world.audited) or self.mutation is Mutation.FLOOR_NOT_WRITTEN_WHEN_IDLE
-        if budget.wipes and len(world.audited) > world.wiped and written:
-            left = budget._replace(wipes=budget.wipes - 1)
-            yield "retention empties the audit partition", world._replace(wiped=len(world.audited), budget=left)
+            elif worker.fold.unknown:
+                yield self.retry_commit(world, index, worker)
+            else:
+                yield from self.fold_batch(world, index, worker)
+                yield from self.look_around(world, index, worker)
+            yield from self.emit(world, index, worker)
 
     def open_lane(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
-        """Step 1: start at min(applied, audited)."""
-        start = world.applied if self.mutation is Mutation.START_AT_APPLIED_ONLY else min(world.applied, world.floor)
-        fold = Fold(True, world.applied, world.applied, world.revision, start, start)
-        return f"{index} opens at {start}", _with(world, index, worker._replace(fold=fold))
+        """Step 1: read the lane row, start at min(applied, audited)."""
+        row, kept = world.lane, worker.fold
+        start = row.applied if self.mutation is Mutation.START_AT_APPLIED_ONLY else min(row.applied, row.audited)
+        seen = Seen(row.applied, row.revision)
+        memory = kept.memory if self.mutation is Mutation.MEMORY_KEPT_OVER_A_REOPEN else seen
+        floor = row.audited if self.mutation is Mutation.FLOOR_OF_THE_OPENING else 0
+        fold = Fold(True, seen, memory, start, kept.queue, floor=floor)
+        return f"{index} opens at {start}", put(world, index, Worker(True, fold, worker.audit._replace(fresh=False)))
 
-    def fold_a_batch(self, world: World, index: int, worker: Worker) -> Steps:
-        """Steps 2 to 4: guard, recall, write, commit; then queue. A failed guard or an unknown result reopens (3)."""
+    def fold_batch(self, world: World, index: int, worker: Worker) -> Steps:
+        """Steps 2 and 3: guard, recall or decide, commit; a failed guard or an unknown result reopens the lane."""
         fold = worker.fold
-        for end in sorted({fold.position + 1, min(RECORDS, fold.position + 2)}):
-            if not fold.position < end <= RECORDS:
-                continue
-            writes = end > fold.applied
-            if not self.guard_holds(world, fold, writes=writes):
-                yield f"{index} guard fails", _reopen(world, index, worker)
+        if self.scenario.queue_bound is not None and len(fold.queue) >= self.scenario.queue_bound:
+            return
+        for end in range(fold.position + 1, min(self.scenario.records, fold.position + BATCH) + 1):
+            if not self.guard_holds(world, fold, end):
+                yield f"{index} fails its guard", put(world, index, self.dropped(worker))
                 return
-            committed = self.commit(world, worker, end, writes=writes)
-            missing = fold.recalled_missing
-            for offset in range(fold.position, min(end, fold.recall_below)):
-                missing |= (offset >= world.applied) << offset
-            after = fold._replace(applied=max(fold.applied, end), position=end, recalled_missing=missing)
-            yield f"{index} folds to {end}", _with(committed, index, worker._replace(fold=after))
-            if world.budget.lost_replies and writes:
-                budget = world.budget._replace(lost_replies=world.budget.lost_replies - 1)
-                yield f"{index} folds to {end}, reply lost", _reopen(committed, index, worker)._replace(budget=budget)
+            committed = self.commit(world, worker, end)
+            yield f"{index} folds to {end}", put(committed, index, self.queued(world, worker, end))
+            if world.budget.lost_replies and end > fold.seen.applied:
+                left = world.budget._replace(lost_replies=world.budget.lost_replies - 1)
+                uncertain = self.uncertain(worker, end)
+                for what, after in (("committed", committed), ("not committed", world)):
+                    label = f"{index} folds to {end}, reply lost, {what}"
+                    yield label, put(after, index, uncertain)._replace(budget=left)
 
-    def guard_holds(self, world: World, fold: Fold, *, writes: bool) -> bool:
-        """The compare-and-set of applied and revision."""
+    def guard_holds(self, world: World, fold: Fold, end: int) -> bool:
+        """Step 2: `update … where applied = expected and revision = expected`."""
         if self.mutation is Mutation.NO_COMPARE_AND_SET:
             return True
-        if self.mutation is Mutation.RECALL_OUTSIDE_THE_GUARD and not writes:
+        if self.mutation is Mutation.RECALL_OUTSIDE_THE_GUARD and end <= fold.seen.applied:
             return True
+        return self.unmoved(world.lane, fold)
+
+    def unmoved(self, row: LaneRow, fold: Fold) -> bool:
+        """Whether the lane row is what the worker read."""
         if self.mutation is Mutation.REPAIR_WITHOUT_REVISION:
-            return world.applied == fold.applied
-        return (world.applied, world.revision) == (fold.applied, fold.revision)
+            return row.applied == fold.seen.applied
+        return row.applied == fold.seen.applied and row.revision == fold.seen.revision
 
-    def commit(self, world: World, worker: Worker, end: int, *, writes: bool) -> World:
-        """What the transaction leaves: positions, and rows that are right only if its state was the lane's."""
+    def commit(self, world: World, worker: Worker, end: int) -> World:
+        """Step 2: what the transaction leaves. Rows are right only if memory was the fold of what they are added to."""
+        row, fold, audit = world.lane, worker.fold, worker.audit
+        reached = max(fold.seen.applied, end)
+        floor = min(reached, audit.position) if audit.phase == "ready" else 0
+        if self.mutation is Mutation.FLOOR_OUTRUNS_THE_AUDIT:
+            floor = reached
+        if self.mutation is not Mutation.FLOOR_FALLS:
+            floor = max(row.audited, floor)
+        broken = world.broken
+        if end > fold.seen.applied and fold.memory != (row.applied, row.revision):
+            broken = "rows were written from a memory that was not the lane's"
+        return World(LaneRow(reached, floor, row.revision), world.topic, world.workers, world.budget, broken)
+
+    def queued(self, world: World, worker: Worker, end: int) -> Worker:
+        """Step 4: committed; memory follows, and the outcomes are queued. A recalled one is right if its row was there."""
         fold = worker.fold
-        if not writes:
-            return world
-        floor = world.floor
-        if worker.audit.phase == "ready":
-            known = worker.audit.position
-            floor = known if self.mutation is Mutation.FLOOR_FALLS else max(floor, known)
-        right = world.rows_right and (world.applied, world.revision) == (fold.applied, fold.revision)
-        return world._replace(applied=max(fold.applied, end), floor=min(floor, end), rows_right=right)
+        entries = tuple(
+            Entry(offset, offset >= fold.seen.applied or offset < world.lane.applied)
+            for offset in range(fold.position, end)
+        )
+        seen = Seen(max(fold.seen.applied, end), fold.seen.revision)
+        following = Fold(True, seen, seen, end, fold.queue + entries, floor=fold.floor)
+        return Worker(True, following, worker.audit)
 
-    def idle(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 6: compare with memory, write the floor."""
-        fold, audit = worker.fold, worker.audit
-        if (world.applied, world.revision) != (fold.applied, fold.revision):
+    def uncertain(self, worker: Worker, end: int) -> Worker:
+        """Step 3: a commit's result is unknown. It is never retried: drop, and go to 1."""
+        if self.mutation in (Mutation.COMMIT_RETRIED, Mutation.COMMIT_RETRIED_UNDER_ITS_GUARD):
+            return worker._replace(fold=worker.fold._replace(unknown=end))
+        return self.dropped(worker)
+
+    def retry_commit(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
+        """Not in the rule (two mutations of step 3): commit the same batch again."""
+        end, batch = worker.fold.unknown, worker._replace(fold=worker.fold._replace(unknown=0))
+        if self.mutation is Mutation.COMMIT_RETRIED_UNDER_ITS_GUARD and not self.unmoved(world.lane, batch.fold):
+            return f"{index} fails its guard when it retries", put(world, index, self.dropped(worker))
+        committed = self.commit(world, batch, end)
+        return f"{index} commits to {end} again", put(committed, index, self.queued(world, batch, end))
+
+    def dropped(self, worker: Worker) -> Worker:
+        """Steps 3 and 7: everything in memory of the lane is dropped, nothing is flushed or committed."""
+        if self.mutation is Mutation.QUEUE_KEPT_OVER_A_REOPEN:
+            return Worker(fold=Fold(queue=worker.fold.queue))
+        if self.mutation is Mutation.MEMORY_KEPT_OVER_A_REOPEN:
+            return Worker(fold=Fold(memory=worker.fold.memory))
+        return Worker()
+
+    def look_around(self, world: World, index: int, worker: Worker) -> Steps:
+        """Step 6: idle; reopen if the lane row moved, else write the floor."""
+        row, audit = world.lane, worker.audit
+        if not self.unmoved(row, worker.fold):
             if self.mutation is not Mutation.NO_IDLE_CHECK:
-                yield f"{index} sees that its lane moved", _reopen(world, index, worker)
-        elif audit.phase == "ready" and world.floor < min(audit.position, world.applied):
-            yield f"{index} writes the floor", world._replace(floor=min(audit.position, world.applied))
+                yield f"{index} sees that its lane moved", put(world, index, self.dropped(worker))
+        elif audit.phase == "ready" and self.mutation is not Mutation.FLOOR_NOT_WRITTEN_WHEN_IDLE:
+            floor = min(audit.position, row.applied)
+            if row.audited < floor:
+                yield f"{index} writes the floor {floor}", world._replace(lane=row._replace(audited=floor))
 
-    def audit(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 5: open (init, then tail), emit what lies at or above the position, confirm."""
-        first, second = ("tail", "init") if self.mutation is Mutation.TAIL_BEFORE_INIT else ("init", "tail")
+    def emit(self, world: World, index: int, worker: Worker) -> Steps:
+        """Step 5, in a thread of its own: open, send what lies at or above the position, confirm."""
         audit = worker.audit
-        if audit.phase in ("closed", "opened"):
-            following = "opened" if audit.phase == "closed" else "ready"
-            if (first if audit.phase == "closed" else second) == "init":
-                opened = worker._replace(audit=audit._replace(phase=following, sending=0))
-                yield f"{index} init_transactions", _with(world, index, opened)._replace(holder=index, transaction=None)
-            else:
-                tail = world.audited[-1][0] + 1 if len(world.audited) > world.wiped else world.floor
-                yield (
-                    f"{index} reads the tail {tail}",
-                    _with(world, index, worker._replace(audit=Audit(following, tail))),
-                )
-        elif worker.fold.opened:
-            yield from self.send(world, index, worker) if not audit.sending else self.confirm(world, index, worker)
+        if audit.phase == "ready":
+            if worker.fold.opened:
+                yield from self.confirm(world, index, worker) if audit.sending else self.send(world, index, worker)
+            return
+        if (audit.phase == "closed") == (self.mutation is Mutation.TAIL_BEFORE_INIT):
+            yield self.read_tail(world, index, worker)
+        else:
+            yield self.init_transactions(world, index, worker)
+
+    def init_transactions(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
+        """Step 5: fence whoever held the transactional.id; what that one had open is aborted."""
+        audit = worker.audit._replace(phase="begun" if worker.audit.phase == "closed" else "ready")
+        topic = AuditPartition(index, (), False, world.topic.records, world.topic.wiped)
+        return f"{index} init_transactions", put(world, index, worker._replace(audit=audit))._replace(topic=topic)
+
+    def read_tail(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
+        """Step 5: the last committed audit record is the position; the floor, if there is none."""
+        topic = world.topic
+        position = worker.fold.floor if self.mutation is Mutation.FLOOR_OF_THE_OPENING else world.lane.audited
+        if len(topic.records) > topic.wiped:
+            position = topic.records[-1].offset + 1
+        phase = worker.audit.phase
+        audit = Audit("begun" if phase == "closed" else "ready", position, worker.fold.opened)
+        return f"{index} reads the tail {position}", put(world, index, worker._replace(audit=audit))
 
     def send(self, world: World, index: int, worker: Worker) -> Steps:
-        """Begin a transaction with the queue's outcomes from the position on."""
+        """Step 5: a transaction with what is queued at or above the position; what lies below leaves the queue."""
         fold, audit = worker.fold, worker.audit
-        start = max(audit.position, fold.queue_from)
-        if start >= fold.position:
+        due = tuple(entry for entry in fold.queue if entry.offset >= audit.position)
+        if len(due) < len(fold.queue) and self.mutation is not Mutation.AUDITED_ENTRY_KEPT:
+            drained = worker._replace(fold=fold._replace(queue=due))
+            yield f"{index} drops what is audited below {audit.position}", put(world, index, drained)
             return
-        if start > audit.position:
-            if self.mutation is not Mutation.STALE_TAIL_WAITS:
-                yield f"{index} finds its tail stale", _with(world, index, worker._replace(audit=Audit()))
-        elif world.holder != index:
-            yield f"{index} is fenced", _with(world, index, worker._replace(audit=Audit()))
+        if not due:
+            return
+        closed = put(world, index, worker._replace(audit=Audit()))
+        if due[0].offset > audit.position:
+            if self.mutation is Mutation.STALE_TAIL_WAITS:
+                return
+            if audit.fresh:
+                yield f"{index} stops", world._replace(broken="an audit stopped, but no audit event was lost")
+            else:
+                yield f"{index} finds its tail stale", closed
+        elif world.topic.holder != index:
+            yield f"{index} is fenced", closed
         else:
-            entries = tuple((offset, not fold.recalled_missing >> offset & 1) for offset in range(start, fold.position))
-            if self.mutation is Mutation.QUEUE_ENTRY_DROPPED_BEFORE_CONFIRMED:
-                fold = fold._replace(queue_from=fold.position)
-            sending = worker._replace(fold=fold, audit=audit._replace(sending=fold.position))
-            yield (
-                f"{index} sends {start}..{fold.position}",
-                _with(world, index, sending)._replace(transaction=Transaction(entries)),
-            )
+            if self.mutation is Mutation.ENTRY_DROPPED_BEFORE_CONFIRMED:
+                fold = fold._replace(queue=())
+            sent = Worker(True, fold, audit._replace(sending=due[-1].offset + 1))
+            label = f"{index} sends {[entry.offset for entry in due]}"
+            yield label, put(world, index, sent)._replace(topic=world.topic._replace(transaction=due))
 
     def confirm(self, world: World, index: int, worker: Worker) -> Steps:
-        """Commit the transaction; fenced or unknown, close the producer and open it anew."""
-        closed = _with(world, index, worker._replace(audit=Audit()))
-        if world.holder != index or world.transaction is None:
-            yield f"{index} is fenced at its commit", closed
+        """Step 5: commit; an entry leaves the queue when its commit is confirmed. After any error, open again."""
+        topic, audit = world.topic, worker.audit
+        closed = worker._replace(audit=Audit())
+        if topic.holder != index or not topic.transaction:
+            yield f"{index} is fenced at its commit", put(world, index, closed)
             return
-        audited = world.audited + world.transaction.entries
-        ready = worker._replace(audit=Audit("ready", worker.audit.sending))
-        yield f"{index} commits its audit", _with(world, index, ready)._replace(audited=audited, transaction=None)
+        queue = tuple(entry for entry in worker.fold.queue if entry.offset >= audit.sending)
+        confirmed = Worker(True, worker.fold._replace(queue=queue), Audit("ready", audit.sending, audit.fresh))
+        done = AuditPartition(index, (), False, topic.records + topic.transaction, topic.wiped)
+        yield f"{index} commits its audit", put(world, index, confirmed)._replace(topic=done)
         if world.budget.lost_replies:
-            budget = world.budget._replace(lost_replies=world.budget.lost_replies - 1)
-            yield (
-                f"{index} commits its audit, reply lost",
-                closed._replace(audited=audited, transaction=None, budget=budget),
-            )
-
-
-def _with(world: World, index: int, worker: Worker) -> World:
-    workers = (worker, world.workers[1]) if index == 0 else (world.workers[0], worker)
-    return world._replace(workers=workers)
-
-
-def _reopen(world: World, index: int, worker: Worker) -> World:
-    """Step 3: drop what is in memory; the audit's producer goes with its queue."""
-    return _with(world, index, worker._replace(fold=Fold(), audit=Audit()))
+            if self.mutation is Mutation.PRODUCER_KEPT_AFTER_AN_ERROR:
+                closed = worker._replace(audit=audit._replace(sending=0))
+            left = world.budget._replace(lost_replies=world.budget.lost_replies - 1)
+            after = put(world, index, closed)._replace(topic=topic._replace(ending=True), budget=left)
+            yield f"{index} commits its audit, reply lost", after

@@ -1,0 +1,138 @@
+"""What the cache rule acts on: how far Postgres is, Redis and its replica, two workers, a reader; and the faults.
+
+One lane, one list, a few records. A list's content is the position whose fold it equals, or WRONG once it equals none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class Mutation(Enum):
+    """A way to get the cache wrong."""
+
+    NONE = "the cache as it is"
+    FILL_WITHOUT_FENCE = "fill: whatever the label is by now"
+    FILL_FENCED_BY_NONCE_ONLY = "fill: compare the nonce, not the position"
+    SNAPSHOT_NOT_AT_THE_LABEL = "fill: though Postgres answered for another position than the label's"
+    CHANGES_APPLIED_AT_ANY_POSITION = "advance: apply changes wherever the label is"
+    APPLIED_WHEN_THE_LABEL_IS_AHEAD = "advance: apply changes that the label has passed, and set it back"
+    MISSING_LABEL_ADOPTED = "advance: go on under the old nonce when the label is missing"
+    LABEL_BEHIND_ADOPTED = "advance: go on under the same nonce when the label is behind"
+    ABSENT_LIST_MEANS_EMPTY = "read: a list that is not there is an empty one"
+    NO_LABEL_CHECK = "idle: do not check the label"
+
+
+class Budget(NamedTuple):
+    """How many faults of each kind may still happen."""
+
+    flushes: int = 0
+    failovers: int = 0  # of Redis, to a replica that fell behind
+    evictions: int = 0
+    lost_commits: int = 0  # of Postgres
+
+
+NO_FAULTS: Final = Budget()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is searched: how many records, which faults, which mutation."""
+
+    budget: Budget = NO_FAULTS
+    mutation: Mutation = Mutation.NONE
+    records: int = 3
+
+
+WRONG: Final = -1
+FIRST_NONCE: Final = 0
+
+
+class Label(NamedTuple):
+    """`nonce:position`."""
+
+    nonce: int
+    position: int
+
+
+class Cached(NamedTuple):
+    """The list under a nonce, and the position whose fold it equals."""
+
+    nonce: int
+    equals: int
+
+
+class Redis(NamedTuple):
+    """The lane's label, and a requester's list."""
+
+    label: Label | None = Label(FIRST_NONCE, 0)
+    cached: Cached | None = None
+
+
+class Call(NamedTuple):
+    """`advance`, on its way: the changes of [start, end)."""
+
+    start: int
+    end: int
+
+
+class Worker(NamedTuple):
+    """What a worker believes to be applied, and its call, if one is under way."""
+
+    applied: int = 0
+    call: Call | None = None
+
+
+class Miss(NamedTuple):
+    """A reader between its miss and its fill: the label it saw, the position Postgres answered for."""
+
+    label: Label | None
+    position: int
+
+
+class World(NamedTuple):
+    """Everything. Nonces are random in the real thing, so none comes twice here."""
+
+    applied: int = 0
+    redis: Redis = Redis()
+    replica: Redis | None = None
+    workers: tuple[Worker, Worker] = (Worker(), Worker())
+    reader: Miss | None = None
+    next_nonce: int = FIRST_NONCE + 1
+    budget: Budget = Budget()
+
+
+Steps = Iterator[tuple[str, World]]
+
+
+def put(world: World, index: int, worker: Worker) -> World:
+    """The world with one worker changed."""
+    first, second = world.workers
+    return world._replace(workers=(worker, second) if index == 0 else (first, worker))
+
+
+def visible(redis: Redis) -> Cached | None:
+    """The list that a reader sees: the one under the label's nonce."""
+    label, cached = redis
+    return cached if label is not None and cached is not None and cached.nonce == label.nonce else None
+
+
+def faults(world: World) -> Steps:
+    """What the outside does; a lost, late or repeated call is the worker's own step."""
+    budget, redis = world.budget, world.redis
+    if budget.flushes:
+        left = budget._replace(flushes=budget.flushes - 1)
+        yield "FLUSHALL", world._replace(redis=Redis(None, None), budget=left)
+    if budget.failovers and world.replica is None:
+        yield "the replica falls behind here", world._replace(replica=redis)
+    elif budget.failovers and world.replica is not None:
+        left = budget._replace(failovers=budget.failovers - 1)
+        yield "Redis fails over to its replica", world._replace(redis=world.replica, replica=None, budget=left)
+    if budget.evictions:
+        left = budget._replace(evictions=budget.evictions - 1)
+        yield "the list is evicted", world._replace(redis=Redis(redis.label, None), budget=left)
+        yield "the label is evicted", world._replace(redis=Redis(None, redis.cached), budget=left)
+    if budget.lost_commits and world.applied:
+        left = budget._replace(lost_commits=budget.lost_commits - 1)
+        yield "Postgres loses its last commit", world._replace(applied=world.applied - 1, budget=left)
