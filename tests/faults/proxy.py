@@ -30,12 +30,16 @@ class CommitCutter:
                     threading.Thread(target=self._pump, args=(source, sink, cutting, upwards), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, cutting: threading.Event, upwards: bool) -> None:
+        swallowed = b""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if upwards and self.armed and b"COMMIT" in data:
                     self.armed = False
                     cutting.set()
                 if not upwards and cutting.is_set():
+                    swallowed += data
+                    if b"COMMIT\0" not in swallowed:
+                        continue
                     self.cuts += 1
                     break
                 sink.sendall(data)
