@@ -15,7 +15,8 @@ from core_tables.cli.settings import Settings
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
 from core_tables.projection.database import Connection, connect
-from core_tables.projection.store import LanePosition, Store, TopicRow
+from core_tables.projection.evolve import FOLD_VERSION
+from core_tables.projection.store import LanePosition, TopicRow
 
 DIFFERENCES_SHOWN = 20
 
@@ -121,8 +122,7 @@ def status(as_json: bool) -> None:
     settings = Settings()
     connection = wiring.operator(settings)
     topic = wiring.registered_topic(settings, connection)
-    positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
-    rows = _lane_rows(settings, topic, positions)
+    rows = _lane_rows(settings, topic, wiring.positions(settings, connection))
     if as_json:
         for row in rows:
             output.emit_json(row)
@@ -202,10 +202,12 @@ def verify(
         return
     started = time.monotonic()
     if against_topic:
-        report = wiring.verify_topic(settings, connection, _say)
+        total = sum(position.applied for position in wiring.positions(settings, connection).values())
+        with output.progress_bar("records compared", total) as advance:
+            report = wiring.verify_topic(settings, connection, advance)
         _show_report(report, time.monotonic() - started, as_json, repaired=False)
         sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
-    with output.progress_bar("work orders compared", None) as advance:
+    with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
         report = verification.verify(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     if report.differences:
@@ -223,9 +225,13 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     settings, scope = Settings(), _scope(tenant, work_order)
     connection = connect(settings.worker(), name="core-tables rebuild", statement_timeout_ms=600_000)
     started = time.monotonic()
-    with output.progress_bar("work orders compared", None) as advance:
+    with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
         report = verification.rebuild(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
+
+
+def _total(connection: Connection, scope: verification.Scope) -> int | None:
+    return verification.estimate(connection) if scope.tenant_id is None else None
 
 
 def _audit_drift(connection: Connection, size: int, every: float | None, as_json: bool) -> None:
@@ -259,6 +265,10 @@ def _show_report(report: verification.Report, seconds: float, as_json: bool, *, 
         output.out.print(f"{difference.table} {where}: {difference.what}", markup=False)
     if len(report.differences) > DIFFERENCES_SHOWN:
         output.out.print(f"and {len(report.differences) - DIFFERENCES_SHOWN} more")
+    others = [str(version) for version in report.fold_versions if version != FOLD_VERSION]
+    if others:
+        told = "what differed was changed" if repaired else "what differs is what `core-tables rebuild` would change"
+        output.out.print(f"fold {', '.join(others)} wrote the tables, this release is fold {FOLD_VERSION}: {told}")
     rate = f"{report.events / seconds:.0f} events/s" if seconds > 0 else ""
     what = f"{report.repaired} repaired" if repaired else f"{len(report.differences)} differences"
     output.out.print(

@@ -2,13 +2,24 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from core_tables.schemas.reasons import ContractError, CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
@@ -46,6 +57,7 @@ _SUBJECTS: Final = {
     "machine": EXIT_MACHINE,
 }
 
+LINE_EVERY_S: Final = 10.0
 _NOT_A_TERMINAL: Final = 160  # columns, where nobody says how wide a line may be
 
 out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
@@ -108,19 +120,50 @@ def emit_record(title: str, record: Mapping[str, object]) -> None:
     )
 
 
+class _RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
 @contextlib.contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Any]:
-    """Yield `advance(done)`, which sets how much is done; a bar on a terminal, nothing where nobody watches."""
+    """Yield `advance(done)`, which sets how much is done: a bar with rate and estimate, or a line now and then in a log."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    if not err.is_terminal:
+        yield _Lines(what, total)
+        return
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+class _Lines:
+    """Progress where no terminal is: a line every ten seconds."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what = what
+        self._total = total
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY_S:
+            return
+        self._said = now
+        rate = done / (now - self._started)
+        of = left = ""
+        if self._total is not None:
+            of, left = f" of {self._total}", f", about {max(0, self._total - done) / max(rate, 1e-9):.0f} s left"
+        err.print(f"{self._what}: {done}{of}, {rate:.0f}/s{left}", markup=False)
 
 
 def _shown(value: object) -> str:

@@ -27,7 +27,7 @@ from core_tables.projection.database import Connection, connect, translated
 from core_tables.projection.fold import Record, read_content
 from core_tables.projection.migrate import check_database, migrate, register_topic
 from core_tables.projection.reads import Reads
-from core_tables.projection.store import Store, TopicRow
+from core_tables.projection.store import LanePosition, Store, TopicRow
 from core_tables.projection.verify import Difference, Report
 from core_tables.projection.verify_topic import verify_lane
 from core_tables.schemas.identity import event_id
@@ -233,20 +233,25 @@ def records_to_end(consumer: Consumer, topic: str, starts: Mapping[int, int]) ->
             raise UnavailableError("kafka", f"{topic} could not be read in time; see that the broker runs")
 
 
-def verify_topic(settings: Settings, connection: Connection, say: Callable[[str], None]) -> Report:
-    """Compare ledger and outcomes with the fold of the topic, lane by lane, in one snapshot."""
+def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:
+    """The positions of the lanes of the settings' topic."""
+    topic = registered_topic(settings, connection)
+    return Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+
+
+def verify_topic(settings: Settings, connection: Connection, progress: Callable[[int], None]) -> Report:
+    """Compare ledger and outcomes with the fold of the topic, lane by lane, in one snapshot; `progress` counts records."""
     compared = 0
     differences: list[Difference] = []
     consumer = reader_of_topics(settings)
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         topic = registered_topic(settings, connection)
-        positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
-        for lane, position in sorted(positions.items()):
+        for lane, position in sorted(positions(settings, connection).items()):
             records = _records_below(consumer, topic, lane - topic.first_lane, position.applied)
             for count, found in verify_lane(connection, records):
                 compared, differences = compared + count, differences + found
-            say(f"lane {lane}: {compared} records compared so far, {len(differences)} differences")
+                progress(compared)
     consumer.close()
     broken = len({difference.what.partition(":")[0] for difference in differences})
     return Report(compared, compared - broken, 0, compared, differences)

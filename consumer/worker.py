@@ -280,7 +280,7 @@ class Worker:
             before, lane.applied = lane.applied, max(lane.applied, end)
             lane.next_offset, lane.touched_at, lane.backoff_s = end, now, MIN_BACKOFF_S
             if lane.applied > before:
-                moves.append(CacheMove(lane.lane, before, lane.applied, ops.get(lane.lane, ())))
+                moves.append(CacheMove(lane.lane, lane.revision, before, lane.applied, ops.get(lane.lane, ())))
         self.notify({move.lane: move.to_position for move in moves})
         if self.cache is not None:
             self.cache.advance(moves)
@@ -345,7 +345,7 @@ class Worker:
             return
         if self.cache is not None:
             quiet = [lane for lane in opened if lane.opened and lane.touched_at < self.next_idle - 2 * IDLE_S]
-            self.cache.advance([CacheMove(lane.lane, lane.applied, lane.applied, ()) for lane in quiet])
+            self.cache.advance([CacheMove(lane.lane, lane.revision, lane.applied, lane.applied, ()) for lane in quiet])
         self.show_progress([lane for lane in opened if lane.opened])
 
     def show_progress(self, lanes: Sequence[Lane]) -> None:

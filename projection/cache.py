@@ -35,6 +35,7 @@ class CacheMove(NamedTuple):
     """What a batch does to a lane's lists."""
 
     lane: int
+    revision: int
     from_position: int
     to_position: int
     ops: Sequence[Op]
@@ -50,6 +51,10 @@ class CachedList(NamedTuple):
     def position(self) -> int | None:
         """The offset that the list is true at."""
         return None if self.label is None else int(self.label.rpartition(":")[2])
+
+    def labelled(self, revision: int, position: int) -> bool:
+        """Whether what Postgres said at a lane's revision and position may be stored under the label."""
+        return self.label is not None and self.position == position and self.label.partition(".")[0] == str(revision)
 
 
 def connect_cache(url: str) -> redis.Redis:
@@ -134,15 +139,16 @@ class PendingCache:
         self._try(lambda: self._client.delete(self._label(lane)), None)
 
     def label(self, lane: int) -> str | None:
-        """The label of a lane, `nonce:position`."""
+        """The label of a lane, `revision.random:position`; the first two are its nonce."""
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
     def _advance_lane(self, move: CacheMove) -> bool:
         too_many = len(move.ops) > MAX_OPS
         flat = () if too_many else [part for op in move.ops for part in op]
+        nonce = f"{move.revision}.{secrets.token_hex(6)}"
         start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
-        self._advance(keys=[self._label(move.lane)], args=[start, move.to_position, secrets.token_hex(6), *flat])
+        self._advance(keys=[self._label(move.lane)], args=[start, move.to_position, nonce, *flat])
         return True
 
     def _prefix(self, lane: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from core_tables.projection.cache import PendingCache
+from core_tables.projection.cache import CachedList, PendingCache
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.evolve import evolve
 from core_tables.projection.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
@@ -160,19 +160,18 @@ class Reads:
         """The pending list of a requester; cache and Postgres answer the same at the same position."""
         checked(query)
         lane = self.lane_of_tenant(query.tenant_id)
-        label = None
+        cached = CachedList(None, None)
         if self._cache is not None:
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
-            label = cached.label
             if cached.records is not None and cached.position is not None:
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
         rows = self._tenant_rows(query.tenant_id, "read_pending", query.requester_user_id, lane)
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
-        applied = rows[0][0]
+        applied, revision = rows[0][:2]
         records = [PendingRecord(*row[2:]) for row in rows if row[2] is not None]
-        if self._cache is not None and label is not None and label.rpartition(":")[2] == str(applied):
-            self._cache.fill(label, lane, (query.tenant_id, query.requester_user_id), records)
+        if self._cache is not None and cached.label is not None and cached.labelled(revision, applied):
+            self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
         return PendingAnswer(pending_list(records, query), applied, from_cache=False)
 
     def lane_of_tenant(self, tenant_id: str) -> int:

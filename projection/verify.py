@@ -49,13 +49,18 @@ class Difference(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Counts of work orders compared, equal and repaired; the events folded; and each difference that was found."""
+    """Counts of work orders compared, equal and repaired; the events folded; each difference; who wrote the tables.
+
+    `fold_versions` are those the lanes carried before; where one is not FOLD_VERSION, the differences are what
+    `rebuild` would change.
+    """
 
     compared: int
     equal: int
     repaired: int
     events: int
     differences: list[Difference]
+    fold_versions: tuple[int, ...] = ()
 
 
 Progress = Callable[[int], None]  # the number of work orders compared so far
@@ -74,7 +79,7 @@ def verify(
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         _check_role(connection, writes=False)
-        topic = _topic(connection)
+        topic, versions = _topic(connection), _fold_versions(connection)
         expected_lists.open(topic, _applied(connection))
         for keys in _pages(connection, scope):
             chunk = _compare(connection, keys)
@@ -87,7 +92,7 @@ def verify(
     broken = len({difference[:2] for difference in differences if difference.work_order_id is not None})
     if scope.tenant_id is None:
         differences += expected_lists.differences()
-    return Report(compared, compared - broken, 0, events, differences)
+    return Report(compared, compared - broken, 0, events, differences, versions)
 
 
 def rebuild(
@@ -103,7 +108,7 @@ def rebuild(
     with translated():
         with connection.transaction():
             _check_role(connection, writes=True)
-            topic = _topic(connection)
+            topic, versions = _topic(connection), _fold_versions(connection)
         pages = _pages(connection, scope)
         while True:
             with connection.transaction():
@@ -116,14 +121,24 @@ def rebuild(
                 if chunk.broken:
                     lanes = sorted({_lane(topic, key) for key in chunk.broken})
                     _replace(store, chunk)
-                    connection.execute(sql("raise_revisions"), (FOLD_VERSION, lanes))
+                    connection.execute(sql("raise_revisions"), (lanes,))
             if chunk.broken and cache is not None:
                 for lane in lanes:
                     cache.forget(lane)
             compared, events, repaired = compared + len(keys), events + chunk.events, repaired + len(chunk.broken)
             differences += chunk.differences
             progress(compared)
-    return Report(compared, compared - repaired, repaired, events, differences)
+        if scope.tenant_id is None:
+            with connection.transaction():
+                connection.execute(sql("set_fold_version"), (FOLD_VERSION, FOLD_VERSION))
+    return Report(compared, compared - repaired, repaired, events, differences, versions)
+
+
+def estimate(connection: Connection) -> int:
+    """About how many work orders there are, for whoever shows how far a comparison is; at least one."""
+    with translated(), connection.transaction():
+        rows: Any = connection.execute(sql("estimate_work_orders")).fetchall()
+    return int(rows[0][0])
 
 
 def verify_sample(connection: Connection, size: int) -> Report:
@@ -236,6 +251,11 @@ def _topic(connection: Connection) -> TopicRow:
     if not rows:
         raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
     return TopicRow(*rows[-1])
+
+
+def _fold_versions(connection: Connection) -> tuple[int, ...]:
+    rows: Any = connection.execute(sql("list_fold_versions")).fetchall()
+    return tuple(row[0] for row in rows)
 
 
 def _applied(connection: Connection) -> dict[int, int]:

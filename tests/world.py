@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -58,6 +59,11 @@ class RunningWorker:
     thread: threading.Thread
     audit: Any
     errors: list[BaseException] = field(default_factory=list)
+    log: list[MutableMapping[str, Any]] = field(default_factory=list)
+
+    def log_lines(self, event: str) -> list[MutableMapping[str, Any]]:
+        """The lines it logged under an event code."""
+        return [line for line in self.log if line["event"] == event]
 
     def stop(self) -> None:
         """End it as SIGTERM would."""
@@ -157,9 +163,10 @@ class World:
     @contextlib.contextmanager
     def working(self, *, audit: bool = True, batch_size: int = 2000) -> Iterator[RunningWorker]:
         """A worker that runs as long as the block does."""
-        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[_quiet])
+        lines: list[MutableMapping[str, Any]] = []
+        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[partial(_kept, lines)])
         worker, audit_thread = wiring.worker(self.settings, audit=audit, batch_size=batch_size, log=log)
-        running = RunningWorker(worker, threading.Thread(target=lambda: self._run(running)), audit_thread)
+        running = RunningWorker(worker, threading.Thread(target=lambda: self._run(running)), audit_thread, log=lines)
         if audit_thread is not None:
             audit_thread.start()
         running.thread.start()
@@ -283,7 +290,8 @@ class World:
         self._open.close()
 
 
-def _quiet(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+def _kept(lines: list[MutableMapping[str, Any]], _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    lines.append(event)
     if event.get("level") == "error" or "exc_info" in event:
         print(event, file=sys.stderr)
     return ""

@@ -1,9 +1,11 @@
 -- Move a lane's lists from position ARGV[1] to ARGV[2], or forget them all under the new nonce ARGV[3].
 -- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' drops it).
+-- A nonce begins with the lane's revision: what was listed before a repair is forgotten, even if the repair died half-way.
 local label = redis.call('GET', KEYS[1])
 if label then
     local nonce, position = string.match(label, '^(.-):(%d+)$')
-    if position == ARGV[1] then
+    local repaired = string.match(nonce or '', '^(%d+)%.') ~= string.match(ARGV[3], '^(%d+)%.')
+    if position == ARGV[1] and not repaired then
         local prefix = string.sub(KEYS[1], 1, -3) .. nonce .. ':'
         for i = 4, #ARGV, 3 do
             local list = prefix .. ARGV[i]
@@ -22,7 +24,7 @@ if label then
         redis.call('SET', KEYS[1], nonce .. ':' .. ARGV[2])
         return 'moved'
     end
-    if position and tonumber(position) >= tonumber(ARGV[2]) then
+    if position and not repaired and tonumber(position) >= tonumber(ARGV[2]) then
         return 'ahead'
     end
 end

@@ -34,24 +34,24 @@ POINTS: dict[str, tuple[type, str, bool]] = {
 }
 
 
-def plant(point: str, survive: int) -> None:
+def plant(point: tuple[Any, str, bool], survive: int) -> None:
     """Make the process die when it has come to a point `survive` times."""
-    owner, name, afterwards = POINTS[point]
+    owner, name, afterwards = point
     real = getattr(owner, name)
     passed = 0
 
-    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
+    def dying(*arguments: Any, **named: Any) -> Any:
         nonlocal passed
-        answer = real(self, *arguments, **named) if afterwards else None
+        answer = real(*arguments, **named) if afterwards else None
         passed += 1
         if passed > survive:
             os._exit(137)
-        return answer if afterwards else real(self, *arguments, **named)
+        return answer if afterwards else real(*arguments, **named)
 
     setattr(owner, name, dying)
 
 
 if __name__ == "__main__":
-    plant(sys.argv[1], int(sys.argv[2]))
+    plant(POINTS[sys.argv[1]], int(sys.argv[2]))
     sys.argv[1:] = ["worker", "--batch", "100"]
     main()

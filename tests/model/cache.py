@@ -18,6 +18,7 @@ from .cache_world import (
     Worker,
     World,
     faults,
+    fresh_nonce,
     put,
     visible,
 )
@@ -48,6 +49,8 @@ class CacheRule:
         if cached.equals != label.position:
             equals = "no fold" if cached.equals == WRONG else f"the fold at {cached.equals}"
             return f"a list labelled {label.position} equals {equals}"
+        if cached.revision != label.revision:
+            return f"a list of revision {cached.revision} is shown as one of revision {label.revision}"
         return None
 
     def complete(self, world: World) -> bool:
@@ -55,7 +58,7 @@ class CacheRule:
         return (
             world.applied == self.scenario.records
             and world.redis.label is not None
-            and world.redis.label.position == world.applied
+            and world.redis.label[1:] == (world.applied, world.revision)
             and visible(world.redis) is not None
         )
 
@@ -63,8 +66,8 @@ class CacheRule:
         """Everything that can happen next."""
         yield from faults(world)
         for index, worker in enumerate(world.workers):
-            if worker.applied != world.applied:
-                yield f"{index} reopens at {world.applied}", put(world, index, Worker(world.applied))
+            if (worker.applied, worker.revision) != (world.applied, world.revision):
+                yield f"{index} reopens at {world.applied}", put(world, index, Worker(world.applied, world.revision))
             elif worker.call is None:
                 yield from self.commit(world, index, worker)
                 yield from self.check_label(world, index, worker)
@@ -75,17 +78,17 @@ class CacheRule:
     def commit(self, world: World, index: int, worker: Worker) -> Steps:
         """Steps 2 to 4: commit a batch; its call to Redis is still to come."""
         for end in range(worker.applied + 1, min(self.scenario.records, worker.applied + BATCH) + 1):
-            committed = put(world, index, Worker(end, Call(worker.applied, end)))
+            call = Call(worker.applied, end, worker.revision)
+            committed = put(world, index, Worker(end, worker.revision, call))
             yield f"{index} commits to {end}", committed._replace(applied=end)
 
     def check_label(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 6: an idle lane's label is advanced from applied to applied, which renews one that is lost or behind."""
+        """Step 6: an idle lane's label is advanced from applied to applied: one lost, behind or of another revision is renewed."""
         label = world.redis.label
-        if self.mutation is not Mutation.NO_LABEL_CHECK and (label is None or label.position < worker.applied):
-            yield (
-                f"{index} checks the label",
-                put(world, index, worker._replace(call=Call(worker.applied, worker.applied))),
-            )
+        wrong = label is None or label.position < worker.applied or label.revision != worker.revision
+        if self.mutation is not Mutation.NO_LABEL_CHECK and wrong:
+            call = Call(worker.applied, worker.applied, worker.revision)
+            yield f"{index} checks the label", put(world, index, worker._replace(call=call))
 
     def send(self, world: World, index: int, worker: Worker, call: Call) -> Steps:
         """The call is lost, or arrives; when only its reply is lost, it may arrive again."""
@@ -97,7 +100,7 @@ class CacheRule:
         yield f"{label}, reply lost", advanced
 
     def advance(self, world: World, call: Call) -> World:
-        """advance.lua: from its position a label moves, ahead it stays; in doubt a new nonce forgets every list."""
+        """advance.lua: from its position a label moves, ahead it stays; in doubt, and of another revision, a new nonce forgets."""
         label, mutation = world.redis.label, self.mutation
         if label is None:
             return (
@@ -105,6 +108,8 @@ class CacheRule:
                 if mutation is Mutation.MISSING_LABEL_ADOPTED
                 else renew(world, call)
             )
+        if label.revision != call.revision and mutation is not Mutation.LABEL_WITHOUT_REVISION:
+            return renew(world, call)
         if label.position == call.start or mutation is Mutation.CHANGES_APPLIED_AT_ANY_POSITION:
             return self.adopt(world, label.nonce, call)
         if label.position >= call.end:
@@ -116,27 +121,29 @@ class CacheRule:
         """Move the label under a nonce, and apply the changes to its list: right if that was the fold at their start."""
         cached = world.redis.cached
         if cached is not None and cached.nonce == nonce:
-            cached = Cached(nonce, call.end if cached.equals == call.start else WRONG)
-        return world._replace(redis=Redis(Label(nonce, call.end), cached))
+            cached = cached._replace(equals=call.end if cached.equals == call.start else WRONG)
+        return world._replace(redis=Redis(Label(nonce, call.end, call.revision), cached))
 
     def read(self, world: World) -> Steps:
         """A reader that misses asks Postgres for rows and applied, in one statement."""
         if visible(world.redis) is None:
-            miss = Miss(world.redis.label, world.applied)
+            miss = Miss(world.redis.label, world.applied, world.revision)
             yield f"a reader misses, Postgres answers for {world.applied}", world._replace(reader=miss)
 
     def fill(self, world: World, miss: Miss) -> Steps:
         """fill.lua: store the answer only if the label still is there, and at the answer's position."""
         label, mutation = world.redis.label, self.mutation
-        allowed = miss.label == label and label is not None and label.position == miss.position
+        allowed = miss.label == label and label is not None and label[1:] == miss[1:]
         if mutation is Mutation.FILL_WITHOUT_FENCE:
             allowed = True
         elif mutation is Mutation.FILL_FENCED_BY_NONCE_ONLY and miss.label is not None and label is not None:
             allowed = miss.label.nonce == label.nonce and miss.label.position == miss.position
         elif mutation is Mutation.SNAPSHOT_NOT_AT_THE_LABEL:
             allowed = miss.label == label
+        elif mutation is Mutation.FILL_ACROSS_A_REPAIR:
+            allowed = miss.label == label and label is not None and label.position == miss.position
         if allowed and label is not None:
-            filled = Redis(label, Cached(label.nonce, miss.position))
+            filled = Redis(label, Cached(label.nonce, miss.position, miss.revision))
             yield "the reader fills", world._replace(redis=filled, reader=None)
         else:
             yield "the fill is refused", world._replace(reader=None)
@@ -144,5 +151,4 @@ class CacheRule:
 
 def renew(world: World, call: Call) -> World:
     """In doubt: a new nonce, under which there is no list."""
-    redis = Redis(Label(world.next_nonce, call.end), world.redis.cached)
-    return world._replace(redis=redis, next_nonce=world.next_nonce + 1)
+    return world._replace(redis=Redis(Label(fresh_nonce(world), call.end, call.revision), world.redis.cached))

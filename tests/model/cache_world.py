@@ -1,6 +1,7 @@
 """What the cache rule acts on: how far Postgres is, Redis and its replica, two workers, a reader; and the faults.
 
-One lane, one list, a few records. A list's content is the position whose fold it equals, or WRONG once it equals none.
+One lane, one list, a few records. A list's content is the position whose fold it equals, or WRONG once it equals none; a repair
+raises the revision, and what was listed before it is not what Postgres holds any more.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ class Mutation(Enum):
     MISSING_LABEL_ADOPTED = "advance: go on under the old nonce when the label is missing"
     LABEL_BEHIND_ADOPTED = "advance: go on under the same nonce when the label is behind"
     ABSENT_LIST_MEANS_EMPTY = "read: a list that is not there is an empty one"
+    LABEL_WITHOUT_REVISION = "advance: go on under the same nonce though a repair came between"
+    FILL_ACROSS_A_REPAIR = "fill: though Postgres answered for another revision than the label's"
     NO_LABEL_CHECK = "idle: do not check the label"
 
 
@@ -31,6 +34,7 @@ class Budget(NamedTuple):
     failovers: int = 0  # of Redis, to a replica that fell behind
     evictions: int = 0
     lost_commits: int = 0  # of Postgres
+    repairs: int = 0  # `rebuild`, which may die before it tells Redis
 
 
 NO_FAULTS: Final = Budget()
@@ -50,17 +54,19 @@ FIRST_NONCE: Final = 0
 
 
 class Label(NamedTuple):
-    """`nonce:position`."""
+    """`nonce:position`; the nonce begins with the revision."""
 
     nonce: int
     position: int
+    revision: int = 0
 
 
 class Cached(NamedTuple):
-    """The list under a nonce, and the position whose fold it equals."""
+    """The list under a nonce, the position whose fold it equals, and the revision it was filled at."""
 
     nonce: int
     equals: int
+    revision: int = 0
 
 
 class Redis(NamedTuple):
@@ -71,35 +77,38 @@ class Redis(NamedTuple):
 
 
 class Call(NamedTuple):
-    """`advance`, on its way: the changes of [start, end)."""
+    """`advance`, on its way: the changes of [start, end), made at a revision."""
 
     start: int
     end: int
+    revision: int = 0
 
 
 class Worker(NamedTuple):
-    """What a worker believes to be applied, and its call, if one is under way."""
+    """What a worker believes to be applied at which revision, and its call, if one is under way."""
 
     applied: int = 0
+    revision: int = 0
     call: Call | None = None
 
 
 class Miss(NamedTuple):
-    """A reader between its miss and its fill: the label it saw, the position Postgres answered for."""
+    """A reader between its miss and its fill: the label it saw, the position and revision Postgres answered for."""
 
     label: Label | None
     position: int
+    revision: int = 0
 
 
 class World(NamedTuple):
-    """Everything. Nonces are random in the real thing, so none comes twice here."""
+    """Everything."""
 
     applied: int = 0
+    revision: int = 0
     redis: Redis = Redis()
     replica: Redis | None = None
     workers: tuple[Worker, Worker] = (Worker(), Worker())
     reader: Miss | None = None
-    next_nonce: int = FIRST_NONCE + 1
     budget: Budget = Budget()
 
 
@@ -116,6 +125,15 @@ def visible(redis: Redis) -> Cached | None:
     """The list that a reader sees: the one under the label's nonce."""
     label, cached = redis
     return cached if label is not None and cached is not None and cached.nonce == label.nonce else None
+
+
+def fresh_nonce(world: World) -> int:
+    """A nonce that nothing holds: random in the real thing, here the smallest, so that there are finitely many states."""
+    held = {world.redis.label, world.redis.cached, world.reader and world.reader.label}
+    if world.replica is not None:
+        held |= {world.replica.label, world.replica.cached}
+    nonces = {holder.nonce for holder in held if holder is not None}
+    return next(nonce for nonce in range(FIRST_NONCE + 1, len(nonces) + 2) if nonce not in nonces)
 
 
 def faults(world: World) -> Steps:
@@ -136,3 +154,8 @@ def faults(world: World) -> Steps:
     if budget.lost_commits and world.applied:
         left = budget._replace(lost_commits=budget.lost_commits - 1)
         yield "Postgres loses its last commit", world._replace(applied=world.applied - 1, budget=left)
+    if budget.repairs:
+        left = budget._replace(repairs=budget.repairs - 1)
+        repaired = world._replace(revision=world.revision + 1, budget=left)
+        yield "a repair, which dies before it tells Redis", repaired
+        yield "a repair", repaired._replace(redis=Redis(None, redis.cached))

@@ -21,6 +21,8 @@ def search(scenario: Scenario) -> Found:
         pytest.param(Scenario(Budget(failovers=1)), id="a failover of Redis"),
         pytest.param(Scenario(Budget(evictions=1)), id="an eviction"),
         pytest.param(Scenario(Budget(lost_commits=1)), id="a lost commit of Postgres"),
+        pytest.param(Scenario(Budget(repairs=1)), id="a repair"),
+        pytest.param(Scenario(Budget(repairs=1, lost_commits=1), records=2), id="a repair and a lost commit"),
         pytest.param(
             Scenario(Budget(flushes=1, evictions=1, lost_commits=1), records=2),
             id="FLUSHALL, an eviction and a lost commit",
@@ -45,6 +47,8 @@ CAUGHT: dict[Mutation, Budget] = {
     Mutation.MISSING_LABEL_ADOPTED: Budget(evictions=1),
     Mutation.LABEL_BEHIND_ADOPTED: Budget(),
     Mutation.ABSENT_LIST_MEANS_EMPTY: Budget(),
+    Mutation.LABEL_WITHOUT_REVISION: Budget(repairs=1),
+    Mutation.FILL_ACROSS_A_REPAIR: Budget(repairs=1),
     Mutation.NO_LABEL_CHECK: Budget(flushes=1),
 }
 

@@ -19,6 +19,7 @@ class Redis:
         self.lists: dict[str, dict[str, Any]] = {}
         self.faults = 0.0
         self.fenced = True
+        self.revised = True
 
     def register_script(self, text: str) -> Callable[..., Any]:
         scripts = {lua("advance"): self._advance, lua("fill"): self._fill, lua("read"): self._read}
@@ -47,7 +48,8 @@ class Redis:
         start, end, new_nonce = str(args[0]), str(args[1]), args[2]
         if label is not None:
             nonce, _, position = label.rpartition(":")
-            if position == start:
+            repaired = nonce.partition(".")[0] != new_nonce.partition(".")[0] and self.revised
+            if position == start and not repaired:
                 for at in range(3, len(args), 3):
                     held = self.lists.get(f"{keys[0][:-2]}{nonce}:{args[at]}")
                     if held is not None and args[at + 2] == b"":
@@ -56,7 +58,7 @@ class Redis:
                         held[args[at + 1]] = args[at + 2]
                 self.labels[keys[0]] = f"{nonce}:{end}"
                 return
-            if int(position) >= int(end):
+            if int(position) >= int(end) and not repaired:
                 return
         self.labels[keys[0]] = f"{new_nonce}:{end}"
 

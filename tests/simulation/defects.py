@@ -95,6 +95,15 @@ def repair_without_revision(_: pytest.MonkeyPatch) -> Callable[[Simulation], Non
     return change
 
 
+def repair_unseen_by_the_cache(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """The label does not tell revisions apart: lists of before a repair live on."""
+
+    def change(run: Simulation) -> None:
+        run.redis.revised = False
+
+    return change
+
+
 def cache_filled_without_fence(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     def change(run: Simulation) -> None:
         run.redis.fenced = False
@@ -203,6 +212,7 @@ DEFECTS: dict[Plant, int] = {
     floor_that_outruns_the_audit: 50,
     no_idle_check: 50,
     repair_without_revision: 300,
+    repair_unseen_by_the_cache: 100,
     cache_filled_without_fence: 100,
     cache_label_adopted: 100,
     commit_tried_again: 400,

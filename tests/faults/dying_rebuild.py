@@ -1,0 +1,25 @@
+"""A rebuild that dies, as kill -9 would end it, at a named point of a chunk: `dying_rebuild POINT HOW_OFTEN`."""
+
+import sys
+from typing import Any
+
+from core_tables.cli.main import main
+from core_tables.projection import verify
+from core_tables.projection.cache import PendingCache
+from core_tables.projection.store import Store
+
+from .dying_worker import plant
+
+# In the order of effects: (owner, function, whether it has done its work already).
+POINTS: dict[str, tuple[Any, str, bool]] = {
+    "before_replacing": (verify, "_replace", False),
+    "while_replacing": (Store, "write_rows", False),
+    "before_commit": (verify, "_replace", True),
+    "before_telling_redis": (PendingCache, "forget", False),
+    "after_telling_redis": (PendingCache, "forget", True),
+}
+
+if __name__ == "__main__":
+    plant(POINTS[sys.argv[1]], int(sys.argv[2]))
+    sys.argv[1:] = ["rebuild"]
+    main()
