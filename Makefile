@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 READY := $(VENV)/.ready
 
-.PHONY: help demo stop test check format simulate clean
+.PHONY: help demo stop test check format simulate faults clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis
 
 simulate: $(READY)  ## many more schedules of the real worker: make simulate SEEDS=100000 (FIRST_SEED=n to go on from n)
 	@SEEDS=$(or $(SEEDS),20000) FIRST_SEED=$(or $(FIRST_SEED),0) $(BIN)/pytest -q tests/simulation -k "schedule"
+
+faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took
+	@FAULT_ROUNDS=$(or $(ROUNDS),5) STORM_S=$(or $(STORM_S),300) FAULT_REPORT=$(or $(REPORT),fault-report.json) $(BIN)/pytest tests/faults $(ARGS)
 
 check: $(READY)  ## lint, format and strict types
 	@$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from core_tables.projection.decide import First, Request, decide
 from core_tables.projection.evolve import evolve
 from core_tables.projection.work_order import AttemptKey, WorkOrder
-from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled, StepStarted
+from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
 from core_tables.schemas.validation import malformed_identity
 from core_tables.schemas.vocabulary import UNATTRIBUTED
@@ -121,19 +121,17 @@ def named_attempts(
 ) -> set[tuple[str, str, str, int]]:
     """The attempts that a batch changes in part and that are not in memory: their rows may exist, closed."""
     named: set[tuple[str, str, str, int]] = set()
-    started: set[tuple[str, str, str, int]] = set()
     for record in records:
         content = record.content
         if isinstance(content, Unreadable) or content.event.step_id is None or not loadable(content):
             continue
         event, payload = content.event, content.event.payload
-        if not isinstance(payload, StepStarted | StepFinished | StepFailed | StepRetryScheduled):
+        # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
+        if not isinstance(payload, StepFinished | StepFailed | StepRetryScheduled):
             continue
         key = (event.tenant_id, event.work_order_id)
         attempt: AttemptKey = (event.step_id or "", payload.attempt_index)
         state = states.get(key)
-        if isinstance(payload, StepStarted):
-            started.add((*key, *attempt))  # it writes the row anew
-        elif (*key, *attempt) not in started and (state is None or attempt not in state.attempts):
+        if state is None or attempt not in state.attempts:
             named.add((*key, *attempt))
     return named

@@ -8,7 +8,7 @@ from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, NS_PER_MS, STATUSES, EventType
 
-from .builders import START, correlation_of
+from .builders import START, correlation_of, make
 
 # Few names, so that events meet; any text now and then, NUL and wide characters included.
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -72,3 +72,24 @@ def ledger_events(draw: st.DrawFn, tenants: tuple[str, ...] = ("acme", "globex")
 
 
 logs = st.lists(ledger_events(), max_size=40)
+
+
+@st.composite
+def step_events(draw: st.DrawFn) -> LedgerEvent:
+    """An event of one work order's steps; half of the keys were used before, so that half of the starts are replays."""
+    kind = draw(st.sampled_from([kind for kind in EVENT_TYPES if kind.startswith("STEP_")]))
+    return make(
+        kind,
+        idempotency_key=draw(st.sampled_from(["k1", "k2", "k3", None])),
+        payload=draw(PAYLOADS[kind])._replace(attempt_index=draw(st.integers(0, 1))),
+    )
+
+
+# An attempt that was started and is over, and what comes after it.
+step_logs = st.lists(step_events(), min_size=2, max_size=8).map(
+    lambda later: [
+        make("STEP_STARTED", idempotency_key="k1"),
+        make("STEP_FINISHED", idempotency_key="k2"),
+        *later,
+    ]
+)

@@ -94,6 +94,10 @@ def test_a_second_fleet_without_audit_fills_an_empty_database_from_the_topic(fre
         )
     assert {table: second.rows(table) for table in tables} == expected
     assert fresh.audit_events() == audits, "no audit event was written again"
+    with second.working():
+        second.append(*day(100, seed=7))
+        second.drain()
+    check_everything(second, sum(second.log_ends().values()))
 
 
 def test_an_append_that_gets_no_answer_is_unknown_not_failed() -> None:

@@ -1,17 +1,22 @@
 """Processes that die, sleep, and lose answers."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import deque
 from functools import partial
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from core_tables.cli import wiring
 from tests.test_crashes import check_everything, day
 from tests.world import World, new_world, wait_until
 
+from .conftest import Recovery
 from .dying_worker import POINTS
 from .proxy import CommitCutter
 
@@ -33,7 +38,9 @@ def _cuts_reached(cutter: CommitCutter, count: int) -> bool:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_death_at_any_point_of_the_order_of_effects_costs_nothing(fresh: World, point: str) -> None:
+def test_a_death_at_any_point_of_the_order_of_effects_costs_nothing(
+    fresh: World, point: str, recovery: Recovery
+) -> None:
     fresh.append(*day(900))
     for survive in (0, 2):
         # A group of its own spares waiting for the session of the one that died; no promise rests on the group.
@@ -48,12 +55,12 @@ def test_a_death_at_any_point_of_the_order_of_effects_costs_nothing(fresh: World
             process.kill()
             process.wait()
     fresh.settings = fresh.settings.model_copy(update={"group_id": f"{fresh.name}-successor"})
-    with fresh.working():
+    with recovery("kill -9 of a worker, a successor in another group"), fresh.working():
         fresh.drain()
     check_everything(fresh, 900)
 
 
-def test_a_commit_whose_answer_is_lost_is_not_repeated(fresh: World) -> None:
+def test_a_commit_whose_answer_is_lost_is_not_repeated(fresh: World, recovery: Recovery) -> None:
     told = conninfo_to_dict(fresh.settings.admin())
     cutter = CommitCutter(str(told["host"]), int(told["port"] or 0))
     direct = fresh.settings.worker()
@@ -65,12 +72,15 @@ def test_a_commit_whose_answer_is_lost_is_not_repeated(fresh: World) -> None:
             cutter.armed = True
             fresh.append(*day(300, seed=part))
             wait_until(partial(_cuts_reached, cutter, part + 1), f"answer {part + 1} to be cut")
-        fresh.drain(120)
+            with recovery("the answer to COMMIT cut"):
+                fresh.drain(120)
     cutter.close()
     check_everything(fresh, 1200)
 
 
-def test_a_worker_that_slept_past_its_session_changes_nothing_when_it_wakes(fresh: World, tmp_path: Path) -> None:
+def test_a_worker_that_slept_past_its_session_changes_nothing_when_it_wakes(
+    fresh: World, tmp_path: Path, recovery: Recovery
+) -> None:
     fresh.append(*day(4000))
     processes = []
     with (tmp_path / "log").open("wb") as log:
@@ -79,7 +89,8 @@ def test_a_worker_that_slept_past_its_session_changes_nothing_when_it_wakes(fres
             wait_until(lambda: any(applied for applied, _ in fresh.positions().values()), "the first batch")
             processes[0].send_signal(signal.SIGSTOP)
             processes.append(fresh.worker_process(log=log))
-            fresh.drain(120)
+            with recovery("SIGSTOP of a worker, take-over by the group"):
+                fresh.drain(120)
             processes[0].send_signal(signal.SIGCONT)
             fresh.append(*day(500, seed=3))
             fresh.drain(120)
@@ -93,8 +104,6 @@ def test_a_worker_that_slept_past_its_session_changes_nothing_when_it_wakes(fres
 
 
 def test_group_offsets_that_are_deleted_are_not_missed(fresh: World) -> None:
-    from core_tables.cli import wiring
-
     fresh.append(*day(800))
     with fresh.working():
         fresh.drain()
@@ -128,3 +137,62 @@ def test_an_older_backup_of_postgres_is_folded_forward_and_audited_once(fresh: W
     with fresh.working():
         fresh.drain()
     check_everything(fresh, 1700)
+
+
+def test_workers_that_join_and_leave_every_two_seconds_do_not_stop_the_work(
+    fresh: World, tmp_path: Path, recovery: Recovery
+) -> None:
+    """STORM_S says for how long; every second one that leaves is killed."""
+    pace, ended = threading.Event(), threading.Event()
+    appended: list[int] = []
+
+    def load() -> None:
+        while not ended.is_set():
+            fresh.append(*day(50, seed=len(appended)))
+            appended.append(50)
+
+    loading = threading.Thread(target=load)
+    processes: deque[subprocess.Popen[bytes]] = deque()
+    with (tmp_path / "log").open("wb") as log:
+        try:
+            processes.append(fresh.worker_process("--batch", "200", log=log))
+            loading.start()
+            for change in range(int(os.environ.get("STORM_S", "12")) // 2):
+                processes.append(fresh.worker_process("--batch", "200", log=log))
+                pace.wait(2)  # the pace of the storm, not a wait for something
+                if len(processes) > 2:
+                    leaving = processes.popleft()
+                    leaving.send_signal(signal.SIGKILL if change % 2 else signal.SIGTERM)
+            ended.set()
+            loading.join()
+            with recovery("workers that join and leave every 2 s"):
+                fresh.drain(180)
+        finally:
+            ended.set()
+            loading.join()
+            for process in processes:
+                process.kill()
+                process.wait()
+    check_everything(fresh, sum(appended))
+
+
+def test_a_clock_that_jumps_by_an_hour_changes_nothing(fresh: World) -> None:
+    """Windows and expiries are judged by created_at, waits by a clock that does not jump."""
+    hour_ms = 3_600_000
+    for number, event in enumerate(day(600)):
+        jump = (hour_ms, 0, -hour_ms)[number % 3]
+        skewed = event._replace(created_at=event.created_at + jump * 1_000_000)
+        fresh.ledger.append(skewed)
+    fresh.ledger.flush()
+    command = [sys.executable, "-m", "tests.faults.skewed_worker"]
+    root = Path(__file__).parent.parent.parent
+    process = subprocess.Popen(command, env=fresh.environment(), cwd=root, stderr=subprocess.DEVNULL)
+    try:
+        fresh.drain(120)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    check_everything(fresh, 600)
+    assert wiring.verify_topic(fresh.settings, wiring.operator(fresh.settings), lambda _: None).differences == []

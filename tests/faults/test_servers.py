@@ -16,6 +16,8 @@ from tests.builders import START, make
 from tests.test_crashes import check_everything, day
 from tests.world import World, new_world, wait_until
 
+from .conftest import Recovery
+
 pytestmark = pytest.mark.stack
 
 
@@ -42,7 +44,7 @@ def fresh(folder: Path) -> World:
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_server_that_is_killed_and_started_again_costs_nothing_but_time(
-    folder: Path, fresh: World, part: PartName, with_signal: int
+    folder: Path, fresh: World, part: PartName, with_signal: int, recovery: Recovery
 ) -> None:
     """SIGQUIT is Postgres' immediate shutdown: it recovers from its log as after a crash."""
     fresh.append(*day(3000))
@@ -50,10 +52,11 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing_but_time(
         wait_until(lambda: running.worker.folded_records > 300, "the load to be under way")
         local_stack.stop_part(folder, part, with_signal=with_signal)
         local_stack.start_part(folder, part)
-        fresh.close()
-        fresh.reconnect()
-        fresh.append(*day(500, seed=2))
-        fresh.drain(180)
+        with recovery(f"{part} killed and started again"):
+            fresh.close()
+            fresh.reconnect()
+            fresh.append(*day(500, seed=2))
+            fresh.drain(180)
     assert running.errors == []
     check_everything(fresh, 3500)
 
@@ -114,7 +117,9 @@ def test_a_topic_that_is_deleted_and_made_again_is_refused(fresh: World, which: 
         pass
 
 
-def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(fresh: World) -> None:
+def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(
+    fresh: World, recovery: Recovery
+) -> None:
     fresh.append(*day(200))
     fresh.admin.execute("revoke insert on os_core.work_order_ledger from core_tables_worker")
     busy = [partition for partition, end in fresh.log_ends().items() if end]
@@ -124,6 +129,6 @@ def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(f
         causes = {str(lanes[partition].stopped) for partition in busy}
     assert all("permission denied for table work_order_ledger" in cause for cause in causes), causes
     fresh.admin.execute("grant insert on os_core.work_order_ledger to core_tables_worker")
-    with fresh.working():
+    with recovery("a permission taken away and given back"), fresh.working():
         fresh.drain()
     check_everything(fresh, 200)
