@@ -214,7 +214,7 @@ DEFECTS: dict[Plant, int] = {
     repair_without_revision: 300,
     repair_unseen_by_the_cache: 100,
     cache_filled_without_fence: 100,
-    cache_label_adopted: 100,
+    cache_label_adopted: 400,
     commit_tried_again: 400,
     queue_entry_dropped_before_its_commit_is_confirmed: 50,
     producer_kept_after_an_error: 50,
