@@ -178,7 +178,7 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     built = Worker(
         topic,
         ledger_consumer(told, kafka_log()),
-        lambda: Store(connect(told.postgres_dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000)),
+        lambda: Store(connect(told.postgres_dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)),
         held,
         queue,
         LogProbe(tail_consumer(told, kafka_log()), topic.topic).first_offset,

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from confluent_kafka import KafkaError, Message
 
 from core_tables.consumer.kafka import header, translate
 from core_tables.consumer.lane import Lane
 from core_tables.projection.decide import Request
-from core_tables.projection.fold import Record, WorkOrderKey, read_content
+from core_tables.projection.fold import Known, Record, read_content
 from core_tables.projection.store import TopicRow
-from core_tables.projection.work_order import WorkOrder
 from core_tables.schemas.identity import event_id, offset_of
 from core_tables.schemas.reasons import CoreTablesError, UnknownSchemaError
 from core_tables.schemas.vocabulary import NS_PER_MS
+
+MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in version 00
 
 
 @dataclass
@@ -48,17 +50,17 @@ class Batch:
                 (recalled if offset_of(record.position_id) < applied[partition] else decided).append(record)
         return recalled, decided
 
-    def known_states(self, lanes: Mapping[int, Lane]) -> dict[WorkOrderKey, WorkOrder]:
-        """The states in memory of the work orders that the batch names."""
-        known: dict[WorkOrderKey, WorkOrder] = {}
+    def known_states(self, lanes: Mapping[int, Lane]) -> Known:
+        """The states in memory of the work orders that the batch names, and the bits of their keys."""
+        known: Known = {}
         for partition, records in self.records.items():
             states = lanes[partition].states
             for record in records:
                 if isinstance(record.content, Request):
                     key = record.content.event[2:4]
-                    state = states.get(key)
-                    if state is not None:
-                        known[key] = state
+                    held = states.get(key)
+                    if held is not None:
+                        known[key] = held
         return known
 
 
@@ -102,5 +104,7 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
 def _read(message: Message, position_id: int, partition: int, partitions: int) -> Record:
     headers = message.headers()
     trace = header(headers, "traceparent") if headers else None
+    if trace is not None and len(trace) > MAX_TRACEPARENT_BYTES:
+        trace = None  # a header may be as large as the broker takes; copied, it would make the audit event too large
     content = read_content(position_id, message.key(), message.value(), partition, partitions)
     return Record(position_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

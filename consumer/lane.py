@@ -1,6 +1,7 @@
 """What a worker holds in memory about a lane it was assigned: all of it is dropped when in doubt."""
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from core_tables.projection.fold import WorkOrderKey
@@ -12,24 +13,27 @@ MAX_BACKOFF_S: Final = 10.0
 
 
 class StateCache:
-    """The newest states of a lane's work orders, least recently used dropped first; true while the guard holds."""
+    """The newest states of a lane's work orders, least recently used dropped first; true while the guard holds.
+
+    Beside each state, which idempotency keys its ledger rows may have (fold.key_bits), where all of them are known.
+    """
 
     def __init__(self) -> None:
-        self._states: dict[WorkOrderKey, WorkOrder] = {}
+        self._held: dict[WorkOrderKey, tuple[WorkOrder, int]] = {}
 
-    def get(self, key: WorkOrderKey) -> WorkOrder | None:
-        """The state of a work order, if it is in memory."""
-        return self._states.get(key)
+    def get(self, key: WorkOrderKey) -> tuple[WorkOrder, int] | None:
+        """The state of a work order and the bits of its keys, if it is in memory."""
+        return self._held.get(key)
 
-    def keep(self, states: dict[WorkOrderKey, WorkOrder | None], limit: int) -> None:
-        """Remember the states of a batch as the most recently used; forget the oldest beyond `limit`."""
-        held = self._states
-        for key, state in states.items():
-            if state is not None:
-                held.pop(key, None)
-                held[key] = settled(state)
-        for key in list(held)[: max(0, len(held) - limit)]:
-            del held[key]
+    def keep(self, key: WorkOrderKey, state: WorkOrder, bits: int) -> None:
+        """Remember a state as the most recently used."""
+        self._held.pop(key, None)
+        self._held[key] = (settled(state), bits)
+
+    def shrink(self, limit: int) -> None:
+        """Forget the least recently used beyond `limit`."""
+        for key in list(islice(self._held, max(0, len(self._held) - limit))):
+            del self._held[key]
 
 
 @dataclass

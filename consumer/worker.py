@@ -19,6 +19,7 @@ The order of effects of a batch: guard, recall, load, fold, write, commit; then 
 None of the last four can fail the fold.
 """
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,10 +34,10 @@ from core_tables.consumer.kafka import translate
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Decided, Folded, Loaded, WorkOrderKey, fold_batch
+from core_tables.projection.fold import ANY_KEY, Decided, Folded, Known, Loaded, WorkOrderKey, fold_batch, key_bits
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
-from core_tables.projection.work_order import WorkOrder
 from core_tables.schemas.identity import partition_of
+from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
 POLL_S: Final = 0.1
@@ -216,12 +217,14 @@ class Worker:
             return
         recalled, records = batch.split({p: self.lanes[p].applied for p in batch.records})
         decided = store.recall(recalled) if recalled else []
-        loaded = store.load(records, batch.known_states(self.lanes)) if records else Loaded({}, {}, {})
+        known = batch.known_states(self.lanes)
+        loaded = store.load(records, known) if records else Loaded({}, {}, {})
         folded = fold_batch(records, loaded)
         if records:
             store.write(folded)
         store.commit()
-        self.committed(batch, decided, folded, loaded)
+        self.committed(batch, decided, folded)
+        self.remember(batch, known, folded, loaded)
         self.log.info(
             "batch_committed",
             lanes=len(batch.records),
@@ -270,7 +273,7 @@ class Worker:
 
     # -- step 4
 
-    def committed(self, batch: Batch, recalled: list[Decided], folded: Folded, loaded: Loaded) -> None:
+    def committed(self, batch: Batch, recalled: list[Decided], folded: Folded) -> None:
         """Hand on what a commit made true; nothing here can fail the fold."""
         now = self.clock()
         ops = cache_ops(folded.changed.values()) if self.cache is not None else {}
@@ -286,18 +289,28 @@ class Worker:
             self.cache.advance(moves)
         if self.audit is not None:
             self.audit.put([*recalled, *folded.decided])
-        self.remember(folded, loaded)
         self.folded_records += len(folded.decided)
 
-    def remember(self, folded: Folded, loaded: Loaded) -> None:
-        """Keep the states of a batch in memory, each with its lane."""
-        by_partition: dict[int, dict[WorkOrderKey, WorkOrder | None]] = {}
+    def remember(self, batch: Batch, known: Known, folded: Folded, loaded: Loaded) -> None:
+        """Keep the states of a batch in memory, each with its lane and the bits of the keys that are bound."""
+        bound: dict[WorkOrderKey, int] = {}
+        for decided in folded.decided:
+            event = decided.event
+            if event is not None and event.idempotency_key is not None and isinstance(decided.outcome, Accepted):
+                key = event[2:4]
+                bound[key] = bound.get(key, 0) | key_bits(event.idempotency_key)
         for key, state in loaded.states.items():
-            partition = partition_of(key[0].encode(), self.topic.partitions)
-            by_partition.setdefault(partition, {})[key] = folded.changed[key][1] if key in folded.changed else state
+            if state is None:
+                continue
+            held, changed = known.get(key), folded.changed.get(key)
+            # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
+            created = changed is not None and changed[0] is None
+            bits = held[1] if held is not None else 0 if created else ANY_KEY
+            lane = self.lanes[partition_of(key[0].encode(), self.topic.partitions)]
+            lane.states.keep(key, state, bits | bound.get(key, 0))
         limit = max(1, self.states_in_memory // max(1, len(self.lanes)))
-        for partition, states in by_partition.items():
-            self.lanes[partition].states.keep(states, limit)
+        for partition in batch.records:
+            self.lanes[partition].states.shrink(limit)
 
     def notify(self, applied: dict[int, int]) -> None:
         """Wake whoever waits; a wake-up that is lost costs them a quarter of a second."""
@@ -321,6 +334,7 @@ class Worker:
     def idle(self) -> None:
         """Compare positions with memory, write the floors, check the cache's labels, show the group how far we are."""
         self.next_idle = self.clock() + IDLE_S
+        gc.collect(0)  # the command turns the collector off, which would look through all states again and again
         opened = [lane for lane in self.lanes.values() if lane.opened]
         if self.audit is not None:
             for number, error in self.audit.stopped().items():

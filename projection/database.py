@@ -8,6 +8,7 @@ import orjson
 import psycopg
 from psycopg.types.json import set_json_loads
 
+from core_tables.projection.arrays import register
 from core_tables.schemas.reasons import (
     APPEND_ONLY_VIOLATION,
     CoreTablesError,
@@ -26,6 +27,11 @@ _PASSING_STATES: Final = frozenset({"55P03", "25P03", "25P02", "25P04"})
 # Undefined table, schema, column, function, database; and what this role may not do.
 _SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "3D000"})
 _PERMISSION_STATES: Final = frozenset({"42501", "28000", "28P01"})
+# For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
+# A plan made while the tables were empty reads them whole for every batch until they are analyzed.
+_PROBES: Final = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+# Compiling a plan that looks costly while statistics are missing takes longer than any of our statements.
+_NO_JIT: Final = " -c jit=off"
 
 
 def connect(
@@ -35,16 +41,19 @@ def connect(
     statement_timeout_ms: int = 30_000,
     lock_timeout_ms: int = 30_000,
     transaction_timeout_ms: int = 0,
+    probes: bool = False,
 ) -> Connection:
     """Open a connection with bounded waits. Raises UnavailableError or SetupError.
 
     `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The time-out of idle
     transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
+    `probes`: the statements of this connection only ever look keys up.
     """
     options = (
         f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms} "
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
+    options += _NO_JIT + (_PROBES if probes else "")
     with translated():
         connection = psycopg.connect(
             dsn,
@@ -56,6 +65,7 @@ def connect(
             keepalives_count=3,
         )
     connection.prepare_threshold = 0
+    register(connection)
     set_json_loads(orjson.loads, connection)
     return connection
 

@@ -35,10 +35,13 @@ from core_tables.schemas.events import (
     WorkOrderCanceled,
     WorkOrderCreated,
 )
-from core_tables.schemas.vocabulary import CLOSED_STATUSES, NS_PER_MS
+from core_tables.schemas.vocabulary import CLOSED_STATUSES, NS_PER_MS, AttemptStatus
 
 # A fold that answers otherwise for a ledger already written has another number; the tables know which one wrote them.
 FOLD_VERSION: Final = 1
+
+Attempts = Mapping[AttemptKey, Attempt]
+new: Final = tuple.__new__  # a named tuple's own constructor is a function written in Python
 
 
 def is_cancel(state: WorkOrder | None, event: LedgerEvent) -> bool:
@@ -46,134 +49,113 @@ def is_cancel(state: WorkOrder | None, event: LedgerEvent) -> bool:
     return event.work_order_status == "CANCELED" and (state is None or state.last.work_order_status != "CANCELED")
 
 
-def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOrder:
-    """The work order after an accepted event. `state` is None for the first event of a work order."""
-    last = _last(event, event_id)
+def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOrder:  # noqa: C901 - a branch per event type
+    """The work order after an accepted event. `state` is None for the first event of a work order.
+
+    The parts are picked out and one tuple is built at the end: `_replace`, part after part, took half of the fold's time.
+    """
     canceling = is_cancel(state, event)
     if state is None:
-        state = _first(event, last)
-    state = WorkOrder(state.identity, last, *state[2:7], _closed_at(state, event), *state[8:])
-    state = _apply(state, event, event_id)
-    return _cancel(state, event) if canceling else state
+        state = _first(event)
+    identity, _, origin, collected, confirmation_state, approval, active, closed_at, attempts, lease, closed = state
+    created_at, lease_expires_at, payload = event.created_at, event.lease_expires_at, event.payload
+    match payload:
+        case StatusChanged():
+            confirmation_state = payload.confirmation_state or confirmation_state
+        case FieldSet() | FieldAsked() | FieldConflictResolved():
+            collected = collect(collected, event)
+        case StepStarted() | StepFinished() | StepFailed() | StepRetryScheduled():
+            active, attempts = _step(active, attempts, event, payload)
+        case LeaseAcquired():
+            lease_expires_at = created_at + payload.ttl_ms * NS_PER_MS
+            lease, closed = _acquire(lease, closed, event, event_id, lease_expires_at)
+        case LeaseRenewed():
+            lease_expires_at = created_at + payload.ttl_ms * NS_PER_MS
+            lease = lease and lease._replace(expires_at=lease_expires_at)
+        case LeaseReleased():
+            lease, closed = _release(lease, closed, created_at)
+        case WorkOrderCreated():
+            origin, collected = Origin(*payload[:7]), collect(collected, event)
+        case ExternalApprovalRequested():
+            approval = Approval(True, *payload)
+        case ExternalApprovalResolved():
+            approval = approval._replace(pending=False)
+        case WorkOrderCanceled() | None:
+            pass
+    if canceling:
+        active, attempts = _cancel(active, attempts, event)
+        lease, closed = _release(lease, closed, created_at)
+    if event.work_order_status not in CLOSED_STATUSES:
+        closed_at = None
+    elif closed_at is None:  # it stays as it is while events leave the work order closed
+        closed_at = created_at
+    status = event.work_order_status
+    last = new(Last, (event.turn_id, status, event_id, event.reason_code, created_at, *event[10:14], lease_expires_at))
+    parts = (confirmation_state, approval, active, closed_at, attempts, lease, closed)
+    return new(WorkOrder, (identity, last, origin, collected, *parts))
 
 
 def collect(collected: Collected, event: LedgerEvent) -> Collected:
     """The fields and prompts of a work order after an event."""
-    match event.payload:
+    fields, missing, asked, resolved, keys = collected
+    match payload := event.payload:
         case FieldSet(field_key, value, invalidated):
-            return collected._replace(
-                fields={**collected.fields, field_key: value},
-                missing_fields=_without(collected.missing_fields, (field_key,)),
-                prompt_dedupe_keys=_without(collected.prompt_dedupe_keys, invalidated or ()),
-            )
+            fields = {**fields, field_key: value}
+            missing, keys = _without(missing, (field_key,)), _without(keys, invalidated or ())
         case FieldConflictResolved(field_key, value):
-            return collected._replace(
-                fields={**collected.fields, field_key: value},
-                resolved_fields={**collected.resolved_fields, field_key: value},
-            )
+            fields, resolved = {**fields, field_key: value}, {**resolved, field_key: value}
         case FieldAsked(field_key, prompt_dedupe_key):
-            before = collected.asked_fields.get(field_key)
-            asked = Asked(asked_at=event.created_at, attempts=before["attempts"] + 1 if before else 1)
-            keys = collected.prompt_dedupe_keys
-            return collected._replace(
-                asked_fields={**collected.asked_fields, field_key: asked},
-                prompt_dedupe_keys=keys if prompt_dedupe_key in keys else (*keys, prompt_dedupe_key),
-            )
-        case WorkOrderCreated(fields=fields, missing_fields=missing_fields):
-            return collected._replace(
-                fields={**collected.fields, **(fields or {})}, missing_fields=tuple(missing_fields or ())
-            )
+            before = asked.get(field_key)
+            attempts = before["attempts"] + 1 if before else 1
+            asked = {**asked, field_key: Asked(asked_at=event.created_at, attempts=attempts)}
+            keys = keys if prompt_dedupe_key in keys else (*keys, prompt_dedupe_key)
+        case WorkOrderCreated():
+            fields, missing = {**fields, **(payload.fields or {})}, tuple(payload.missing_fields or ())
         case _:
             return collected
+    return new(Collected, (fields, missing, asked, resolved, keys))
 
 
 def _without(items: tuple[str, ...], dropped: object) -> tuple[str, ...]:
     return tuple(item for item in items if item not in dropped) if items and dropped else items  # type: ignore[operator]
 
 
-def _last(event: LedgerEvent, event_id: int) -> Last:
-    payload = event.payload
-    lease_expires_at = event.lease_expires_at
-    if isinstance(payload, LeaseAcquired | LeaseRenewed):
-        lease_expires_at = event.created_at + payload.ttl_ms * NS_PER_MS
-    return Last(
-        event.turn_id,
-        event.work_order_status,
-        event_id,
-        event.reason_code,
-        event.created_at,
-        event.step_id,
-        event.step_input_hash,
-        event.lease_owner_id,
-        event.lease_token_hash,
-        lease_expires_at,
-    )
-
-
-def _first(event: LedgerEvent, last: Last) -> WorkOrder:
+def _first(event: LedgerEvent) -> WorkOrder:
+    """A work order that nothing is known about yet but its identity."""
     identity = Identity(event.tenant_id, event.work_order_id, event.correlation_id, event.created_at)
-    return WorkOrder(identity, last, Origin(), Collected(), None, Approval(), ActiveStep(), None, {}, None, ())
-
-
-def _closed_at(state: WorkOrder, event: LedgerEvent) -> int | None:
-    """When the work order was closed: it stays while events leave it closed."""
-    if event.work_order_status not in CLOSED_STATUSES:
-        return None
-    return event.created_at if state.closed_at is None else state.closed_at
-
-
-def _apply(state: WorkOrder, event: LedgerEvent, event_id: int) -> WorkOrder:
-    payload = event.payload
-    match payload:
-        case StepStarted() | StepFinished() | StepFailed() | StepRetryScheduled():
-            return _step(state, event, payload)
-        case LeaseAcquired(ttl_ms):
-            return _acquire(state, event, event_id, ttl_ms)
-        case LeaseRenewed(ttl_ms):
-            assert state.lease is not None  # noqa: S101 - decided before
-            return state._replace(lease=state.lease._replace(expires_at=event.created_at + ttl_ms * NS_PER_MS))
-        case LeaseReleased():
-            return _release(state, event.created_at)
-        case FieldSet() | FieldConflictResolved() | FieldAsked():
-            return state._replace(collected=collect(state.collected, event))
-        case StatusChanged(confirmation_state):
-            return state if confirmation_state is None else state._replace(confirmation_state=confirmation_state)
-        case WorkOrderCreated():
-            return state._replace(origin=Origin(*payload[:7]), collected=collect(state.collected, event))
-        case ExternalApprovalRequested(request_id, target_user_id, expires_at):
-            return state._replace(approval=Approval(True, request_id, target_user_id, expires_at))
-        case ExternalApprovalResolved():
-            return state._replace(approval=state.approval._replace(pending=False))
-        case WorkOrderCanceled() | None:
-            return state
+    nothing = Last(0, event.work_order_status, 0, 0, 0, None, None, None, None, None)
+    return WorkOrder(identity, nothing, Origin(), Collected(), None, Approval(), ActiveStep(), None, {}, None, ())
 
 
 def _step(
-    state: WorkOrder, event: LedgerEvent, payload: StepStarted | StepFinished | StepFailed | StepRetryScheduled
-) -> WorkOrder:
-    step_id = event.step_id or ""
+    active: ActiveStep,
+    attempts: Attempts,
+    event: LedgerEvent,
+    payload: StepStarted | StepFinished | StepFailed | StepRetryScheduled,
+) -> tuple[ActiveStep, Attempts]:
+    step_id, reason_code = event.step_id or "", event.reason_code
     key: AttemptKey = (step_id, payload.attempt_index)
-    active = state.active
-    row = state.attempts.get(key) or Attempt(
-        "RUNNING", None, None, None, None, None, None, event.reason_code, event.idempotency_key
-    )
-    row = row._replace(reason_code=event.reason_code, idempotency_key=event.idempotency_key)
-    match payload:
-        case StepStarted(attempt_index, timeout_ms, max_retries, retry_backoff_ms):
-            limits = (timeout_ms, max_retries, retry_backoff_ms)
-            row = Attempt("RUNNING", *limits, None, event.created_at, None, event.reason_code, event.idempotency_key)
-            active = ActiveStep(step_id, attempt_index, *limits, None, active.last_failure_reason_code)
-        case StepFinished():
-            row = row._replace(status="SUCCEEDED", finished_at=event.created_at, next_retry_at=None)
-            active = _no_longer_active(active, key)
-        case StepFailed(_, code):
-            row = row._replace(status="FAILED", finished_at=event.created_at, next_retry_at=None, reason_code=code)
-            active = _no_longer_active(active, key)._replace(last_failure_reason_code=code)
-        case StepRetryScheduled(_, next_retry_at):
-            row = row._replace(status="SCHEDULED", finished_at=None, next_retry_at=next_retry_at)
-            active = _no_longer_active(active, key)._replace(next_retry_at=next_retry_at)
-    attempts: Mapping[AttemptKey, Attempt] = {**state.attempts, key: row}
-    return state._replace(active=active, attempts=attempts)
+    row = attempts.get(key)
+    limits, started_at = (row[1:4], row.started_at) if row is not None else ((None, None, None), None)
+    status: AttemptStatus
+    next_retry_at: int | None = None
+    finished_at: int | None = event.created_at
+    if isinstance(payload, StepStarted):
+        limits, status, started_at, finished_at = payload[1:4], "RUNNING", event.created_at, None
+        active = ActiveStep(step_id, payload.attempt_index, *limits, None, active.last_failure_reason_code)
+    else:
+        active = _no_longer_active(active, key)
+        match payload:
+            case StepFinished():
+                status = "SUCCEEDED"
+            case StepFailed():
+                status, reason_code = "FAILED", payload.failure_reason_code
+                active = active._replace(last_failure_reason_code=reason_code)
+            case StepRetryScheduled():
+                status, finished_at, next_retry_at = "SCHEDULED", None, payload.next_retry_at
+                active = active._replace(next_retry_at=next_retry_at)
+    times = (next_retry_at, started_at, finished_at)
+    return active, {**attempts, key: new(Attempt, (status, *limits, *times, reason_code, event.idempotency_key))}
 
 
 def _no_longer_active(active: ActiveStep, key: AttemptKey) -> ActiveStep:
@@ -183,29 +165,26 @@ def _no_longer_active(active: ActiveStep, key: AttemptKey) -> ActiveStep:
     return ActiveStep(next_retry_at=active.next_retry_at, last_failure_reason_code=active.last_failure_reason_code)
 
 
-def _acquire(state: WorkOrder, event: LedgerEvent, event_id: int, ttl_ms: int) -> WorkOrder:
+def _acquire(
+    lease: Lease | None, closed: tuple[Lease, ...], event: LedgerEvent, event_id: int, expires_at: int
+) -> tuple[Lease, tuple[Lease, ...]]:
     owner, token = event.lease_owner_id or "", event.lease_token_hash or ""
-    expires_at = event.created_at + ttl_ms * NS_PER_MS
-    lease = state.lease
-    if lease is not None and event.created_at < lease.expires_at:
-        return state._replace(lease=lease._replace(lease_token_hash=token, expires_at=expires_at))
-    granted = Lease(event_id, "ACTIVE", owner, token, event.created_at, expires_at, None)
+    if lease is not None:
+        if event.created_at < lease.expires_at:
+            return lease._replace(lease_token_hash=token, expires_at=expires_at), closed
+        closed = (*closed, lease._replace(lease_state="EXPIRED", ended_at=lease.expires_at))
+    return Lease(event_id, "ACTIVE", owner, token, event.created_at, expires_at, None), closed
+
+
+def _release(lease: Lease | None, closed: tuple[Lease, ...], at: int) -> tuple[None, tuple[Lease, ...]]:
     if lease is None:
-        return state._replace(lease=granted)
-    expired = lease._replace(lease_state="EXPIRED", ended_at=lease.expires_at)
-    return state._replace(lease=granted, closed_leases=(*state.closed_leases, expired))
+        return None, closed
+    return None, (*closed, lease._replace(lease_state="RELEASED", ended_at=at))
 
 
-def _release(state: WorkOrder, at: int) -> WorkOrder:
-    if state.lease is None:
-        return state
-    released = state.lease._replace(lease_state="RELEASED", ended_at=at)
-    return state._replace(lease=None, closed_leases=(*state.closed_leases, released))
-
-
-def _cancel(state: WorkOrder, event: LedgerEvent) -> WorkOrder:
-    """Cancel's effects: open attempts are canceled, an active lease is released, no step is active any more."""
-    attempts = {
+def _cancel(active: ActiveStep, attempts: Attempts, event: LedgerEvent) -> tuple[ActiveStep, Attempts]:
+    """Cancel's effects on steps: open attempts are canceled, and none is active any more."""
+    canceled = {
         key: row._replace(
             status="CANCELED",
             finished_at=event.created_at,
@@ -215,7 +194,6 @@ def _cancel(state: WorkOrder, event: LedgerEvent) -> WorkOrder:
         )
         if row.status in OPEN_ATTEMPTS
         else row
-        for key, row in state.attempts.items()
+        for key, row in attempts.items()
     }
-    active = ActiveStep(last_failure_reason_code=state.active.last_failure_reason_code)
-    return _release(state._replace(attempts=attempts, active=active), event.created_at)
+    return ActiveStep(last_failure_reason_code=active.last_failure_reason_code), canceled

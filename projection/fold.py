@@ -4,7 +4,7 @@ The store loads what a batch `Needs`, the fold decides record after record, and 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core_tables.projection.decide import First, Request, decide
 from core_tables.projection.evolve import evolve
@@ -16,6 +16,11 @@ from core_tables.schemas.vocabulary import UNATTRIBUTED
 from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
 
 WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
+ReplayKey = tuple[str, str, str]  # tenant_id, work_order_id, idempotency_key
+
+Known = dict[WorkOrderKey, tuple[WorkOrder, int]]  # states in memory, each with the bits of its keys
+
+ANY_KEY: Final = -1  # the bits of a work order whose keys are not all known: each may be bound
 
 
 class Record(NamedTuple):
@@ -45,7 +50,7 @@ class Loaded(NamedTuple):
     """What the stores know about the work orders, keys and correlations of a batch; None: no such work order yet."""
 
     states: dict[WorkOrderKey, WorkOrder | None]
-    firsts: dict[tuple[str, str, str], First]
+    firsts: dict[ReplayKey, First]
     owners: dict[tuple[str, int], str]
 
 
@@ -123,11 +128,12 @@ def named_attempts(
     named: set[tuple[str, str, str, int]] = set()
     for record in records:
         content = record.content
-        if isinstance(content, Unreadable) or content.event.step_id is None or not loadable(content):
+        # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
+        if isinstance(content, Unreadable) or content.event.step_id is None or "\0" in content.event.step_id:
             continue
         event, payload = content.event, content.event.payload
         # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
-        if not isinstance(payload, StepFinished | StepFailed | StepRetryScheduled):
+        if not isinstance(payload, StepFinished | StepFailed | StepRetryScheduled) or not loadable(content):
             continue
         key = (event.tenant_id, event.work_order_id)
         attempt: AttemptKey = (event.step_id or "", payload.attempt_index)
@@ -135,3 +141,28 @@ def named_attempts(
         if state is None or attempt not in state.attempts:
             named.add((*key, *attempt))
     return named
+
+
+def unsure_keys(records: Iterable[Record], known: Known) -> set[ReplayKey]:
+    """The idempotency keys of a batch that the ledger may hold already, as far as memory knows."""
+    unsure: set[ReplayKey] = set()
+    for record in records:
+        content = record.content
+        if isinstance(content, Unreadable) or content.event.idempotency_key is None or not loadable(content):
+            continue
+        event = content.event
+        held = known.get((event.tenant_id, event.work_order_id))
+        bits = key_bits(content.event.idempotency_key)
+        if held is None or held[1] & bits == bits:
+            unsure.add((event.tenant_id, event.work_order_id, content.event.idempotency_key))
+    return unsure
+
+
+def key_bits(idempotency_key: str) -> int:
+    """The two bits of 256 that stand for a key in the bits of its work order (a Bloom filter, Bloom 1970).
+
+    Of a work order that was seen from its first event on, a key whose bits are not both set is bound to nothing; so the
+    ledger need not be asked, which costs Postgres more than deciding costs the worker.
+    """
+    hashed = hash(idempotency_key)
+    return 1 << (hashed & 255) | 1 << (hashed >> 8 & 255)

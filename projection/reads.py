@@ -1,6 +1,6 @@
 """The reads (contract, section 1): tenant-scoped, in one pipelined round trip each, enforced by the database."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
 from core_tables.schemas.reasons import ContractError, LaneStoppedError, SetupError, contract_failure
-from core_tables.schemas.vocabulary import MAX_I64
+from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
 from core_tables.schemas.wire import is_tenant_id
 
 MAX_PAGE: Final = 1000
@@ -75,12 +75,14 @@ class Reads:
 
     def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
         """The current record of a work order, without its attempts and leases; None if there is none."""
-        rows = self._tenant_rows(tenant_id, "read_current", work_order_id)
+        rows = self._tenant_rows(tenant_id, "read_current", work_order_id=work_order_id)
         return state_of_row(rows[0]) if rows else None
 
     def current_by_correlation(self, tenant_id: str, correlation_id: int) -> WorkOrder | None:
         """The current record that a correlation_id is bound to."""
-        rows = self._tenant_rows(tenant_id, "read_current_by_correlation", str(correlation_id))
+        if not 0 < correlation_id <= MAX_U128:
+            raise ContractError(contract_failure("correlation_id", "correlation_id must be from 1 to 2^128-1"))
+        rows = self._tenant_rows(tenant_id, "read_current_by_correlation", correlation_id=str(correlation_id))
         return state_of_row(rows[0]) if rows else None
 
     def ledger(
@@ -95,15 +97,23 @@ class Reads:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
         _check_page(page_size)
         if work_order_id is None:
-            rows = self._tenant_rows(tenant_id, "read_ledger", first_id, last_id, page_size)
+            rows = self._tenant_rows(
+                tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size
+            )
         else:
             rows = self._tenant_rows(
-                tenant_id, "read_ledger_of_work_order", work_order_id, first_id, last_id, page_size
+                tenant_id,
+                "read_ledger_of_work_order",
+                work_order_id=work_order_id,
+                first_id=first_id,
+                last_id=last_id,
+                page_size=page_size,
             )
         return [LedgerEntry(*event_of_row(row)) for row in rows]
 
     def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
+        checked_parameters(tenant_id, event_id=event_id)
         state: WorkOrder | None = None
         first_id = 1
         while page := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
@@ -114,58 +124,64 @@ class Reads:
 
     def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
         """The outcomes of a tenant's records by position id; one that is still to be folded is left out."""
-        rows = self._tenant_rows(tenant_id, "read_outcomes", list(event_ids))
+        rows = self._tenant_rows(tenant_id, "read_outcomes", event_ids=list(event_ids))
         return {row[0]: ACCEPTED if row[1] is None else outcome_of_row(row[2:]) for row in rows}
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
         """The outcome of one record; None while it is pending."""
         return self.outcomes(tenant_id, [event_id]).get(event_id)
 
-    def applied(self, lane: int) -> int:
-        """How far a lane is folded: the next offset to do."""
+    def applied_of(self, lanes: Collection[int]) -> dict[int, int]:
+        """By lane, how far it is folded: the next offset to do."""
         with translated(), self.connection.transaction():
-            rows: list[Any] = self.connection.execute(sql("load_lanes"), ([lane],), binary=True).fetchall()
-        if not rows:
-            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
-        return int(rows[0][1])
+            rows: list[Any] = self.connection.execute(sql("load_lanes"), (list(lanes),), binary=True).fetchall()
+        applied = {row[0]: int(row[1]) for row in rows}
+        for lane in lanes:
+            if lane not in applied:
+                raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
+        return applied
 
     def attempts(self, tenant_id: str, work_order_id: str) -> dict[AttemptKey, Attempt]:
         """The step attempts of a work order, by step_id and attempt_index."""
-        return dict(attempt_of_row(row) for row in self._tenant_rows(tenant_id, "read_attempts", work_order_id))
+        rows = self._tenant_rows(tenant_id, "read_attempts", work_order_id=work_order_id)
+        return dict(attempt_of_row(row) for row in rows)
 
     def active_lease(self, tenant_id: str, work_order_id: str, now: int) -> Lease | None:
         """The lease of a work order that is active at `now` (ns)."""
-        rows = self._tenant_rows(tenant_id, "read_active_lease", work_order_id, now)
+        rows = self._tenant_rows(tenant_id, "read_active_lease", work_order_id=work_order_id, now=now)
         return lease_of_row(rows[0]) if rows else None
 
     def due_retries(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[DueRetry]:
         """The attempts whose retry is due at `now` (ns), longest due first."""
         _check_page(limit)
-        rows = self._tenant_rows(tenant_id, "read_due_retries", now, limit)
+        rows = self._tenant_rows(tenant_id, "read_due_retries", now=now, limit=limit)
         return [DueRetry(row[1], *attempt_of_row(row)) for row in rows]
 
     def expired_leases(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[ExpiredLease]:
         """The leases that are expired at `now` (ns) though nobody was granted another, longest expired first."""
         _check_page(limit)
-        rows = self._tenant_rows(tenant_id, "read_expired_leases", now, limit)
+        rows = self._tenant_rows(tenant_id, "read_expired_leases", now=now, limit=limit)
         return [ExpiredLease(row[1], lease_of_row(row)) for row in rows]
 
     def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
         """The refused records of a tenant, newest first, below position id `before`."""
         _check_page(page_size)
-        rows = self._tenant_rows(tenant_id, "read_refused", before, page_size)
+        rows = self._tenant_rows(tenant_id, "read_refused", before=before, page_size=page_size)
         return [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in rows]
 
     def pending(self, query: PendingQuery) -> PendingAnswer:
         """The pending list of a requester; cache and Postgres answer the same at the same position."""
         checked(query)
+        checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)
         lane = self.lane_of_tenant(query.tenant_id)
         cached = CachedList(None, None)
         if self._cache is not None:
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
             if cached.records is not None and cached.position is not None:
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
-        rows = self._tenant_rows(query.tenant_id, "read_pending", query.requester_user_id, lane)
+        rows = self._tenant_rows(
+            query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane
+        )
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
         applied, revision = rows[0][:2]
@@ -185,14 +201,14 @@ class Reads:
         first_lane, partitions = self._topic
         return first_lane + partition_of(tenant_id.encode(), partitions)
 
-    def _tenant_rows(self, tenant_id: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run one statement that may see one tenant: settings, statement and commit go in one round trip."""
-        if not is_tenant_id(tenant_id):
-            raise ContractError(
-                contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
-            )
+    def _tenant_rows(self, tenant_id: str, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
+        """Run one statement that may see one tenant: settings, statement and commit go in one round trip.
+
+        The tenant is the statement's first parameter, the others follow in their order.
+        """
+        checked_parameters(tenant_id, **parameters)
         with self._tenant(tenant_id):
-            cursor: Any = self.connection.execute(sql(statement), (tenant_id, *parameters), binary=True)
+            cursor: Any = self.connection.execute(sql(statement), (tenant_id, *parameters.values()), binary=True)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
@@ -201,6 +217,28 @@ class Reads:
         with translated(), self.connection.pipeline(), self.connection.transaction():
             self.connection.execute(sql("set_tenant"), (tenant_id,))
             yield
+
+
+def checked_parameters(tenant_id: str, **parameters: object) -> None:
+    """Raises ContractError, naming it, for a parameter of a read that no column could hold."""
+    if not is_tenant_id(tenant_id):
+        raise ContractError(
+            contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
+        )
+    for name, value in parameters.items():
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, str) and not _is_text(item):
+                raise ContractError(contract_failure(name, f"{name} must be valid UTF-8 without U+0000"))
+            if isinstance(item, int) and not -MAX_I64 <= item <= MAX_I64:
+                raise ContractError(contract_failure(name, f"{name} does not fit into 64 bits"))
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return "\0" not in value
 
 
 def folded_past(applied: int, event_id: int) -> bool:

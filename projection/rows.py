@@ -105,6 +105,12 @@ def current_row(state: WorkOrder) -> Row:
     )
 
 
+def moved_row(state: WorkOrder) -> Row:
+    """The row of update_current.sql: what events change that leave fields, prompts and origin as they were."""
+    parts = (state.confirmation_state, *state.approval, *state.active, state.closed_at)
+    return (*state.identity[:2], *state.last, *parts)
+
+
 def work_order_json(state: WorkOrder) -> dict[str, Any]:
     """The current record as JSON: the columns of work_orders_current, JSON columns as values."""
     record = dict(zip(CURRENT_COLUMNS, current_row(state), strict=True))

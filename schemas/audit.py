@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import fastavro
 
+from core_tables.schemas.encoder import compile_encoder
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY, TENANT_SCOPE_VIOLATION
@@ -14,6 +15,7 @@ from core_tables.schemas.wire import HEADER_BYTES, MARKER, fingerprint_of, load_
 _SCHEMA: Final = load_schema("work_order_audit_event.v1")
 _PARSED: Final = fastavro.parse_schema(_SCHEMA)
 _PREFIX: Final = MARKER + fingerprint_of(_SCHEMA)
+_encode: Final = compile_encoder(_SCHEMA, _PREFIX)
 
 
 class AuditEvent(NamedTuple):
@@ -85,13 +87,7 @@ def audit_event(
 
 def encode_audit(event: AuditEvent) -> bytes:
     """The value of an audit record: Avro single-object encoding, as on the ledger topic."""
-    record: dict[str, Any] = event._asdict()
-    if event.correlation_id is not None:
-        record["correlation_id"] = event.correlation_id.to_bytes(16, "big")
-    buffer = io.BytesIO()
-    buffer.write(_PREFIX)
-    fastavro.schemaless_writer(buffer, _PARSED, record)
-    return buffer.getvalue()
+    return _encode(event)
 
 
 def decode_audit(value: bytes) -> AuditEvent:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from core_tables.schemas.audit import AuditEvent
+from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, TENANT_SCOPE_VIOLATION
-from core_tables.schemas.vocabulary import UNATTRIBUTED
+from core_tables.schemas.vocabulary import UNATTRIBUTED, EventType
 from core_tables.schemas.wire import encode_event
 
 from .builders import make
@@ -177,3 +177,30 @@ def test_everything_below_applied_has_one_outcome_and_verify_agrees(world: World
         "select work_order_event_id from os_core.work_order_ledger union all select event_id from os_core.work_order_outcomes"
     ).fetchall()
     assert sorted(ids) == sorted(row[0] for row in stored)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "field"),
+    [
+        *((kind, "step_id") for kind in ("STEP_STARTED", "STEP_FINISHED", "STEP_FAILED", "STEP_RETRY_SCHEDULED")),
+        *((kind, "lease_owner_id") for kind in ("LEASE_ACQUIRED", "LEASE_RENEWED", "LEASE_RELEASED")),
+        ("STEP_STARTED", "step_input_hash"),
+        ("WORK_ORDER_CANCELED", "idempotency_key"),
+    ],
+)
+def test_a_nul_in_any_text_is_refused_before_a_statement_asks_for_it(
+    world: World, event_type: EventType, field: str
+) -> None:
+    row, _ = fate(world, b"acme", encode_event(make(event_type, **{field: "a\0b"})))
+    assert row[3:5] == (CONTRACT_VALIDATION_FAILED, field)
+
+
+def test_a_header_as_large_as_the_broker_takes_stays_out_of_the_audit_topic(world: World) -> None:
+    offset = world.produce(b"acme", VALID, ACME, traceparent=b"x" * 900_000)
+    world.drain()
+    (message,) = [
+        found
+        for found in world.audit_messages(ACME)
+        if decode_audit(found.value() or b"").event_id == event_id(ACME, offset)
+    ]
+    assert message.headers() is None

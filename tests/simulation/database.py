@@ -8,12 +8,14 @@ from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.fold import (
     Decided,
     Folded,
+    Known,
     Loaded,
     Record,
     WorkOrderKey,
     decided_request,
     loadable,
     named_attempts,
+    unsure_keys,
 )
 from core_tables.projection.store import LanePosition, Move
 from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
@@ -159,7 +161,7 @@ class Store:
             found.append(decided_request(record, record.content, outcome))
         return found
 
-    def load(self, records: Sequence[Record], known: Mapping[WorkOrderKey, WorkOrder]) -> Loaded:
+    def load(self, records: Sequence[Record], known: Known) -> Loaded:
         self._call()
         assert self.open is not None
         requests = [
@@ -168,16 +170,18 @@ class Store:
         states: dict[WorkOrderKey, WorkOrder | None] = {}
         for request in requests:
             key = (request.event.tenant_id, request.event.work_order_id)
-            state = known.get(key) or self.open.state(key)
+            state = known[key][0] if key in known else self.open.state(key)
             states.setdefault(key, None if state is None else settled(state))
         for tenant, order, step, index in named_attempts(records, states):
             row, state = self.open.attempts.get((tenant, order), {}).get((step, index)), states[tenant, order]
             if row is not None and state is not None:
                 states[tenant, order] = state._replace(attempts={**state.attempts, (step, index): row})
+        unsure = unsure_keys(records, known)
         firsts = {
-            (event.tenant_id, event.work_order_id, event.idempotency_key): First(position, event.payload)
+            (*key, event.idempotency_key): First(position, event.payload)
             for position, event in self.open.ledger.items()
             if event.idempotency_key is not None
+            and (*(key := (event.tenant_id, event.work_order_id)), event.idempotency_key) in unsure
         }
         owners = {
             (s.identity.tenant_id, s.identity.correlation_id): s.identity.work_order_id

@@ -203,6 +203,12 @@ def gap_taken_for_a_hole(patch: pytest.MonkeyPatch) -> Callable[[Simulation], No
     return _nothing
 
 
+def keys_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A work order that Postgres has is taken for one that was seen from its first event on."""
+    patch.setattr("core_tables.consumer.worker.ANY_KEY", 0)
+    return _nothing
+
+
 # Each defect, and within how many seeds the simulation must have found it.
 DEFECTS: dict[Plant, int] = {
     no_compare_and_set: 20,
@@ -222,4 +228,5 @@ DEFECTS: dict[Plant, int] = {
     queue_kept_over_a_reopen: 400,
     dropped_queue_still_emits: 50,
     gap_taken_for_a_hole: 50,
+    keys_forgotten_with_a_state: 50,
 }

@@ -1,0 +1,103 @@
+"""The columns of a batch as binary Postgres arrays, each made in one go.
+
+psycopg's own list dumper looks at every element and calls a dumper for it, which was half of the worker's time to write.
+Source: Postgres' `array_recv`: dimensions, has nulls, element type, length, lower bound; each value with its size before it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from struct import Struct, pack
+from typing import Any, ClassVar, Final
+
+from psycopg import Connection
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from core_tables.projection.statements import sql
+
+_HEADER: Final = Struct("!iiIii")
+_SIZE: Final = Struct("!i")
+_SIZES: Final = [_SIZE.pack(size) for size in range(1024)]
+_NULL: Final = _SIZE.pack(-1)
+_BIGINT: Final = Struct("!iq")
+_BOOLEANS: Final = {None: _NULL, True: _SIZE.pack(1) + b"\1", False: _SIZE.pack(1) + b"\0"}
+
+
+class TextArray(bytes):
+    """A text[] in its binary form."""
+
+    oid: ClassVar = 1009
+
+
+class BigintArray(bytes):
+    """A bigint[] in its binary form."""
+
+    oid: ClassVar = 1016
+
+
+class BooleanArray(bytes):
+    """A boolean[] in its binary form."""
+
+    oid: ClassVar = 1000
+
+
+def text_array(values: Sequence[str | None]) -> TextArray:
+    """The array of texts."""
+    parts: list[bytes] = []
+    put = parts.append
+    for value in values:
+        if value is None:
+            put(_NULL)
+        else:
+            encoded = value.encode()
+            size = len(encoded)
+            put(_SIZES[size] if size < 1024 else _SIZE.pack(size))
+            put(encoded)
+    return TextArray(_header(25, values) + b"".join(parts))
+
+
+def bigint_array(values: Sequence[int | None]) -> BigintArray:
+    """The array of 64-bit whole numbers."""
+    if None in values:
+        body = b"".join([_NULL if value is None else _BIGINT.pack(8, value) for value in values])
+    else:
+        flat = [8] * (2 * len(values))
+        flat[1::2] = values  # type: ignore[assignment]
+        body = pack("!" + "iq" * len(values), *flat)
+    return BigintArray(_header(20, values) + body)
+
+
+def boolean_array(values: Sequence[bool | None]) -> BooleanArray:
+    """The array of booleans."""
+    return BooleanArray(_header(16, values) + b"".join([_BOOLEANS[value] for value in values]))
+
+
+def columns(statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The parameters of a statement that takes rows as columns; their types are the casts in its file."""
+    return [make(column) for make, column in zip(_makers(statement), zip(*rows, strict=True), strict=True)]
+
+
+def register(connection: "Connection[Any]") -> None:
+    """Let a connection take these arrays as they are."""
+    for kind in (TextArray, BigintArray, BooleanArray):
+        dumper = type(f"{kind.__name__}Dumper", (_AsItIs,), {"oid": kind.oid})
+        connection.adapters.register_dumper(kind, dumper)
+
+
+class _AsItIs(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Buffer) -> Buffer:
+        return obj
+
+
+@cache
+def _makers(statement: str) -> list[Callable[[Any], Any]]:
+    makers: dict[str, Callable[[Any], Any]] = {"text": text_array, "bigint": bigint_array, "boolean": boolean_array}
+    return [makers[kind] for kind in re.findall(r"%b::(\w+)\[\]", sql(statement))]
+
+
+def _header(oid: int, values: Sequence[object]) -> bytes:
+    return _HEADER.pack(1, None in values, oid, len(values), 1)
