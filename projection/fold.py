@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from core_tables.projection.decide import First, Request, decide
-from core_tables.projection.evolve import evolve
+from core_tables.projection.evolve import evolve, new
 from core_tables.projection.work_order import AttemptKey, WorkOrder
 from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
@@ -68,7 +68,7 @@ def read_content(
     read = read_record(key, value, partition, partitions)
     if isinstance(read, Unreadable):
         return read
-    return Request(position_id, read.event, read.payload_bytes, malformed_identity(read.event))
+    return new(Request, (position_id, *read, malformed_identity(read.event)))
 
 
 def loadable(content: Request | Unreadable) -> bool:
@@ -94,8 +94,7 @@ def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
         owner = owners.get((event.tenant_id, event.correlation_id)) if before is None else None
         outcome = decide(before, content, first, owner)
         if isinstance(outcome, Accepted):
-            after = evolve(before, event, content.position_id)
-            states[key] = after
+            states[key] = after = evolve(before, event, content.position_id)
             changed[key] = (changed[key][0] if key in changed else before, after)
             if before is None:
                 owners[event.tenant_id, event.correlation_id] = event.work_order_id
@@ -118,7 +117,7 @@ def decided_request(record: Record, request: Request, outcome: Outcome) -> Decid
 
 
 def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome: Outcome) -> Decided:
-    return Decided(record.position_id, tenant_id, event, outcome, record.broker_time, record.traceparent)
+    return new(Decided, (record[0], tenant_id, event, outcome, record[2], record[3]))
 
 
 def named_attempts(

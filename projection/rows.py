@@ -1,6 +1,6 @@
 """Rows and values: how events and work orders become columns of the tables, and come back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from core_tables.projection.fold import Decided
@@ -37,7 +37,9 @@ ATTEMPT_COLUMNS: Final = ("tenant_id", "work_order_id", "step_id", "attempt_inde
 LEASE_COLUMNS: Final = ("tenant_id", "work_order_id", *Lease._fields)
 
 
-def _json(value: object) -> str:
+def _json(value: Mapping[str, Any] | tuple[str, ...]) -> str:
+    if not value:
+        return "[]" if isinstance(value, tuple) else "{}"
     return canonical_json(value).decode()
 
 
@@ -139,6 +141,8 @@ def state_of_row(row: Sequence[Any]) -> WorkOrder:
 
 def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Row]:
     """The rows of upsert_attempts.sql, without those that are as they were before."""
+    if before is not None and before.attempts is state.attempts:
+        return []
     key = state.identity[:2]
     old = {} if before is None else before.attempts
     return [(*key, *attempt, *row) for attempt, row in state.attempts.items() if old.get(attempt) != row]
@@ -151,6 +155,8 @@ def attempt_of_row(row: Sequence[Any]) -> tuple[AttemptKey, Attempt]:
 
 def lease_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Row]:
     """The rows of upsert_leases.sql, oldest grant first, without those that are as they were before."""
+    if before is not None and before.lease is state.lease and before.closed_leases is state.closed_leases:
+        return []
     key = state.identity[:2]
     leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
     old = () if before is None else (before.lease, *before.closed_leases)

@@ -89,12 +89,13 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
         return contract_failure(
             "payload", f"the payload is {payload_bytes} bytes long; at most {MAX_PAYLOAD_BYTES} are allowed"
         )
-    for field, value in zip(payload._fields, payload, strict=True):
-        if isinstance(value, str):
-            if "\0" in value:
-                return contract_failure(field, f"{field} {_NUL}")
-        elif isinstance(value, list | dict) and _contains_nul(value):
-            return contract_failure(field, f"{field} {_NUL}")
+    for index, value in enumerate(payload):
+        if value.__class__ is str:
+            broken = "\0" in value
+        else:
+            broken = isinstance(value, list | dict) and _contains_nul(value)
+        if broken:
+            return contract_failure(payload._fields[index], f"{payload._fields[index]} {_NUL}")
     return _payload_range_violation(payload)
 
 

@@ -102,7 +102,7 @@ def decode_event(value: bytes | None) -> SizedEvent | Violation:
         return contract_failure(None, f"the body cannot be decoded: {error}")
     if event.payload is None and event.event_type in EMPTY_PAYLOADS:
         event = event._replace(payload=EMPTY_PAYLOADS[event.event_type])
-    return SizedEvent(event, payload_bytes)
+    return tuple.__new__(SizedEvent, (event, payload_bytes))  # half the time of its own constructor
 
 
 def _no_decoder(value: bytes) -> Violation:
@@ -117,6 +117,7 @@ def _no_decoder(value: bytes) -> Violation:
     )
 
 
+@lru_cache(maxsize=65536)
 def is_tenant_id(text: str) -> bool:
     """Whether a text is well formed as a tenant_id: ASCII, not blank, at most 64 bytes, no U+0000."""
     return text.isascii() and len(text) <= MAX_TENANT_ID_BYTES and "\0" not in text and text.strip() != ""
