@@ -1,0 +1,41 @@
+"""Several workers under one command: each is a process of its own, as if it had been started by itself."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from core_tables.cli.output import EXIT_LANE_STOPPED, EXIT_OK
+
+LOOK_S: Final = 0.1
+
+
+def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
+    """Run `count` workers until all of them have ended; return the first exit code that is not 0.
+
+    The group shares the lanes among them. One that dies ends the others, so that whoever watches the command starts it again
+    as a whole; one whose lanes have all stopped does not, since the lanes of the others go on.
+    """
+    command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
+    # In a session of their own: a Ctrl-C of the terminal reaches them through us, once.
+    running = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
+
+    def end_all(*_: object) -> None:
+        for child in running:
+            child.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end_all)
+    signal.signal(signal.SIGINT, end_all)
+    log.info("workers_started", pids=[child.pid for child in running])
+    code = EXIT_OK
+    while running:
+        for child in [child for child in running if child.poll() is not None]:
+            running.remove(child)
+            log.info("worker_ended", pid=child.pid, exit_code=child.returncode)
+            code = code or (child.returncode if child.returncode >= 0 else 128 - child.returncode)
+            if child.returncode not in (EXIT_OK, EXIT_LANE_STOPPED):
+                end_all()
+        time.sleep(LOOK_S)
+    return code

@@ -1,0 +1,48 @@
+"""Several workers under one command: they share the lanes, and end together."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core_tables.cli import output
+
+from .builders import make
+from .world import World, wait_until
+
+pytestmark = pytest.mark.stack
+
+
+def children_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children() if child.is_running()]
+
+
+def test_two_processes_share_the_lanes_and_end_with_the_command(world: World, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as lines:
+        command = world.worker_process("--processes", "2", log=lines)
+        try:
+            wait_until(lambda: log.read_text("utf-8").count("lane_opened") >= 12, "every lane to be opened")
+            world.append(*(make("FIELD_SET", tenant_id=f"tenant-{number}") for number in range(40)))
+            world.drain()
+            assert log.read_text("utf-8").count("worker_started") == 2
+            children = children_of(command)
+            assert len(children) == 2
+            command.send_signal(signal.SIGTERM)
+            assert command.wait(30) == output.EXIT_OK
+            assert not any(child.is_running() for child in children)
+        finally:
+            command.kill()
+
+
+def test_a_process_that_dies_ends_the_command(world: World) -> None:
+    command = world.worker_process("--processes", "2")
+    try:
+        children = wait_until(lambda: len(found := children_of(command)) == 2 and found, "two workers to run")
+        children[0].send_signal(signal.SIGKILL)
+        assert command.wait(30) == 128 + signal.SIGKILL
+        assert not any(child.is_running() for child in children)
+    finally:
+        command.kill()
