@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
+from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
@@ -91,9 +92,19 @@ def init() -> None:
     show_default=True,
     help="Records folded in one transaction.",
 )
-def worker(audit: bool, batch: int) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Workers under this command, which share its lanes; up to one per core and lane.",
+)
+def worker(audit: bool, batch: int, processes: int) -> None:
     """Fold the ledger until stopped (Ctrl-C or SIGTERM). Start as many as there is load for, up to one per lane."""
     log = wiring.logger()
+    if processes > 1:
+        arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch)]
+        sys.exit(run_workers(processes, arguments, log))
     built, audit_thread = wiring.worker(Settings(), audit=audit, batch_size=batch, log=log)
 
     def stop(_signal: int, _frame: Any) -> None:
