@@ -47,8 +47,8 @@ def ledger_consumer(settings: WorkerSettings, logger: Any) -> Consumer:
             "session.timeout.ms": 10_000,
             "heartbeat.interval.ms": 3_000,
             "max.poll.interval.ms": 120_000,
-            "queued.min.messages": 20_000,
-            "queued.max.messages.kbytes": 32_768,
+            "queued.min.messages": 8_000,
+            "queued.max.messages.kbytes": 8_192,
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 50,
         },
@@ -94,14 +94,32 @@ def translate(error: KafkaError | KafkaException) -> CoreTablesError:
         return UnavailableError("kafka", f"Kafka does not answer as it should: {cause}")
     if cause.code() == KafkaError._AUTO_OFFSET_RESET:
         return LaneStoppedError(
-            f"a record that is still to be folded is not in the topic any more ({cause.str()}); "
-            "restore the topic, or rebuild from a copy of it"
+            f"a record that is still to be read is not in the topic any more ({cause.str()}); "
+            "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
         )
     if cause.code() in _SETUP_CODES:
-        return SetupError(f"Kafka is not set up for this: {cause.str()}; run `core-tables init`", "topic")
+        return SetupError(
+            f"Kafka does not know a topic: {cause.str()}; see that CORE_TABLES_TOPIC and CORE_TABLES_AUDIT_TOPIC name those "
+            "that `core-tables init` made, and if one was deleted, restore it (docs/RELIABILITY.md, Backup)",
+            "topic",
+        )
     if cause.code() in _PERMISSION_CODES:
-        return SetupError(f"Kafka does not permit this: {cause.str()}; ask an administrator for it", "permission")
+        return SetupError(
+            f"Kafka does not permit this: {cause.str()}; ask an administrator to allow it, then start this again",
+            "permission",
+        )
     return UnavailableError("kafka", f"Kafka does not answer as it should: {cause.str()}; see that the broker runs")
+
+
+def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
+    """As `translate`, about topics that were there at the start.
+
+    One that is unknown now: a broker's metadata lags, or it was deleted; if it comes back as another, the check says so.
+    """
+    cause = translate(error)
+    if isinstance(cause, SetupError) and cause.subject == "topic":
+        return UnavailableError("kafka", cause.sentence)
+    return cause
 
 
 def header(headers: Any, name: str) -> bytes | None:

@@ -17,7 +17,7 @@ class WorkerSettings:
     group_id: str = "core-tables"
     audit: bool = True
     batch_size: int = 2000
-    states_in_memory: int = 50_000
+    states_in_memory: int = 20_000
     audit_queue_size: int = 20_000
     # Passed to every Kafka client as it is: security settings and the like.
     kafka: Mapping[str, str] = field(default_factory=dict)

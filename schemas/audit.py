@@ -15,7 +15,7 @@ from core_tables.schemas.wire import HEADER_BYTES, MARKER, fingerprint_of, load_
 _SCHEMA: Final = load_schema("work_order_audit_event.v1")
 _PARSED: Final = fastavro.parse_schema(_SCHEMA)
 _PREFIX: Final = MARKER + fingerprint_of(_SCHEMA)
-_encode: Final = compile_encoder(_SCHEMA, _PREFIX)
+_encode: Final = compile_encoder(_SCHEMA, _PREFIX, few={"tenant_id", "engine", "event_type", "reason_code"})
 
 
 class AuditEvent(NamedTuple):

@@ -4,7 +4,8 @@ The counterpart of decoder.py: a library that interprets the schema for every re
 Source: Avro specification 1.12, "Binary encoding".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 Encode = Callable[[Sequence[Any]], bytes]
@@ -13,14 +14,19 @@ _TWO_BYTES: Final = 1 << 14
 _I64: Final = 1 << 63
 
 
-def compile_encoder(schema: Mapping[str, Any], prefix: bytes) -> Encode:
+def compile_encoder(schema: Mapping[str, Any], prefix: bytes, few: Collection[str] = ()) -> Encode:
     """Return `encode(fields) -> prefix and body` for a record of scalars, optional scalars and maps of strings.
 
+    The strings of fields named in `few` take few values, as those of maps do: their encodings are remembered.
     The encoder raises ValueError, AttributeError, TypeError or KeyError for a value that does not fit its type.
     """
     names = [f"f{index}" for index in range(len(schema["fields"]))]
-    scope: dict[str, Any] = {"long": long, "string": string, "strings": strings, "join": b"".join, "prefix": prefix}
-    parts = [_expression(field["type"], name, scope) for field, name in zip(schema["fields"], names, strict=True)]
+    scope: dict[str, Any] = {"long": long, "string": string, "known": known, "strings": strings, "join": b"".join}
+    scope["prefix"] = prefix
+    parts = []
+    for field, name in zip(schema["fields"], names, strict=True):
+        expression = _expression(field["type"], name, scope)
+        parts.append(expression.replace("string(", "known(") if field["name"] in few else expression)
     code = f"def encode(fields):\n    {', '.join(names)}, = fields\n    return join((prefix, {', '.join(parts)}))"
     exec(compile(code, f"<encoder of {schema['name']}>", "exec"), scope)  # noqa: S102 - our own schema files
     encode: Encode = scope["encode"]
@@ -66,11 +72,14 @@ def string(text: str) -> bytes:
     return long(len(encoded)) + encoded
 
 
+known: Final = lru_cache(4096)(string)
+
+
 def strings(values: Mapping[str, str]) -> bytes:
     """A map of strings: one block, then the empty one."""
     if not values:
         return b"\0"
-    return long(len(values)) + b"".join([string(key) + string(value) for key, value in values.items()]) + b"\0"
+    return long(len(values)) + b"".join([known(text) for pair in values.items() for text in pair]) + b"\0"
 
 
 def _varint(value: int) -> bytes:

@@ -90,11 +90,7 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
             "payload", f"the payload is {payload_bytes} bytes long; at most {MAX_PAYLOAD_BYTES} are allowed"
         )
     for index, value in enumerate(payload):
-        if value.__class__ is str:
-            broken = "\0" in value
-        else:
-            broken = isinstance(value, list | dict) and _contains_nul(value)
-        if broken:
+        if "\0" in value if isinstance(value, str) else isinstance(value, list | dict) and _contains_nul(value):
             return contract_failure(payload._fields[index], f"{payload._fields[index]} {_NUL}")
     return _payload_range_violation(payload)
 
