@@ -4,21 +4,24 @@
     receipt = ledger.append(event)
     receipt.outcome(timeout=5)
 
-Many events are appended at once by not waiting for each: `append` returns as soon as the event is queued.
+Many events are appended at once by not waiting for each: `append` returns as soon as the event is queued, and
+`ledger.outcomes(receipts, timeout=5)` awaits them together.
 """
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from core_tables.producer.outcomes import OutcomeWaiter
 from core_tables.projection.reads import Reads
-from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
-from core_tables.schemas.identity import event_id
+from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, WorkOrderCanceled
+from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
     CANCEL_INVALID_STATE,
@@ -69,10 +72,11 @@ class Receipt:
         return self._event_id
 
     def outcome(self, timeout: float) -> Outcome | None:
-        """What became of the append: Accepted, Replayed or Refused; None if it is still pending after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        position = self.event_id(timeout)
-        return self._ledger.outcomes_of(self.event.tenant_id, [position], deadline).get(position)
+        """What became of the append: Accepted, Replayed or Refused; None if it is still pending after `timeout` seconds.
+
+        Raises UnavailableError if the broker has not answered by then, or Postgres does not answer then.
+        """
+        return self._ledger.outcomes([self], timeout)[0]
 
     @property
     def delivered(self) -> bool:
@@ -85,15 +89,14 @@ class Receipt:
 
 
 class Ledger:
-    """The appending side. Thread-safe."""
+    """The appending side. Thread-safe, but for what `reads` gives."""
 
-    def __init__(
-        self, producer: Producer, topic: str, waiter: OutcomeWaiter | None = None, first_lane: int = 0
-    ) -> None:
+    def __init__(self, settings: LedgerSettings, producer: Producer, waiter: OutcomeWaiter | None = None) -> None:
+        self._settings = settings
         self._producer = producer
-        self._topic = topic
         self._waiter = waiter
-        self._first_lane = first_lane
+        self._first_lane, self._partitions = (0, 0) if waiter is None else waiter.lanes_of(settings.topic)
+        self._reads: Reads | None = None
 
     @classmethod
     def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
@@ -105,20 +108,20 @@ class Ledger:
             {
                 "bootstrap.servers": settings.bootstrap_servers,
                 "log_level": 3,
-                "enable.idempotence": True,
-                "acks": "all",
-                # The partition is part of the contract: what the Java client does, not librdkafka's default.
-                "partitioner": "murmur2_random",
                 "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
                 "linger.ms": 2,
                 "compression.type": "lz4",
                 **settings.kafka,
+                # No setting may take these away: the contract's promises, and its partitions, which are those of the
+                # Java client, not librdkafka's default.
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
             },
             logger=log or logging.getLogger(__name__),
         )
         waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
-        first_lane = waiter.first_lane(settings.topic) if waiter is not None else 0
-        return cls(producer, settings.topic, waiter, first_lane)
+        return cls(settings, producer, waiter)
 
     def append(self, event: LedgerEvent) -> Receipt:
         """Queue an event for the ledger. Raises ContractError, before anything is sent, if it breaks the contract."""
@@ -127,7 +130,7 @@ class Ledger:
         while True:
             try:
                 self._producer.produce(
-                    self._topic, value, event.tenant_id.encode(), on_delivery=self._delivery(receipt)
+                    self._settings.topic, value, event.tenant_id.encode(), on_delivery=self._delivery(receipt)
                 )
                 break
             except BufferError:
@@ -136,13 +139,25 @@ class Ledger:
         return receipt
 
     def cancel(
-        self, tenant_id: str, work_order_id: str, reason_code: int, idempotency_key: str, now: int | None = None
+        self,
+        tenant_id: str,
+        work_order_id: str,
+        reason_code: int,
+        idempotency_key: str,
+        now: int | None = None,
+        *,
+        timeout: float = 5.0,
     ) -> Receipt:
         """Append WORK_ORDER_CANCELED with the current record's correlation and turn; `now` is nanoseconds since 1970.
 
-        Raises CoreTablesError with OS_WORK_ORDER_CANCEL_INVALID_STATE if there is no such work order.
+        A work order that has no record yet may have been appended a moment ago: what the ledger held at the call is awaited,
+        at most `timeout` seconds. The cancel of one that is absent then is refused before anything is sent: ContractError
+        with OS_WORK_ORDER_CANCEL_INVALID_STATE.
         """
-        current = self.reads().current(tenant_id, work_order_id)
+        current = self._current(tenant_id, work_order_id)
+        if current is None:
+            self._wait_folded(partition_of(tenant_id.encode(), self._partitions), time.monotonic() + timeout)
+            current = self._current(tenant_id, work_order_id)
         if current is None:
             sentence = "there is no such work order to cancel"
             raise ContractError(Violation(CANCEL_INVALID_STATE, "work_order_id", sentence))
@@ -166,12 +181,27 @@ class Ledger:
         )
 
     def reads(self) -> Reads:
-        """The reads that outcomes are found with. Raises SetupError if this ledger was given no database."""
-        return self._outcomes().reads
+        """Reads on a connection of their own, which is opened at the first call, and again when it was lost.
+
+        They are for one thread: another takes `Reads` of its own. Raises SetupError if this ledger was given no database.
+        """
+        if self._reads is None or self._reads.connection.closed:
+            self._reads = self._outcomes().open_reads()
+        return self._reads
+
+    def outcomes(self, receipts: Sequence[Receipt], timeout: float) -> list[Outcome | None]:
+        """What became of appends, in their order, as `Receipt.outcome` has it; read by tenant, many at once."""
+        deadline = time.monotonic() + timeout
+        by_tenant: dict[str, list[int]] = {}
+        for receipt in receipts:
+            position = receipt.event_id(max(0.0, deadline - time.monotonic()))
+            by_tenant.setdefault(receipt.event.tenant_id, []).append(position)
+        found = self._outcomes().wait(by_tenant, deadline)
+        return [found.get(receipt.event_id()) for receipt in receipts]
 
     def outcomes_of(self, tenant_id: str, event_ids: list[int], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records of one tenant by position id, as far as they are known at `deadline` (monotonic)."""
-        return self._outcomes().wait(tenant_id, event_ids, deadline)
+        return self._outcomes().wait({tenant_id: event_ids}, deadline)
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until a receipt has its answer."""
@@ -187,11 +217,32 @@ class Ledger:
         self.flush()
         if self._waiter is not None:
             self._waiter.close()
+        if self._reads is not None:
+            self._reads.connection.close()
 
     def _outcomes(self) -> OutcomeWaiter:
         if self._waiter is None:
             raise SetupError("this ledger was given no postgres_dsn, so it cannot read", "database")
         return self._waiter
+
+    def _current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
+        with self._outcomes().reads() as reads:
+            return reads.current(tenant_id, work_order_id)
+
+    def _wait_folded(self, partition: int, deadline: float) -> None:
+        """Wait until a partition is folded up to the end that its log has now."""
+        asked = TopicPartition(self._settings.topic, partition)
+        config: dict[str, Any] = {
+            "bootstrap.servers": self._settings.bootstrap_servers,
+            "log_level": 0,
+            **self._settings.kafka,
+        }
+        admin, newest = AdminClient(config), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        try:
+            end = admin.list_offsets({asked: newest}, request_timeout=5)[asked].result().offset
+        except KafkaException as error:
+            raise _broker_error(error.args[0]) from error
+        self._outcomes().wait_folded(self._first_lane + partition, end, deadline)
 
     def _delivery(self, receipt: Receipt) -> Any:
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -207,6 +258,11 @@ class Ledger:
 def encode_checked(event: LedgerEvent) -> bytes:
     """The record value of an event that keeps the contract as far as it can be told without state. Raises ContractError."""
     try:
+        kind = PAYLOAD_TYPES.get(event.event_type)
+        if kind is not None and event.payload is not None and type(event.payload) is not kind:
+            # Encoded, it would lose whatever the type's own payload has no field for.
+            sentence = f"an event of type {event.event_type} needs the payload of its type"
+            raise ContractError(contract_failure("payload", sentence))
         value = encode_event(event)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ContractError(contract_failure(None, f"the event does not fit its schema: {error}"[:250])) from error
@@ -220,13 +276,19 @@ def encode_checked(event: LedgerEvent) -> bytes:
 def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:
     if error is None:
         return _unknown(event, "the broker gave no position")
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return ContractError(contract_failure(None, "the record is larger than the topic takes"))
+    known = _broker_error(error)
+    return known if isinstance(known, SetupError) else _unknown(event, error.str())
+
+
+def _broker_error(error: KafkaError) -> CoreTablesError:
+    """The error of ours that an error of the Kafka client stands for, where nothing was sent."""
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
         return SetupError(f"the ledger topic is missing: {error.str()}; run `core-tables init`", "topic")
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return SetupError(f"writing to the ledger is not permitted: {error.str()}; ask an administrator", "permission")
-    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return ContractError(contract_failure(None, "the record is larger than the topic takes"))
-    return _unknown(event, error.str())
+    return UnavailableError("kafka", f"Kafka does not answer as it should: {error.str()}; see that the broker runs")
 
 
 def _unknown(event: LedgerEvent, cause: str) -> UnavailableError:

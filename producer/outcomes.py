@@ -1,8 +1,9 @@
-"""Waiting for outcomes: woken by NOTIFY, read by id, polled every 250 ms in case a wake-up was lost."""
+"""Waiting for outcomes: woken by NOTIFY, read by id, asked for every 250 ms in case a wake-up was lost."""
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -12,85 +13,167 @@ from core_tables.projection.reads import Reads, folded_past, missing_outcome
 from core_tables.projection.statements import sql
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
-from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 
 POLL_S: Final = 0.25
+MAX_PAUSE_S: Final = 5.0
 
 
 class OutcomeWaiter:
-    """Knows how far each lane is folded. Its listener is a thread with a session connection of its own; thread-safe."""
+    """Knows how far each lane is folded; thread-safe.
 
-    def __init__(self, listener: Connection, reads: Reads) -> None:
-        self.reads = reads
-        self._listener = listener
-        self._reading = threading.Lock()
+    It has two connections, each opened again when it was lost: the listener's belongs to its thread, the reads' is lent
+    to one thread at a time.
+    """
+
+    def __init__(self, dsn: str, listener: Connection, reads: Reads) -> None:
+        self._dsn = dsn
+        self._reads = reads
+        self._lending = threading.Lock()
         self._moved = threading.Condition()
         self._applied: dict[int, int] = {}
-        self._closing = False
-        self._thread = threading.Thread(target=self._listen, name="outcomes", daemon=True)
+        self._heard: dict[int, float] = {}  # by lane, when it was last heard of (monotonic)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._listen, args=(listener,), name="outcomes", daemon=True)
         self._thread.start()
 
     @classmethod
     def connect(cls, dsn: str) -> "OutcomeWaiter":
         """A waiter with connections of its own. Raises UnavailableError or SetupError."""
-        listener = connect(dsn, name="core-tables listener")
-        with translated():
-            listener.autocommit = True
-            listener.execute("listen core_tables")
-        return cls(listener, Reads(connect(dsn, name="core-tables outcomes")))
+        return cls(dsn, _open_listener(dsn), _open_reads(dsn))
 
-    def first_lane(self, topic: str) -> int:
-        """The first lane of a topic. Raises SetupError if the database does not know it."""
-        with self._reading, translated(), self.reads.connection.transaction():
-            rows: Any = self.reads.connection.execute(sql("load_topics")).fetchall()
+    @contextmanager
+    def reads(self) -> Iterator[Reads]:
+        """The reads, for one thread at a time. Raises UnavailableError; the next call opens the connection again then."""
+        with self._lending:
+            if self._reads.connection.closed and not self._closing.is_set():
+                self._reads = self.open_reads()
+            try:
+                yield self._reads
+            except UnavailableError:
+                self._reads.connection.close()
+                raise
+
+    def open_reads(self) -> Reads:
+        """Reads on a connection of their own. Raises UnavailableError or SetupError."""
+        return _open_reads(self._dsn)
+
+    def lanes_of(self, topic: str) -> tuple[int, int]:
+        """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
+        with self.reads() as reads, translated(), reads.connection.transaction():
+            rows: Any = reads.connection.execute(sql("load_topics")).fetchall()
         for row in rows:
             if row[1] == topic:
-                return int(row[0])
+                return int(row[0]), int(row[4])
         raise SetupError(f"the database does not know the topic {topic}; run `core-tables init`", "database")
 
-    def wait(self, tenant_id: str, event_ids: Sequence[int], deadline: float) -> dict[int, Outcome]:
-        """The outcomes of records of one tenant, as far as they are known at `deadline` (monotonic seconds)."""
+    def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:
+        """The outcomes of records, given by tenant, as far as they are known at `deadline` (monotonic seconds).
+
+        Raises UnavailableError if Postgres does not answer at the deadline; until then it is tried again.
+        """
         found: dict[int, Outcome] = {}
-        waiting = set(event_ids)
-        while waiting:
-            known = {position for position in waiting if folded_past(self._applied.get(lane_of(position), 0), position)}
-            if known:
-                with self._reading:
-                    found |= self.reads.outcomes(tenant_id, sorted(known))
-                if missing := known - found.keys():
-                    raise missing_outcome(min(missing))
-                waiting -= known
-                continue
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            with self._moved:
-                woken = self._moved.wait(min(left, POLL_S))
-            if not woken:
-                self._ask({lane_of(position) for position in waiting})
+        waiting = {tenant_id: set(positions) for tenant_id, positions in event_ids.items()}
+
+        def look() -> set[int]:
+            for tenant_id, positions in waiting.items():
+                known = {at for at in positions if folded_past(self._applied.get(lane_of(at), 0), at)}
+                if known:
+                    found.update(self._outcomes(tenant_id, known))
+                    positions.difference_update(found)
+            return {lane_of(at) for positions in waiting.values() for at in positions}
+
+        self._until(look, deadline)
         return found
+
+    def wait_folded(self, lane: int, end: int, deadline: float) -> None:
+        """Return when a lane is folded up to offset `end`, or else at `deadline` (monotonic seconds)."""
+        self._until(lambda: set() if self._applied.get(lane, 0) >= end else {lane}, deadline)
 
     def close(self) -> None:
         """End the listener and close both connections."""
-        self._closing = True
+        self._closing.set()
         self._thread.join(2)
-        self._listener.close()
-        self.reads.connection.close()
+        with self._lending:
+            self._reads.connection.close()
 
-    def _ask(self, lanes: set[int]) -> None:
-        with self._reading:
-            positions = {lane: self.reads.applied(lane) for lane in lanes}
-        with self._moved:
-            for lane, applied in positions.items():
-                self._applied[lane] = max(self._applied.get(lane, 0), applied)
-
-    def _listen(self) -> None:
-        while not self._closing:
+    def _until(self, look: Callable[[], set[int]], deadline: float) -> None:
+        """Look again whenever a lane moved, until no lane is waited for any more, or until the deadline."""
+        while True:
+            failed: UnavailableError | None = None
             try:
-                for notification in self._listener.notifies(timeout=POLL_S):
+                lanes = look()
+                if not lanes:
+                    return
+                silent = self._silent(lanes)
+                if silent:
+                    self._ask(silent)
+                    continue
+            except UnavailableError as error:
+                failed = error
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if failed is not None:
+                    raise failed
+                return
+            with self._moved:
+                self._moved.wait(min(left, POLL_S))
+
+    def _silent(self, lanes: set[int]) -> set[int]:
+        since = time.monotonic() - POLL_S
+        return {lane for lane in lanes if self._heard.get(lane, since) <= since}
+
+    def _ask(self, lanes: Collection[int]) -> None:
+        with self.reads() as reads:
+            applied = reads.applied_of(lanes)
+        self._hear(applied)
+
+    def _hear(self, applied: Mapping[int, int]) -> None:
+        with self._moved:
+            for lane, position in applied.items():
+                self._applied[lane] = max(self._applied.get(lane, 0), position)
+                self._heard[lane] = time.monotonic()
+            self._moved.notify_all()
+
+    def _outcomes(self, tenant_id: str, folded: set[int]) -> dict[int, Outcome]:
+        """The outcomes of records that were heard to be folded."""
+        with self.reads() as reads:
+            found = reads.outcomes(tenant_id, sorted(folded))
+            missing = folded - found.keys()
+            if missing:  # what was heard may be of a server that lost it in a failover
+                applied = reads.applied_of({lane_of(at) for at in missing})
+                self._applied.update(applied)
+                still = {at for at in missing if folded_past(applied[lane_of(at)], at)}
+                found |= reads.outcomes(tenant_id, sorted(still))
+                if lost := still - found.keys():
+                    raise missing_outcome(min(lost))
+        return found
+
+    def _listen(self, listener: Connection) -> None:
+        pause = POLL_S
+        while not self._closing.is_set():
+            try:
+                if listener.closed:
+                    listener = _open_listener(self._dsn)
+                for notification in listener.notifies(timeout=POLL_S):
                     lane, _, applied = notification.payload.partition(":")
-                    with self._moved:
-                        self._applied[int(lane)] = max(self._applied.get(int(lane), 0), int(applied))
-                        self._moved.notify_all()
-            except psycopg.Error:
-                return  # waiters poll from now on
+                    if lane.isdecimal() and applied.isdecimal():  # anybody may notify
+                        self._hear({int(lane): int(applied)})
+                pause = POLL_S
+            except (psycopg.Error, CoreTablesError):  # whoever waits asks meanwhile, and learns of the error
+                listener.close()
+                self._closing.wait(pause)
+                pause = min(2 * pause, MAX_PAUSE_S)
+        listener.close()
+
+
+def _open_reads(dsn: str) -> Reads:
+    return Reads(connect(dsn, name="core-tables outcomes"))
+
+
+def _open_listener(dsn: str) -> Connection:
+    listener = connect(dsn, name="core-tables listener")
+    with translated():
+        listener.autocommit = True
+        listener.execute("listen core_tables")
+    return listener

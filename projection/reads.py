@@ -97,9 +97,7 @@ class Reads:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
         _check_page(page_size)
         if work_order_id is None:
-            rows = self._tenant_rows(
-                tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size
-            )
+            rows = self._tenant_rows(tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size)
         else:
             rows = self._tenant_rows(
                 tenant_id,
@@ -179,9 +177,7 @@ class Reads:
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
             if cached.records is not None and cached.position is not None:
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
-        rows = self._tenant_rows(
-            query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane
-        )
+        rows = self._tenant_rows(query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane)
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
         applied, revision = rows[0][:2]

@@ -1,0 +1,201 @@
+"""The appending side: what it refuses to send, what it survives while it waits, and what threads may share."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from core_tables.producer import Ledger, LedgerSettings
+from core_tables.producer.ledger import encode_checked
+from core_tables.schemas.events import Payload
+from core_tables.schemas.identity import lane_of, partition_of
+from core_tables.schemas.outcomes import Accepted, Refused, Replayed
+from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError, UnavailableError
+from core_tables.schemas.vocabulary import PARTITIONS, EventType
+from core_tables.schemas.wire import encode_event
+
+from .book import Book
+from .builders import PAYLOADS, START, make
+from .world import World, new_world, wait_until
+
+ACME = partition_of(b"acme", PARTITIONS)
+READERS_SESSIONS = (
+    "from pg_stat_activity where datname = current_database() "
+    "and application_name in ('core-tables listener', 'core-tables outcomes')"
+)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "payload"),
+    [
+        ("FIELD_CONFLICT_RESOLVED", PAYLOADS["FIELD_SET"]),
+        ("FIELD_SET", PAYLOADS["FIELD_CONFLICT_RESOLVED"]),
+        ("STEP_FINISHED", PAYLOADS["STEP_STARTED"]),
+        ("LEASE_RELEASED", PAYLOADS["LEASE_ACQUIRED"]),
+        ("WORK_ORDER_CANCELED", PAYLOADS["STATUS_CHANGED"]),
+        ("FIELD_SET", {"field_key": "k", "value": "v"}),
+    ],
+)
+def test_a_payload_of_another_type_is_refused_before_anything_is_sent(event_type: EventType, payload: Payload) -> None:
+    with pytest.raises(ContractError) as refusal:
+        encode_checked(make(event_type, payload=payload))
+    assert refusal.value.field == "payload"
+
+
+def test_a_payload_of_another_types_branch_is_refused_when_it_comes_over_the_wire() -> None:
+    def cut(event_type: EventType) -> tuple[bytes, bytes]:
+        """An event's bytes before its payload, and those of the payload; null takes one byte."""
+        head = encode_event(make(event_type, payload=None))[:-1]
+        return head, encode_event(make(event_type))[len(head) :]
+
+    (head, own), (_, other) = cut("FIELD_SET"), cut("FIELD_CONFLICT_RESOLVED")
+    book = Book()
+    assert book.append_record(b"acme", head + own, ACME) == Accepted()
+    outcome = book.append_record(b"acme", head + other, ACME)
+    assert isinstance(outcome, Refused)
+    assert outcome.field == "payload"
+
+
+@pytest.fixture
+def fresh(world: World) -> World:
+    """A world of one test's own, without a worker."""
+    return new_world(world.stack)
+
+
+@pytest.fixture
+def ledger(world: World) -> Iterator[Ledger]:
+    """A ledger of the module's world, as a program connects one."""
+    made = Ledger.connect(ledger_settings(world))
+    yield made
+    made.close()
+
+
+def ledger_settings(world: World, **kafka: str) -> LedgerSettings:
+    return LedgerSettings(world.settings.kafka_servers(), world.settings.reader(), world.settings.topic, kafka)
+
+
+@pytest.mark.stack
+def test_threads_of_two_tenants_cancel_and_await_through_one_ledger(world: World, ledger: Ledger) -> None:
+    orders = [(tenant, f"order-{number}") for number in range(24) for tenant in ("threads-1", "threads-2")]
+
+    def cancel(order: tuple[str, str]) -> tuple[int, object, object]:
+        receipt = ledger.cancel(*order, 7, "once")
+        return receipt.event_id(), receipt.outcome(30), ledger.cancel(*order, 7, "once").outcome(30)
+
+    created = [
+        make("WORK_ORDER_CREATED", tenant_id=tenant, work_order_id=order, correlation_id=number)
+        for number, (tenant, order) in enumerate(orders, start=1)
+    ]
+    with world.working(), ThreadPoolExecutor(8) as pool:
+        world.append(*created)
+        for event_id, first, second in pool.map(cancel, orders):
+            assert (first, second) == (Accepted(), Replayed(event_id, payload_differs=False))
+
+
+@pytest.mark.stack
+def test_many_outcomes_are_awaited_together_in_the_order_of_their_receipts(world: World, ledger: Ledger) -> None:
+    receipts = [
+        ledger.append(make("FIELD_SET", tenant_id=f"bulk-{n % 5}", turn_id=n + 1, idempotency_key=f"k{n // 10}"))
+        for n in range(100)
+    ]
+    assert ledger.outcomes(receipts, 0.2) == [None] * 100
+    with world.working():
+        outcomes = ledger.outcomes(receipts, 30)
+    firsts: dict[tuple[str, str | None], int] = {}
+    for receipt, outcome in zip(receipts, outcomes, strict=True):
+        first = firsts.setdefault((receipt.event.tenant_id, receipt.event.idempotency_key), receipt.event_id())
+        assert outcome == (Accepted() if first == receipt.event_id() else Replayed(first, payload_differs=False))
+
+
+@pytest.mark.stack
+def test_an_outcome_arrives_though_every_session_of_the_reader_was_terminated(fresh: World) -> None:
+    ledger = Ledger.connect(ledger_settings(fresh))
+    event = make("WORK_ORDER_CREATED")
+    assert ledger.reads().current("acme", "order-1") is None
+    receipt = ledger.append(event)
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(receipt.outcome, 60)
+        for _ in range(3):
+            fresh.admin.execute(f"select pg_terminate_backend(pid) {READERS_SESSIONS}".encode())
+            threading.Event().wait(0.4)
+        assert not outcome.done()
+        with fresh.working():
+            assert outcome.result() == Accepted()
+    with pytest.raises(UnavailableError):
+        ledger.reads().current("acme", "order-1")
+    assert ledger.reads().current("acme", "order-1") is not None, "the next call opens the connection again"
+    names = f"select count(*) {READERS_SESSIONS} and application_name = 'core-tables listener'".encode()
+    wait_until(lambda: fresh.admin.execute(names).fetchall() == [(1,)], "the listener to listen again")
+    ledger.close()
+
+
+@pytest.mark.stack
+def test_while_the_database_is_away_an_outcome_is_tried_until_its_deadline(fresh: World) -> None:
+    ledger = Ledger.connect(ledger_settings(fresh))
+    receipt = ledger.append(make("WORK_ORDER_CREATED"))
+    server = psycopg.connect(fresh.stack.postgres_dsn, autocommit=True)
+    server.execute(f"alter database {fresh.name} allow_connections false".encode())
+    fresh.admin.execute(f"select pg_terminate_backend(pid) {READERS_SESSIONS}".encode())
+    with pytest.raises(UnavailableError, match="Postgres"):
+        receipt.outcome(1)
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(receipt.outcome, 60)
+        threading.Event().wait(0.5)
+        server.execute(f"alter database {fresh.name} allow_connections true".encode())
+        with fresh.working():
+            assert outcome.result() == Accepted()
+    server.close()
+    ledger.close()
+
+
+@pytest.mark.stack
+def test_a_notification_that_is_not_true_neither_ends_nor_misleads_the_waiting(fresh: World) -> None:
+    ledger = Ledger.connect(ledger_settings(fresh))
+    receipt = ledger.append(make("WORK_ORDER_CREATED"))
+    lane = lane_of(receipt.event_id())
+    for payload in ("nonsense", "", f"{lane}:x", f"{lane}:999999"):
+        fresh.admin.execute("select pg_notify('core_tables', %s)", (payload,))
+    assert receipt.outcome(1) is None
+    with fresh.working():
+        assert receipt.outcome(30) == Accepted()
+    ledger.close()
+
+
+@pytest.mark.stack
+def test_a_cancel_right_after_a_create_waits_until_the_create_is_folded(fresh: World) -> None:
+    ledger = Ledger.connect(ledger_settings(fresh))
+    ledger.append(make("WORK_ORDER_CREATED")).event_id()
+    with ThreadPoolExecutor(1) as pool:
+        cancel = pool.submit(ledger.cancel, "acme", "order-1", 7, "k", START, timeout=60)
+        with fresh.working():
+            assert cancel.result().outcome(30) == Accepted()
+    ledger.close()
+
+
+@pytest.mark.stack
+def test_a_cancel_of_what_is_not_folded_in_time_is_refused_and_nothing_is_sent(fresh: World) -> None:
+    ledger = Ledger.connect(ledger_settings(fresh))
+    created = ledger.append(make("WORK_ORDER_CREATED"))
+    created.event_id()
+    with pytest.raises(ContractError) as refusal:
+        ledger.cancel("acme", "order-1", 7, "k", timeout=0.3)
+    assert refusal.value.reason_code == CANCEL_INVALID_STATE
+    with fresh.working():
+        assert created.outcome(30) == Accepted()
+        fresh.drain()
+    assert [entry.event.event_type for entry in ledger.reads().ledger("acme")] == ["WORK_ORDER_CREATED"]
+    ledger.close()
+
+
+@pytest.mark.stack
+def test_no_setting_of_the_client_changes_where_a_tenant_belongs(world: World) -> None:
+    ledger = Ledger.connect(
+        ledger_settings(world, partitioner="consistent", acks="0", **{"enable.idempotence": "false"})
+    )
+    for number in range(20):
+        tenant = f"placed-{number}"
+        event_id = ledger.append(make("FIELD_SET", tenant_id=tenant)).event_id()
+        assert lane_of(event_id) == partition_of(tenant.encode(), PARTITIONS)
+    ledger.close()
