@@ -89,7 +89,8 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
         return contract_failure(
             "payload", f"the payload is {payload_bytes} bytes long; at most {MAX_PAYLOAD_BYTES} are allowed"
         )
-    for index, value in enumerate(payload):
+    values: tuple[object, ...] = payload
+    for index, value in enumerate(values):
         if "\0" in value if isinstance(value, str) else isinstance(value, list | dict) and _contains_nul(value):
             return contract_failure(payload._fields[index], f"{payload._fields[index]} {_NUL}")
     return _payload_range_violation(payload)

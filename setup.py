@@ -1,0 +1,31 @@
+"""An optional compiled build: `CORE_TABLES_COMPILED=1 pip install .` compiles the hot, pure modules with mypyc.
+
+It needs mypy and a C compiler, and gives a wheel for this machine's Python. Without the variable nothing here has an effect:
+the package is what pyproject.toml says, in pure Python.
+"""
+
+import os
+from typing import Any
+
+from setuptools import setup
+
+HOT = (
+    *(f"projection/{name}.py" for name in ("decide", "evolve", "fold", "pending", "rows", "work_order")),
+    *(
+        f"schemas/{name}.py"
+        for name in ("audit", "encoder", "events", "identity", "outcomes", "validation", "vocabulary")
+    ),
+)
+
+
+def compiled() -> list[Any]:
+    """The extension modules; .typing gives the rooms their import names."""
+    if os.environ.get("CORE_TABLES_COMPILED") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    modules: list[Any] = mypycify([f".typing/core_tables/{path}" for path in HOT], opt_level="3")
+    return modules
+
+
+setup(ext_modules=compiled())
