@@ -1,25 +1,32 @@
 """Migrations, and what a database must look like before anybody works with it."""
 
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from typing import Any
+from urllib.parse import urlencode
 
+import psycopg
 import yoyo
-from psycopg.conninfo import conninfo_to_dict
 
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.statements import sql
 from core_tables.projection.store import TopicRow
-from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.reasons import SetupError, UnavailableError
 
 
 def migrate(connection: Connection) -> list[str]:
-    """Apply the migrations that are missing, in order; return their names. Needs an administrator's connection."""
-    backend: Any = yoyo.get_backend(_yoyo_uri(connection))
-    with as_file(files("core_tables.projection") / "migrations") as folder:
-        migrations = yoyo.read_migrations(str(folder))
-        with backend.lock():
-            missing = backend.to_apply(migrations)
+    """Apply the migrations that are missing, in order; return their names. Needs an administrator's connection.
+
+    Raises SetupError, also while another `init` is at it.
+    """
+    with _alone(connection), translated():
+        backend: Any = yoyo.get_backend(_yoyo_uri(connection))
+        _break_lock(backend, connection.info.user)
+        with as_file(files("core_tables.projection") / "migrations") as folder, backend.lock():
+            missing = backend.to_apply(yoyo.read_migrations(str(folder)))
             backend.apply_migrations(missing)
             return [migration.id for migration in missing]
 
@@ -55,11 +62,40 @@ def check_database(connection: Connection) -> None:
         )
 
 
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Hold the lock of those who migrate; it ends with its session, however that ends."""
+    try:
+        with translated(), connection.transaction():
+            connection.execute("select pg_advisory_lock(hashtextextended('core-tables init', 0))")
+    except UnavailableError as error:
+        if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            raise
+        sentence = "another `core-tables init` works on this database; wait until it ends, or end its session"
+        raise SetupError(sentence, "database") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("select pg_advisory_unlock(hashtextextended('core-tables init', 0))")
+            connection.commit()
+
+
+def _break_lock(backend: Any, user: str) -> None:
+    """The library's own lock is a row, which an `init` that was killed leaves behind; nobody else is here now."""
+    try:
+        backend.break_lock()
+    except psycopg.errors.UndefinedTable as error:  # it says nothing when it may not create its tables
+        sentence = (
+            f"the role {user} may not create tables in this database; `core-tables init` needs an administrator's DSN"
+        )
+        raise SetupError(sentence, "permission") from error
+
+
 def _yoyo_uri(connection: Connection) -> str:
-    """The connection's address as the migration library takes it."""
-    info = conninfo_to_dict(connection.info.dsn)
-    password = f":{connection.info.password}" if connection.info.password else ""
-    host = info.get("host", connection.info.host)
-    return (
-        f"postgresql+psycopg://{connection.info.user}{password}@{host}:{connection.info.port}/{connection.info.dbname}"
-    )
+    """The connection's address as the migration library takes it; our time-outs are not for migrations."""
+    told = connection.info.get_parameters()
+    told.pop("options", None)
+    if connection.info.password:
+        told["password"] = connection.info.password
+    return f"postgresql+psycopg:///?{urlencode(told)}"

@@ -1,0 +1,107 @@
+"""`init` on a database: addresses of any shape, roles that may not, and those before it that were killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from core_tables.cli import output
+from core_tables.projection.database import connect
+from core_tables.projection.migrate import migrate
+from core_tables.schemas.reasons import SetupError
+
+from .world import World
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def empty(world: World) -> Iterator[str]:
+    """The administrator's DSN of a database of one test's own, with nothing in it."""
+    name = f"{world.name}_empty"
+    world.admin.execute(f"create database {name}".encode())
+    yield make_conninfo(world.settings.admin(), dbname=name)
+    world.admin.execute(f"drop database {name} with (force)".encode())
+
+
+def migrated(dsn: str) -> list[str]:
+    with connect(dsn, name="test init") as connection:
+        return migrate(connection)
+
+
+def test_a_password_of_any_characters_and_other_keywords_reach_the_migrations(empty: str) -> None:
+    told = {"password": "p@ss/w:?#% +&=x", "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
+    assert migrated(make_conninfo(empty, **told)) == ["0001.work-order-tables"]
+    assert migrated(empty) == []
+
+
+def test_a_database_is_reached_through_the_folder_of_its_socket(empty: str) -> None:
+    with psycopg.connect(empty) as connection:
+        shown = connection.execute("show unix_socket_directories").fetchall()
+        (port,) = connection.execute("show port").fetchall()
+    folder = str(shown[0][0]).split(",")[0].strip()
+    if not Path(f"{folder}/.s.PGSQL.{port[0]}").is_socket():
+        pytest.skip("the server's socket is not of this machine")
+    assert migrated(make_conninfo(empty, host=folder, port=port[0])) == ["0001.work-order-tables"]
+
+
+def test_an_init_that_was_killed_does_not_stand_in_the_way_of_the_next(empty: str) -> None:
+    assert migrated(empty)
+    with psycopg.connect(empty) as connection:  # what kill -9 in the middle leaves
+        connection.execute("insert into yoyo_lock (locked, ctime, pid) values (1, now(), 4711)")
+    assert migrated(empty) == []
+
+
+def test_a_killed_inits_lock_ends_with_its_session(empty: str) -> None:
+    holder = (
+        "import sys\nfrom core_tables.projection.database import connect\n"
+        "from core_tables.projection.migrate import _alone\n"
+        "with _alone(connect(sys.argv[1], name='test holder')):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, empty], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with (
+        connect(empty, name="test init", lock_timeout_ms=200) as connection,
+        pytest.raises(SetupError, match="another `core-tables init`") as waited,
+    ):
+        migrate(connection)
+    assert waited.value.subject == "database"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert migrated(empty)
+
+
+def test_two_inits_at_once_do_the_work_once(empty: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(migrated, [empty, empty]))
+    assert sorted(done) == [[], ["0001.work-order-tables"]]
+
+
+@pytest.mark.parametrize(
+    "owner", [False, True], ids=["a role that may create nothing", "an owner that may create no role"]
+)
+def test_a_role_that_may_not_is_named_in_one_sentence(world: World, empty: str, owner: bool) -> None:
+    role = f"{world.name}_plain"
+    world.admin.execute(f"create role {role} login".encode())
+    if owner:
+        with psycopg.connect(empty) as connection:
+            connection.execute(f"alter database {connection.info.dbname} owner to {role}".encode())
+    done = world.command("init", CORE_TABLES_POSTGRES_DSN=make_conninfo(empty, user=role))
+    errors = done.stderr.decode()
+    assert done.returncode == output.EXIT_PERMISSION, errors
+    assert "administrator" in errors
+    assert "Traceback" not in errors
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(f"reassign owned by {role} to postgres".encode())
+        connection.execute(f"drop owned by {role}".encode())
+    world.admin.execute(f"drop role {role}".encode())
