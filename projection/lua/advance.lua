@@ -1,5 +1,7 @@
 -- Move a lane's lists from position ARGV[1] to ARGV[2], or forget them all under the new nonce ARGV[3].
 -- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' drops it).
+-- A label lives 15 s; the worker renews it once a second. So when Redis refuses writes, as a full one or a replica does, readers
+-- soon miss, instead of being told for long what was true before.
 -- A nonce begins with the lane's revision: what was listed before a repair is forgotten, even if the repair died half-way.
 local label = redis.call('GET', KEYS[1])
 if label then
@@ -21,12 +23,12 @@ if label then
                 end
             end
         end
-        redis.call('SET', KEYS[1], nonce .. ':' .. ARGV[2])
+        redis.call('SET', KEYS[1], nonce .. ':' .. ARGV[2], 'EX', 15)
         return 'moved'
     end
     if position and not repaired and tonumber(position) >= tonumber(ARGV[2]) then
         return 'ahead'
     end
 end
-redis.call('SET', KEYS[1], ARGV[3] .. ':' .. ARGV[2])
+redis.call('SET', KEYS[1], ARGV[3] .. ':' .. ARGV[2], 'EX', 15)
 return 'renewed'
