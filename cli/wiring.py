@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,10 +16,10 @@ from confluent_kafka.admin import AdminClient
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import AuditEdges, AuditEmitter, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.checks import check_topics, describe
+from core_tables.consumer.checks import RESTORE, ClusterFacts, check_again, check_topics, describe, log_bounds
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
 from core_tables.consumer.settings import WorkerSettings
-from core_tables.consumer.tail import AuditTail, LogProbe
+from core_tables.consumer.tail import AuditTail, LogProbe, TopicEdges
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.topics import create_topics
 from core_tables.producer import Ledger, LedgerSettings
@@ -98,13 +99,14 @@ def initialize(settings: Settings) -> list[str]:
     """Create topics, migrate, register the lanes; return what was done. Raises SetupError on topics set up otherwise."""
     admin = admin_client(settings)
     names = [settings.topic, settings.audit_topic]
-    describe(admin, [])
-    done = [
+    present = describe(admin, names)
+    connection = connect(settings.admin(), name="core-tables init")
+    done = [f"applied the migration {name}" for name in migrate(connection)]
+    known = Store(connection).topics()
+    _refuse_lost_topics(present, names, known)
+    done += [
         f"created the topic {name}" for name in create_topics(admin, names, settings.partitions, settings.replication)
     ]
-    connection = connect(settings.admin(), name="core-tables init")
-    done += [f"applied the migration {name}" for name in migrate(connection)]
-    known = Store(connection).topics()
     facts = describe(admin, names)
     row = _topic_row(settings, facts, known)
     check_topics(facts, row)
@@ -113,7 +115,14 @@ def initialize(settings: Settings) -> list[str]:
     return done
 
 
-def _topic_row(settings: Settings, facts: Any, known: list[TopicRow]) -> TopicRow:
+def _refuse_lost_topics(present: ClusterFacts, asked: list[str], known: list[TopicRow]) -> None:
+    """A topic that the database knows is never made anew: its positions are the ids, so it would be another ledger."""
+    for row in known:
+        for name in {row.topic, row.audit_topic}.intersection(asked) - present.topics.keys():
+            raise SetupError(f"the topic {name} does not exist, though the database knows it; {RESTORE}", "topic")
+
+
+def _topic_row(settings: Settings, facts: ClusterFacts, known: list[TopicRow]) -> TopicRow:
     """The row of the topic: the one the database has, or a new one whose lanes continue after the last."""
     for row in known:
         if row.topic == settings.topic:
@@ -162,15 +171,21 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     connection = connect(told.postgres_dsn, name=name)
     check_database(connection)
     topic = registered_topic(settings, connection)
-    check_topics(describe(admin_client(settings), [topic.topic, topic.audit_topic]), topic)
+    admin = admin_client(settings)
+    check_topics(describe(admin, [topic.topic, topic.audit_topic]), topic)
+    check = partial(check_again, admin, topic)
     held = cache(settings, connection)
     connection.close()
     queue = AuditQueue(told.audit_queue_size) if audit else None
     thread = None
     if queue is not None:
+        tails = tail_consumer(told, kafka_log())
         edges = AuditEdges(
             open_producer=lambda transactional_id: audit_producer(told, transactional_id, kafka_log()),
-            last_event_id=AuditTail(tail_consumer(told, kafka_log()), topic.audit_topic).last_event_id,
+            last_event_id=AuditTail(tails, topic.audit_topic).last_event_id,
+            ledger_end=lambda partition: log_bounds(tails, topic.topic, partition)[1],
+            floor=partial(_floor, told.postgres_dsn),
+            check_topics=check,
             for_each=in_threads,
             let_go=let_go_aside,
         )
@@ -178,14 +193,25 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     built = Worker(
         topic,
         ledger_consumer(told, kafka_log()),
-        lambda: Store(connect(told.postgres_dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)),
+        lambda: Store(
+            connect(told.postgres_dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)
+        ),
         held,
         queue,
-        LogProbe(tail_consumer(told, kafka_log()), topic.topic).first_offset,
+        TopicEdges(LogProbe(tail_consumer(told, kafka_log()), topic.topic).holes, check),
         log,
     )
     built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
     return built, thread
+
+
+def _floor(dsn: str, lane: int) -> int:
+    """The floor of a lane in Postgres now; asked on a connection of its own, since it is rarely asked."""
+    connection = connect(dsn, name="core-tables floor")
+    try:
+        return Store(connection).lanes([lane])[lane].audited
+    finally:
+        connection.close()
 
 
 def reader_of_topics(settings: Settings) -> Consumer:

@@ -16,16 +16,18 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S
+from core_tables.consumer.checks import defect
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate_running
 from core_tables.projection.fold import Decided
 from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
-from core_tables.schemas.reasons import LaneStoppedError, UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, UnavailableError
 
 PER_TRANSACTION: Final = 2000
 CLOSE_TIMEOUT_S: Final = 5.0
 MAX_BACKOFF_S: Final = 5.0
 WAIT_S: Final = 0.1
+RESTORE: Final = "restore the topics from copies of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
 
 @dataclass
@@ -40,10 +42,17 @@ class _Output:
 
 @dataclass(frozen=True)
 class AuditEdges:
-    """What the emitter needs from outside: producers, the tail of the audit topic, time and chance."""
+    """What the emitter needs from outside: producers, what broker and Postgres say now, time and chance.
+
+    Of a partition, `last_event_id` is the tail of the audit topic and `ledger_end` the end of the ledger's log; `floor` is
+    a lane's in Postgres; `check_topics` raises SetupError if a topic is not the one it was.
+    """
 
     open_producer: Callable[[str], Producer]
     last_event_id: Callable[[int], int | None]
+    ledger_end: Callable[[int], int]
+    floor: Callable[[int], int]
+    check_topics: Callable[[], None]
     for_each: Callable[[Callable[[LaneQueue], object], list[LaneQueue]], None]
     let_go: Callable[[Producer], None]
     clock: Callable[[], float] = time.monotonic
@@ -96,20 +105,24 @@ class AuditEmitter:
         """Run a step of a lane; after any error its producer is closed, and the step begins again with a new one."""
         try:
             return step(queue)
-        except LaneStoppedError as error:
-            self._queue.stop(queue, error)
-            self._close_output(queue.lane)
-        except (KafkaException, UnavailableError, BufferError) as error:
-            self._close_output(queue.lane)
-            pause = min(MAX_BACKOFF_S, 2 * self._retry_at.get(queue.lane, (0.0, 0.1))[1])
-            # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
-            self._retry_at[queue.lane] = (self._edges.clock() + pause * (0.5 + self._edges.chance() / 2), pause)
-            self._log.warning("audit_reopens", lane=queue.lane, cause=str(error), pause_s=round(pause, 2))
+        except (CoreTablesError, KafkaException, BufferError) as error:
+            self._failed(queue, error)
         except Exception as error:  # a defect of ours: this lane's audit stops, with its cause, and the others go on
             self._log.exception("audit_failed", lane=queue.lane)
-            self._queue.stop(queue, LaneStoppedError(f"lane {queue.lane}: the audit failed: {error!r}"))
-            self._close_output(queue.lane)
+            self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
         return None
+
+    def _failed(self, queue: LaneQueue, error: CoreTablesError | KafkaException | BufferError) -> None:
+        """Close a lane's producer, and begin again after a pause if that can help; else stop the lane."""
+        self._close_output(queue.lane)
+        cause = translate_running(error) if isinstance(error, KafkaException) else error
+        if isinstance(cause, CoreTablesError) and not cause.retryable:
+            self._queue.stop(queue, cause)
+            return
+        pause = min(MAX_BACKOFF_S, 2 * self._retry_at.get(queue.lane, (0.0, 0.1))[1])
+        # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
+        self._retry_at[queue.lane] = (self._edges.clock() + pause * (0.5 + self._edges.chance() / 2), pause)
+        self._log.warning("audit_reopens", lane=queue.lane, cause=str(cause), pause_s=round(pause, 2))
 
     def _begin(self, queue: LaneQueue) -> int | None:
         """Begin a transaction with what lies at or above the position; return the position after it."""
@@ -121,7 +134,7 @@ class AuditEmitter:
             if output.fresh:
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {output.position}, but outcomes are known from "
-                    f"{queue.start} on only; audit records were lost: restore the audit topic"
+                    f"{queue.start} on only; audit records were lost: {RESTORE}"
                 )
             raise UnavailableError("kafka", "the tail of the audit topic was stale")
         output.fresh = False
@@ -157,14 +170,30 @@ class AuditEmitter:
 
     def _find_position(self, queue: LaneQueue) -> None:
         """Read the tail, after `init_transactions`: before, it could miss what the predecessor was committing."""
-        tail = self._edges.last_event_id(queue.lane - self._first_lane)
-        position = queue.floor if tail is None else offset_of(tail) + 1
-        if tail is not None and (lane_of(tail) != queue.lane or position < queue.floor):
-            raise LaneStoppedError(
-                f"lane {queue.lane}: the audit topic ends at record {tail}, below the floor {queue.floor} that Postgres "
-                "holds; it lost records or is another topic: restore it"
-            )
+        partition = queue.lane - self._first_lane
+        tail = self._edges.last_event_id(partition)
+        if tail is None:
+            position = self._floor_now(queue)
+        else:
+            position = offset_of(tail) + 1
+            if lane_of(tail) != queue.lane or position < queue.floor:
+                raise LaneStoppedError(
+                    f"lane {queue.lane}: the audit topic ends at record {tail}, below the floor {queue.floor} that Postgres "
+                    f"holds; it lost records or is another topic: {RESTORE}"
+                )
+            if position > (end := self._edges.ledger_end(partition)):
+                raise LaneStoppedError(
+                    f"lane {queue.lane}: the audit topic ends at offset {position}, above the end {end} of the ledger's log; "
+                    f"the ledger lost records: {RESTORE}"
+                )
         self._outputs[queue.lane].position = position
+
+    def _floor_now(self, queue: LaneQueue) -> int:
+        """The position in an audit partition that holds nothing: the floor, which others may have raised meanwhile."""
+        floor = max(queue.floor, self._edges.floor(queue.lane))
+        if floor > 0:
+            self._edges.check_topics()  # emptied, or another topic?
+        return floor
 
 
 class AuditThread:

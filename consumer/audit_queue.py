@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from core_tables.projection.fold import Decided
 from core_tables.schemas.identity import lane_of, offset_of
-from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.schemas.reasons import CoreTablesError
 
 
 @dataclass
@@ -29,7 +29,7 @@ class AuditQueue:
         self._lanes: dict[int, LaneQueue] = {}
         self._count = 0
         self._positions: dict[int, int] = {}
-        self._stopped: dict[int, LaneStoppedError] = {}
+        self._stopped: dict[int, CoreTablesError] = {}
 
     def open(self, lane: int, floor: int, start: int) -> None:
         """Begin a lane anew: what was queued of it is dropped."""
@@ -75,7 +75,7 @@ class AuditQueue:
         """The offset below which everything of the lane is known to be in the audit topic; 0: not known."""
         return self._positions.get(lane, 0)
 
-    def stopped(self) -> dict[int, LaneStoppedError]:
+    def stopped(self) -> dict[int, CoreTablesError]:
         """The lanes whose audit cannot go on, and why."""
         with self._lock:
             return dict(self._stopped)
@@ -109,7 +109,7 @@ class AuditQueue:
             queue.floor = max(queue.floor, position)  # what an emptied audit partition is answered with later
             self._positions[queue.lane] = position
 
-    def stop(self, queue: LaneQueue, error: LaneStoppedError) -> None:
+    def stop(self, queue: LaneQueue, error: CoreTablesError) -> None:
         """Give a lane up until a person has looked; the fold reads why and stops the lane."""
         with self._lock:
             if self._lanes.get(queue.lane) is queue:

@@ -20,14 +20,13 @@ MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in ve
 
 @dataclass
 class Batch:
-    """Records by partition; `ends` are the offsets after them; gaps; causes to stop a lane afterwards."""
+    """Records by partition, and the offsets after them; where something is wrong behind them, and what."""
 
     records: dict[int, list[Record]] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
-    gaps: dict[int, tuple[int, int]] = field(
-        default_factory=dict
-    )  # by partition: the offset expected, and the one that came
-    stops: dict[int, CoreTablesError] = field(default_factory=dict)
+    gaps: dict[int, tuple[int, int]] = field(default_factory=dict)  # the offset expected, and the one that came
+    stops: dict[int, tuple[int, CoreTablesError]] = field(default_factory=dict)  # the offset to stop at, and why
+    lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log has not got what was fetched
     errors: list[KafkaError] = field(default_factory=list)
 
     def only(self, partition: int) -> "Batch":
@@ -73,7 +72,7 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
         partition, offset = message.partition(), message.offset()
         if error is not None:
             if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                batch.stops[partition] = translate(error)
+                batch.lost[partition] = translate(error)
             else:
                 batch.errors.append(error)
             continue
@@ -83,7 +82,7 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
         expected = batch.ends.get(partition, lane.next_offset)
         if offset < expected:
             continue
-        if offset > expected and lane.hole != (expected, offset):
+        if offset > expected and lane.holes.get(expected) != offset:
             # A hole of the log, or a message that was fetched before the lane was reopened: the log knows.
             batch.gaps[partition] = (expected, offset)
             broken.add(partition)
@@ -91,9 +90,8 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
         try:
             record = _read(message, event_id(lane.lane, offset), partition, topic.partitions)
         except UnknownSchemaError as unknown:
-            batch.stops[partition] = UnknownSchemaError(
-                f"record at offset {offset} of {topic.topic}: {unknown.sentence}"
-            )
+            what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.sentence}"
+            batch.stops[partition] = offset, UnknownSchemaError(what)
             broken.add(partition)
             continue
         batch.records.setdefault(partition, []).append(record)

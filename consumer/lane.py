@@ -1,11 +1,14 @@
 """What a worker holds in memory about a lane it was assigned: all of it is dropped when in doubt."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from core_tables.projection.fold import WorkOrderKey
+from core_tables.projection.fold import ANY_KEY, Folded, Known, Loaded, WorkOrderKey, key_bits
 from core_tables.projection.work_order import WorkOrder, settled
+from core_tables.schemas.identity import partition_of
+from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError
 
 MIN_BACKOFF_S: Final = 0.05
@@ -47,9 +50,34 @@ class Lane:
     revision: int = 0
     floor: int = 0
     next_offset: int = 0
-    hole: tuple[int, int] | None = None  # offsets before and after a hole that the log was asked about
+    holes: dict[int, int] = field(default_factory=dict)  # where the log said it has none: the next offset that it has
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None
     touched_at: float = 0.0
     states: StateCache = field(default_factory=StateCache)
+
+
+def remember(
+    lanes: Mapping[int, Lane], partitions: int, known: Known, folded: Folded, loaded: Loaded, limit: int
+) -> None:
+    """Keep the states of a batch in memory, each with its lane and the bits of the keys that are bound.
+
+    `lanes` are those of the batch, by partition; each keeps at most `limit` states.
+    """
+    bound: dict[WorkOrderKey, int] = {}
+    for decided in folded.decided:
+        event = decided.event
+        if event is not None and event.idempotency_key is not None and isinstance(decided.outcome, Accepted):
+            key = event[2:4]
+            bound[key] = bound.get(key, 0) | key_bits(event.idempotency_key)
+    for key, state in loaded.states.items():
+        if state is None:
+            continue
+        held, changed = known.get(key), folded.changed.get(key)
+        # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
+        created = changed is not None and changed[0] is None
+        bits = held[1] if held is not None else 0 if created else ANY_KEY
+        lanes[partition_of(key[0].encode(), partitions)].states.keep(key, state, bits | bound.get(key, 0))
+    for lane in lanes.values():
+        lane.states.shrink(limit)

@@ -1,15 +1,27 @@
 """Looks into topics aside from the fold: where a lane's audit stands, and whether the ledger has a hole."""
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate_running
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.reasons import UnavailableError
 
 TAIL_STEP: Final = 50
+LOOK_AHEAD: Final = 2000
+
+
+class TopicEdges(NamedTuple):
+    """What the worker asks the broker beside what it fetches.
+
+    `holes`: see LogProbe.holes. `check` raises SetupError if a topic is not the one that the lanes were made for any more.
+    """
+
+    holes: Callable[[int, int], dict[int, int]]
+    check: Callable[[], None]
 
 
 class AuditTail:
@@ -44,30 +56,38 @@ class AuditTail:
                 elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                     return last
                 elif error is not None:
-                    raise translate(error)
+                    raise translate_running(error)
             if self._consumer.position([TopicPartition(self._topic, partition)])[0].offset >= high:
                 return last
         raise UnavailableError("kafka", f"the end of audit partition {partition} could not be read in time")
 
 
 class LogProbe:
-    """Finds the first record of the ledger from an offset on, with nothing fetched before. One thread."""
+    """Finds the holes of the ledger's log, with nothing fetched before. One thread."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
 
-    def first_offset(self, partition: int, start: int) -> int | None:
-        """The offset of the first record at or after `start`; None if there is none. Raises UnavailableError."""
+    def holes(self, partition: int, start: int) -> dict[int, int]:
+        """The holes from `start` on: by the offset that is missing, the next one that exists.
+
+        Looks at as many records as there are at hand, so that a log with a hole after each is not asked after each. Raises
+        UnavailableError, SetupError or LaneStoppedError.
+        """
         self._consumer.assign([TopicPartition(self._topic, partition, start)])
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while time.monotonic() < deadline:
-            message = self._consumer.poll(0.1)
-            error = message.error() if message is not None else None
-            if message is not None and error is None:
-                return message.offset()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                return None
-            if error is not None:
-                raise translate(error)
-        raise UnavailableError("kafka", f"partition {partition} of {self._topic} could not be read in time")
+        found: dict[int, int] = {}
+        expected, deadline = start, time.monotonic() + REQUEST_TIMEOUT_S
+        while expected == start and time.monotonic() < deadline:
+            for message in self._consumer.consume(1, 0.1) + self._consumer.consume(LOOK_AHEAD, 0):
+                error, offset = message.error(), message.offset()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    return found
+                if error is not None:
+                    raise translate_running(error)
+                if offset is not None and offset > expected:
+                    found[expected] = offset
+                expected = (offset or 0) + 1
+        if expected == start:
+            raise UnavailableError("kafka", f"partition {partition} of {self._topic} could not be read in time")
+        return found

@@ -2,8 +2,8 @@
 
 The rule, step by step (DESIGN, "Positions and fences"; tests/model searches every interleaving of it). Per lane:
 
-1. Assigned: read the lane row; check cluster id, topic ids, partition count, log start and end; on a difference stop
-   with the cause. Start at min(applied, audited).
+1. Assigned: check cluster id, topic ids, partition count; read the lane row; check log start and end; on a difference
+   stop with the cause. Start at min(applied, audited).
 2. Fold a batch: below `applied` recall the outcome from Postgres, from `applied` on decide. Recall and write happen in
    the one guarded transaction.
 3. Guard failed, or a commit's result unknown: reopen the lane (drop everything in memory, go to 1, with back-off).
@@ -12,7 +12,7 @@ The rule, step by step (DESIGN, "Positions and fences"; tests/model searches eve
    fetching pauses.
 5. The audit thread emits (audit.py).
 6. Idle, once a second, and after each Postgres reconnect: compare `applied` and `revision` with memory, reopen if they
-   differ; write the floor; check the Redis label.
+   differ; write the floor; check the Redis label. Every ten seconds, check the topics as in 1.
 7. Revoked and lost are one function: drop. Nothing is flushed or committed there.
 
 The order of effects of a batch: guard, recall, load, fold, write, commit; then notify, cache, audit queue, memory.
@@ -25,23 +25,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.batch import Batch, read_batch
-from core_tables.consumer.checks import check_log, log_bounds
-from core_tables.consumer.kafka import translate
-from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache
+from core_tables.consumer.checks import check_log, defect, log_bounds
+from core_tables.consumer.kafka import translate_running
+from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, remember
+from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import ANY_KEY, Decided, Folded, Known, Loaded, WorkOrderKey, fold_batch, key_bits
+from core_tables.projection.fold import Decided, Folded, Loaded, fold_batch
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
-from core_tables.schemas.identity import partition_of
-from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 
 POLL_S: Final = 0.1
 IDLE_S: Final = 1.0
+CHECK_S: Final = 10.0
 
 
 class Worker:
@@ -54,7 +54,7 @@ class Worker:
         open_store: Callable[[], Store],
         cache: PendingCache | None,
         audit: AuditQueue | None,
-        first_offset: Callable[[int, int], int | None],
+        topics: TopicEdges,
         log: Any,
     ) -> None:
         self.topic = topic
@@ -62,14 +62,14 @@ class Worker:
         self.open_store = open_store
         self.cache = cache
         self.audit = audit
-        self.first_offset = first_offset
+        self.topics = topics
         self.log = log
         self.batch_size = 2000
         self.states_in_memory = 50_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.store: Store | None = None
         self.paused = False
-        self.next_idle = 0.0
+        self.next_idle = self.next_check = 0.0
         self.clock: Callable[[], float] = time.monotonic
         self.folded_records = 0
         self._stopping = threading.Event()
@@ -98,9 +98,7 @@ class Worker:
         if batch.records:
             self.fold(batch)
         self.look_into_gaps(batch)
-        for partition, error in batch.stops.items():
-            if partition in self.lanes:
-                self.stop_lane(self.lanes[partition], error)
+        self.heed_errors(batch)
         if self.clock() >= self.next_idle:
             self.idle()
 
@@ -120,14 +118,19 @@ class Worker:
         if not due:
             return
         try:
+            self.topics.check()
+            self.next_check = self.clock() + CHECK_S
             positions = self.connected().lanes([lane.lane for lane in due])
-            for lane in due:
+        except CoreTablesError as error:
+            self.give_up(due, error)
+            return
+        for lane in due:
+            try:
                 self.open_lane(lane, positions.get(lane.lane))
-        except UnavailableError as error:
-            self.unavailable([lane for lane in due if not lane.opened], error)
-        except SetupError as error:
-            for lane in due:
-                self.stop_lane(lane, error)
+            except CoreTablesError as error:
+                self.give_up([lane], error)
+                if error.retryable:
+                    return  # the others are due at the next step: each might wait as long, and the group with it
 
     def open_lane(self, lane: Lane, position: LanePosition | None) -> None:
         """Check that a lane can go on where Postgres says it is, and begin to fetch there with nothing in memory."""
@@ -137,19 +140,19 @@ class Worker:
             self.log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
         lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited
         lane.next_offset = position.applied if self.audit is None else min(position.applied, position.audited)
-        try:
-            check_log(position, lane.next_offset, *log_bounds(self.consumer, self.topic.topic, lane.partition))
-        except LaneStoppedError as error:
-            self.stop_lane(lane, error)
-            return
-        lane.states = StateCache()
+        check_log(position, lane.next_offset, *log_bounds(self.consumer, self.topic.topic, lane.partition))
+        lane.states, lane.holes = StateCache(), {}
         lane.opened = True
         if self.audit is not None:
             self.audit.open(lane.lane, lane.floor, lane.next_offset)
+        self.fetch(lane)
+        self.log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
+
+    def fetch(self, lane: Lane) -> None:
+        """Begin to fetch a lane where the fold is."""
         self.consumer.incremental_assign([TopicPartition(self.topic.topic, lane.partition, lane.next_offset)])
         if self.paused:
             self.consumer.pause([TopicPartition(self.topic.topic, lane.partition)])
-        self.log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
 
     # -- steps 2 and 3
 
@@ -159,35 +162,41 @@ class Worker:
         messages: list[Message] = self.consumer.consume(1, POLL_S)
         if messages:
             messages += self.consumer.consume(self.batch_size - 1, 0)
-        batch = read_batch(messages, self.lanes, self.topic)
-        for error in batch.errors:
-            self.consumer_error(error)
-        return batch
+        return read_batch(messages, self.lanes, self.topic)
 
     def look_into_gaps(self, batch: Batch) -> None:
-        """Ask the log whether an offset that was skipped is a hole of it; either way the lane is fetched anew."""
-        for partition, gap in batch.gaps.items():
+        """Ask the log whether it has a hole where an offset was skipped, and fetch the lane anew from there."""
+        for partition, (expected, came) in batch.gaps.items():
             lane = self.lanes.get(partition)
-            if lane is None or not lane.opened:
+            if lane is None or not lane.opened or lane.next_offset != expected:
                 continue
             try:
-                if self.first_offset(partition, gap[0]) == gap[1]:
-                    lane.hole = gap
-            except UnavailableError as error:
-                self.log.warning("kafka_error", cause=error.sentence)
-            self.reopen(lane, f"offset {gap[0]} was expected, {gap[1]} came", backoff=False)
+                lane.holes = self.topics.holes(partition, expected)
+            except CoreTablesError as error:
+                self.give_up([lane], error)
+            else:
+                self.log.info("gap", lane=lane.lane, expected=expected, came=came, holes=len(lane.holes))
+                self.consumer.incremental_unassign([TopicPartition(self.topic.topic, partition)])
+                self.fetch(lane)
 
-    def consumer_error(self, error: KafkaError) -> None:
-        """An error that came in a message's place."""
-        translated = translate(error)
-        if isinstance(translated, UnavailableError):
-            self.log.warning("kafka_error", cause=translated.sentence)
-            return
-        raise translated
+    def heed_errors(self, batch: Batch) -> None:
+        """What came in the place of messages. Where the log has not got what is fetched, step 1 tells the cause."""
+        for error in batch.errors:
+            cause = translate_running(error)
+            if not cause.retryable:
+                raise cause
+            self.log.warning("kafka_error", cause=cause.sentence)
+            self.next_check = 0.0  # a topic that is unknown may be another when it is known again
+        opened = {partition: lane for partition, lane in self.lanes.items() if lane.opened}
+        for partition in batch.lost.keys() & opened.keys():
+            self.reopen(opened[partition], batch.lost[partition].sentence, backoff=True)
+        for partition, (offset, stop) in batch.stops.items():
+            if partition in opened and opened[partition].next_offset == offset:  # else what lies before was not folded
+                self.stop_lane(opened[partition], stop)
 
     def fold(self, batch: Batch) -> None:
         """Fold a batch; a defect stops the lane it is in, whose batch then is folded alone."""
-        partitions = list(batch.records)
+        partitions = sorted(batch.records)  # rows are locked in this order, as a repair locks them
         try:
             self.fold_lanes(batch, partitions)
         except UnavailableError as error:
@@ -199,7 +208,7 @@ class Worker:
                     self.fold(batch.only(partition))
                 return
             self.log.exception("fold_failed", lane=self.lanes[partitions[0]].lane)
-            cause = error if isinstance(error, CoreTablesError) else LaneStoppedError(f"the fold failed: {error!r}")
+            cause = error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
             self.stop_lane(self.lanes[partitions[0]], cause)
 
     def fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
@@ -224,7 +233,9 @@ class Worker:
             store.write(folded)
         store.commit()
         self.committed(batch, decided, folded)
-        self.remember(batch, known, folded, loaded)
+        limit = max(1, self.states_in_memory // max(1, len(self.lanes)))
+        lanes = {partition: self.lanes[partition] for partition in batch.records}
+        remember(lanes, self.topic.partitions, known, folded, loaded, limit)
         self.log.info(
             "batch_committed",
             lanes=len(batch.records),
@@ -264,6 +275,14 @@ class Worker:
         )
         self.close_lane(lane)
 
+    def give_up(self, lanes: Sequence[Lane], error: CoreTablesError) -> None:
+        """What went wrong is true of all these lanes, and of no other: reopen them if it may pass, else stop them."""
+        if isinstance(error, UnavailableError):
+            self.unavailable(lanes, error)
+            return
+        for lane in lanes:
+            self.stop_lane(lane, error)
+
     def unavailable(self, lanes: Sequence[Lane], error: UnavailableError) -> None:
         """Something is down: reopen, with back-off, for as long as it takes."""
         if error.dependency == "postgres":
@@ -290,27 +309,6 @@ class Worker:
         if self.audit is not None:
             self.audit.put([*recalled, *folded.decided])
         self.folded_records += len(folded.decided)
-
-    def remember(self, batch: Batch, known: Known, folded: Folded, loaded: Loaded) -> None:
-        """Keep the states of a batch in memory, each with its lane and the bits of the keys that are bound."""
-        bound: dict[WorkOrderKey, int] = {}
-        for decided in folded.decided:
-            event = decided.event
-            if event is not None and event.idempotency_key is not None and isinstance(decided.outcome, Accepted):
-                key = event[2:4]
-                bound[key] = bound.get(key, 0) | key_bits(event.idempotency_key)
-        for key, state in loaded.states.items():
-            if state is None:
-                continue
-            held, changed = known.get(key), folded.changed.get(key)
-            # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
-            created = changed is not None and changed[0] is None
-            bits = held[1] if held is not None else 0 if created else ANY_KEY
-            lane = self.lanes[partition_of(key[0].encode(), self.topic.partitions)]
-            lane.states.keep(key, state, bits | bound.get(key, 0))
-        limit = max(1, self.states_in_memory // max(1, len(self.lanes)))
-        for partition in batch.records:
-            self.lanes[partition].states.shrink(limit)
 
     def notify(self, applied: dict[int, int]) -> None:
         """Wake whoever waits; a wake-up that is lost costs them a quarter of a second."""
@@ -340,6 +338,9 @@ class Worker:
             for number, error in self.audit.stopped().items():
                 if number - self.topic.first_lane in self.lanes:
                     self.stop_lane(self.lanes[number - self.topic.first_lane], error)
+        if self.clock() >= self.next_check:
+            self.check_topics(opened)
+        opened = [lane for lane in opened if lane.opened]
         if not opened:
             return
         try:
@@ -354,13 +355,23 @@ class Worker:
                     floors[lane.lane] = self.audit.position(lane.lane)
             if floors:
                 store.raise_floors(floors)
-        except UnavailableError as error:
-            self.unavailable(opened, error)
+        except CoreTablesError as error:
+            self.give_up([lane for lane in opened if lane.opened], error)
             return
         if self.cache is not None:
             quiet = [lane for lane in opened if lane.opened and lane.touched_at < self.next_idle - 2 * IDLE_S]
             self.cache.advance([CacheMove(lane.lane, lane.revision, lane.applied, lane.applied, ()) for lane in quiet])
         self.show_progress([lane for lane in opened if lane.opened])
+
+    def check_topics(self, opened: Sequence[Lane]) -> None:
+        """Stop if a topic was made anew meanwhile; a broker that does not answer has not said so."""
+        self.next_check = self.clock() + CHECK_S
+        try:
+            self.topics.check()
+        except UnavailableError as error:
+            self.log.warning("kafka_error", cause=error.sentence)
+        except CoreTablesError as error:
+            self.give_up(opened, error)
 
     def show_progress(self, lanes: Sequence[Lane]) -> None:
         """Commit offsets to the group: a gauge for autoscaling, written, never read."""

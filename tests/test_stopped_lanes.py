@@ -1,11 +1,21 @@
 """What a worker must not go on after: the lane stops with position and cause, and nothing is skipped."""
 
-import pytest
+from typing import Any
 
-from core_tables.projection.fold import fold_batch
-from core_tables.schemas.identity import partition_of
-from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnknownSchemaError
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
+
+from core_tables.cli import wiring
+from core_tables.consumer.audit import AuditEdges, AuditEmitter
+from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.checks import describe
+from core_tables.deploy.topics import create_topics
+from core_tables.projection.fold import Decided, fold_batch
+from core_tables.projection.store import Store
+from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.outcomes import ACCEPTED, Accepted
+from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError, UnknownSchemaError
 from core_tables.schemas.wire import encode_event
 
 from .builders import make
@@ -109,7 +119,9 @@ def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
 
 @pytest.mark.parametrize(("setting", "value"), [("cleanup.policy", "compact"), ("retention.ms", "86400000")])
 def test_a_topic_that_would_lose_records_is_refused(fresh: World, setting: str, value: str) -> None:
-    fresh.set_topic(fresh.settings.audit_topic, setting, value)
+    name, admin = fresh.settings.audit_topic, wiring.admin_client(fresh.settings)
+    fresh.set_topic(name, setting, value)
+    wait_until(lambda: describe(admin, [name]).topics[name].settings[setting] == value, "the broker to show it")
     with pytest.raises(SetupError, match=setting):
         fresh.init()
     with pytest.raises(SetupError, match=setting), fresh.working():
@@ -128,3 +140,202 @@ def test_a_database_that_was_tampered_with_is_refused_at_the_start(fresh: World,
     fresh.admin.execute(damage.encode())
     with pytest.raises(SetupError, match="not as it should be"), fresh.working():
         pass
+
+
+def test_a_program_that_appends_in_transactions_leaves_holes_and_everything_is_folded(fresh: World) -> None:
+    """Each transaction ends with a record of the broker's own, which no reader is given; the log ends with one, too."""
+    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    producer = Producer(told)
+    producer.init_transactions(20)
+    for turn in range(1, 6):
+        producer.begin_transaction()
+        producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET", turn_id=turn)), b"acme", ACME)
+        producer.commit_transaction(20)
+    with fresh.working() as running:
+        wait_until(lambda: fresh.positions()[ACME] == (9, 9), "the lane to be folded and audited", 20)
+        assert len(running.log_lines("lane_reopens")) == 0, "a hole costs a look, not what is in memory"
+    assert [row[1] for row in fresh.rows("work_order_ledger")] == [event_id(ACME, at) for at in (0, 2, 4, 6, 8)]
+    assert [event.event_id for event in fresh.audit_events()[ACME]] == [event_id(ACME, at) for at in (0, 2, 4, 6, 8)]
+
+
+def make_anew(world: World, name: str) -> None:
+    """Delete a topic and make it again, as somebody might while workers run."""
+    admin = wiring.admin_client(world.settings)
+    for future in admin.delete_topics([name]).values():
+        future.result()
+    wait_until(lambda: create_topics(admin, [name], 12, 1), f"{name} to be made again")
+
+
+@pytest.mark.parametrize("which", ["topic", "audit_topic"])
+def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh: World, which: str) -> None:
+    with fresh.working() as running:
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+        fresh.drain()
+        make_anew(fresh, getattr(fresh.settings, which))
+        fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
+        running.thread.join(40)
+        assert not running.thread.is_alive(), "a worker whose lanes have all stopped ends"
+        causes = [str(lane.stopped) for lane in running.worker.lanes.values()]
+    assert len(causes) == 12
+    assert all("made again" in cause for cause in causes), causes
+    assert len(fresh.rows("work_order_ledger")) <= 2, "nothing of another ledger is folded"
+
+
+def test_a_lane_without_a_row_stops_alone(fresh: World) -> None:
+    fresh.admin.execute("delete from os_core.lanes where lane = 3")
+    with fresh.working() as running:
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+        lane = wait_until(lambda: running.worker.lanes.get(3), "the lane to be assigned")
+        cause = wait_until(lambda: lane.stopped, "the lane to stop")
+        assert "lane 3 has no row" in str(cause)
+        assert [at for at, held in running.worker.lanes.items() if held.stopped] == [3]
+
+
+def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World) -> None:
+    def refuse(partition: int, start: int) -> dict[int, int]:
+        raise SetupError(f"no look into {partition} at {start}", "permission")
+
+    other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
+    producer = Producer({"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-gap"})
+    producer.init_transactions(20)
+    for _ in range(2):
+        producer.begin_transaction()
+        producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET")), b"acme", ACME)
+        producer.commit_transaction(20)
+    with fresh.working() as running:
+        running.worker.topics = running.worker.topics._replace(holes=refuse)
+        fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
+        lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
+        cause = wait_until(lambda: lane.stopped, "the lane to stop")
+        assert "no look into" in str(cause)
+        assert fresh.outcome(make("FIELD_SET", tenant_id=other)) == Accepted()
+
+
+def test_an_unknown_schema_stops_no_lane_whose_records_before_it_are_not_folded(
+    fresh: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres fails in the same step: the records are read again, and only then the lane stops."""
+    good = fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
+    stop = fresh.produce(b"acme", UNKNOWN, ACME)
+    real = Store.commit
+    failed: list[int] = []
+
+    def commit(self: Store) -> None:
+        if not failed:
+            failed.append(1)
+            self.rollback()
+            raise UnavailableError("postgres", "planted")
+        real(self)
+
+    monkeypatch.setattr(Store, "commit", commit)
+    with fresh.working() as running:
+        lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
+        cause = wait_until(lambda: lane.stopped, "the lane to stop")
+        assert f"offset {stop}" in str(cause)
+        assert fresh.positions()[ACME][0] == good + 1 == stop
+    assert failed
+
+
+class RefusingProducer:
+    """A producer that is told no."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def init_transactions(self, _timeout: float) -> None:
+        raise KafkaException(KafkaError(self.code, "planted"))
+
+
+class Quiet:
+    """A log that nobody reads."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def emitter_over(queue: AuditQueue, **edges: Any) -> AuditEmitter:
+    """An emitter whose edges are those given, and otherwise a broker and a Postgres where all is well and empty."""
+    usual: dict[str, Any] = {
+        "open_producer": lambda _: RefusingProducer(KafkaError._TIMED_OUT),
+        "last_event_id": lambda _: None,
+        "ledger_end": lambda _: 0,
+        "floor": lambda _: 0,
+        "check_topics": lambda: None,
+        "for_each": lambda do, queues: [do(queue) for queue in queues],
+        "let_go": lambda _: None,
+    }
+    return AuditEmitter(queue, "audit", 0, AuditEdges(**{**usual, **edges}), Quiet())
+
+
+def queue_of(offset: int) -> AuditQueue:
+    """A queue of lane 0 with one outcome in it."""
+    queue = AuditQueue(10)
+    queue.open(0, 0, offset)
+    queue.put([Decided(event_id(0, offset), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("code", "stops"),
+    [
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, True),
+        (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, True),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, False),
+        (KafkaError._TIMED_OUT, False),
+        (KafkaError._FENCED, False),
+    ],
+)
+def test_an_audit_that_is_not_permitted_stops_its_lane_and_one_that_may_pass_is_tried_again(
+    code: int, stops: bool
+) -> None:
+    queue = queue_of(0)
+    emitter_over(queue, open_producer=lambda _: RefusingProducer(code)).step(0)
+    assert list(queue.stopped()) == ([0] if stops else [])
+
+
+class IdleProducer:
+    """A producer that takes everything."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def test_an_audit_tail_above_the_end_of_the_ledger_stops_its_lane() -> None:
+    queue = queue_of(0)
+    edges = {"last_event_id": lambda _: event_id(0, 7), "ledger_end": lambda _: 5}
+    emitter_over(queue, open_producer=lambda _: IdleProducer(), **edges).step(0)
+    assert "above the end 5 of the ledger's log" in str(queue.stopped()[0])
+
+
+def test_an_emptied_audit_partition_is_another_topic_if_the_broker_says_so() -> None:
+    def check() -> None:
+        raise SetupError("the topic audit was deleted and made again", "topic")
+
+    queue = queue_of(0)
+    emitter_over(queue, open_producer=lambda _: IdleProducer(), floor=lambda _: 3, check_topics=check).step(0)
+    assert "made again" in str(queue.stopped()[0])
+
+
+def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: World) -> None:
+    """A worker that had nothing to emit for long: others raised the floor meanwhile, and retention emptied the partition."""
+    with fresh.working() as running:
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+        fresh.drain()
+        audit = running.worker.audit
+        assert audit is not None
+        admin = wiring.admin_client(fresh.settings)
+        target = TopicPartition(fresh.settings.audit_topic, ACME, -1)
+        for future in admin.delete_records([target]).values():
+            future.result()
+        running.audit._emitter._close_output(ACME)
+        stale = audit._lanes[ACME]
+        stale.floor = stale.start = 0
+        stale.entries.append(Decided(event_id(ACME, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None))
+        audit._count += 1
+        wait_until(audit.empty, "the queue to be empty")
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+        wait_until(lambda: fresh.positions()[ACME] == (2, 2), "the second record to be audited")
+    consumer = wiring.reader_of_topics(fresh.settings)
+    left = list(wiring.records_to_end(consumer, fresh.settings.audit_topic, {ACME: OFFSET_BEGINNING}))
+    consumer.close()
+    assert [decode_audit(message.value() or b"").event_id for message in left] == [event_id(ACME, 1)]

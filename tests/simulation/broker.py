@@ -46,7 +46,8 @@ class Broker:
         self.scheduler = scheduler
         self.partitions = partitions
         self.ledger: list[list[tuple[bytes, bytes] | None]] = [[] for _ in range(partitions)]  # None: a hole
-        self.audit: list[list[AuditEvent]] = [[] for _ in range(partitions)]
+        self.audit: list[list[AuditEvent]] = [[] for _ in range(partitions)]  # all there ever was
+        self.wiped = [0] * partitions  # how many of them retention has taken away
         self.epochs: dict[str, int] = {}
         self.transactions: dict[str, list[tuple[int, AuditEvent]]] = {}
         self.faults = 0.0  # how likely a call to the broker goes wrong
@@ -60,20 +61,34 @@ class Broker:
         found = [(offset, log[offset]) for offset in range(start, min(end, len(log)))]
         return [Message(partition, offset, *record) for offset, record in found if record is not None]
 
-    def first_offset(self, partition: int, start: int) -> int | None:
-        """The first record from an offset on."""
+    def holes(self, partition: int, start: int) -> dict[int, int]:
+        """The holes among the next records from an offset on."""
         self.scheduler.edge()
         if self.goes_wrong():
             raise UnavailableError("kafka", "simulated")
-        found = self.messages(partition, start, len(self.ledger[partition]))
-        return found[0].offset() if found else None
+        offsets = [message.offset() for message in self.messages(partition, start, len(self.ledger[partition]))]
+        offsets = offsets[: self.scheduler.chance.randint(1, 5)]
+        pairs = zip([start, *(offset + 1 for offset in offsets)], offsets, strict=False)
+        return {expected: offset for expected, offset in pairs if offset != expected}
+
+    def ledger_end(self, partition: int) -> int:
+        """The end of a ledger partition."""
+        self.scheduler.edge()
+        return len(self.ledger[partition])
+
+    def check(self) -> None:
+        """The topics are what they were: nobody deletes one here."""
+        self.scheduler.edge()
+        if self.goes_wrong():
+            raise UnavailableError("kafka", "simulated")
 
     def last_event_id(self, partition: int) -> int | None:
         """The tail of an audit partition."""
         self.scheduler.edge()
         if self.goes_wrong():
             raise failure(KafkaError._TIMED_OUT)
-        return self.audit[partition][-1].event_id if self.audit[partition] else None
+        audits = self.audit[partition]
+        return audits[-1].event_id if len(audits) > self.wiped[partition] else None
 
 
 def failure(code: int, *, fatal: bool = False) -> KafkaException:

@@ -12,12 +12,11 @@ from core_tables.projection.fold import (
     Loaded,
     Record,
     WorkOrderKey,
-    decided_request,
     loadable,
     named_attempts,
     unsure_keys,
 )
-from core_tables.projection.store import LanePosition, Move
+from core_tables.projection.store import LanePosition, Move, _recalled
 from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome
@@ -82,6 +81,13 @@ class Database:
 
     def goes_wrong(self) -> bool:
         return self.scheduler.chance.random() < self.faults
+
+    def floor(self, lane: int) -> int:
+        """The floor of a lane, as the audit reads it, on a connection of its own."""
+        self.scheduler.edge()
+        if self.goes_wrong():
+            raise gone()
+        return self.tables.lanes[lane].audited
 
     def commit(self, tables: Tables) -> None:
         """Make a transaction's tables the committed ones."""
@@ -152,14 +158,7 @@ class Store:
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         self._call()
         tables = self.open or self.database.tables
-        found = []
-        for record in records:
-            outcome = tables.outcomes.get(record.position_id)
-            if outcome is None:
-                raise LaneStoppedError(f"record {record.position_id} is below applied but has no outcome")
-            assert isinstance(record.content, Request)
-            found.append(decided_request(record, record.content, outcome))
-        return found
+        return [_recalled(record, tables.outcomes) for record in records]
 
     def load(self, records: Sequence[Record], known: Known) -> Loaded:
         self._call()

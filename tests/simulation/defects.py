@@ -13,6 +13,7 @@ from core_tables.projection.fold import Decided
 from core_tables.projection.store import LanePosition, Move
 from core_tables.schemas.reasons import UnavailableError
 
+from .broker import Broker
 from .cache import Redis
 from .database import Store
 from .simulation import Simulation
@@ -194,10 +195,10 @@ def gap_taken_for_a_hole(patch: pytest.MonkeyPatch) -> Callable[[Simulation], No
 
     def look(self: Worker, batch: Any) -> None:
         wanted = dict(batch.gaps.values())
-        patched = self.first_offset
-        self.first_offset = lambda _partition, start: wanted[start]
+        asked = self.topics
+        self.topics = asked._replace(holes=lambda _partition, start: {start: wanted[start]})
         real(self, batch)
-        self.first_offset = patched
+        self.topics = asked
 
     patch.setattr(Worker, "look_into_gaps", look)
     return _nothing
@@ -205,7 +206,27 @@ def gap_taken_for_a_hole(patch: pytest.MonkeyPatch) -> Callable[[Simulation], No
 
 def keys_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     """A work order that Postgres has is taken for one that was seen from its first event on."""
-    patch.setattr("core_tables.consumer.worker.ANY_KEY", 0)
+    patch.setattr("core_tables.consumer.lane.ANY_KEY", 0)
+    return _nothing
+
+
+def holes_not_believed(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    patch.setattr(Broker, "holes", lambda *_: {})
+    return _nothing
+
+
+def floor_not_monotone(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A commit writes the floor even if it is lower."""
+
+    def change(run: Simulation) -> None:
+        run.database.floor_falls = True
+
+    return change
+
+
+def floor_of_the_opening(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """An emptied audit partition is answered with the floor as this worker knows it."""
+    patch.setattr(AuditEmitter, "_floor_now", lambda _, queue: queue.floor)
     return _nothing
 
 
@@ -229,4 +250,7 @@ DEFECTS: dict[Plant, int] = {
     dropped_queue_still_emits: 50,
     gap_taken_for_a_hole: 50,
     keys_forgotten_with_a_state: 50,
+    holes_not_believed: 50,
+    floor_not_monotone: 1000,
+    floor_of_the_opening: 200,
 }

@@ -19,6 +19,7 @@ class Actor:
         self.name = name
         self.killed = False
         self.done = False
+        self.wakes_at = 0  # the turn until which its process is stopped
         self.error: BaseException | None = None
         self._run = run
         self._mine = threading.Semaphore(0)
@@ -63,6 +64,7 @@ class Scheduler:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.now = 0.0
+        self.turns = 0
         self.actors: list[Actor] = []
         self.current: Actor | None = None
 
@@ -79,10 +81,12 @@ class Scheduler:
 
     def turn(self) -> None:
         """Let one actor run to its next edge; a little time passes, now and then much."""
-        self.actors = [actor for actor in self.actors if not actor.done]
-        if not self.actors:
-            return
+        self.turns += 1
         self.now += self.chance.choice((0.001, 0.005, 0.02, 0.02, 0.3))
-        self.current = self.chance.choice(self.actors)
+        self.actors = [actor for actor in self.actors if not actor.done]
+        awake = [actor for actor in self.actors if actor.wakes_at <= self.turns]
+        if not awake:
+            return
+        self.current = self.chance.choice(awake)
         self.current.resume()
         self.current = None
