@@ -4,6 +4,7 @@ import gzip
 import io
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,15 @@ from core_tables.cli.settings import Settings
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.json_form import event_from_line
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
-from core_tables.schemas.reasons import ContractError, CoreTablesError
+from core_tables.schemas.reasons import (
+    IDEMPOTENCY_REPLAY,
+    ContractError,
+    CoreTablesError,
+    UnavailableError,
+    contract_failure,
+)
 
 WINDOW: Final = 2000  # appends in flight before their acknowledgements are collected
-BAD_LINES_SHOWN: Final = 20
 
 
 class Summary:
@@ -28,7 +34,8 @@ class Summary:
 
     def __init__(self) -> None:
         self.appended = 0
-        self.bad_lines = 0
+        self.unknown = 0
+        self.bad_lines: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.pending = 0
@@ -44,24 +51,33 @@ class Summary:
                 self.outcomes["replayed"] += 1
             case Refused(reason_code, field, _):
                 self.outcomes["refused"] += 1
-                self.reasons[f"{reason_code} ({field})" if field else reason_code] += 1
+                self.reasons[_reason(reason_code, field)] += 1
 
     def as_json(self) -> dict[str, Any]:
         """The summary for a program."""
         return {
             "appended": self.appended,
-            "bad_lines": self.bad_lines,
+            "unknown": self.unknown,
+            "bad_lines": self.bad_lines.total(),
             **{kind: self.outcomes[kind] for kind in ("accepted", "replayed", "refused")},
             "pending": self.pending,
+            "bad_lines_by_reason": dict(self.bad_lines.most_common()),
             "refused_by_reason": dict(self.reasons.most_common()),
         }
+
+
+def _reason(reason_code: str | None, field: str | None) -> str:
+    return f"{reason_code} ({field})" if field else str(reason_code)
 
 
 @click.command(epilog=output.EXIT_CODES)
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False, exists=True))
 @click.option("--wait", is_flag=True, help="Follow every event to its outcome.")
 @click.option(
-    "--timeout", default=60.0, show_default=True, help="Seconds without any progress before outcomes count as pending."
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for outcomes, of 2000 events at a time; what is not known then counts as pending.",
 )
 @json_option
 def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
@@ -94,48 +110,60 @@ def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | N
     """Append the lines of a file, and count what becomes of them; with a time-out (s), their outcomes too."""
     window: list[Receipt] = []
     with output.progress_bar("appending", None) as advance:
-        for number, line in enumerate(_lines(file), start=1):
-            if not line.strip():
-                continue
-            try:
-                window.append(ledger.append(event_from_line(line)))
-            except ContractError as error:
-                summary.bad_lines += 1
-                if summary.bad_lines <= BAD_LINES_SHOWN:
+        try:
+            for number, line in enumerate(_lines(file), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    window.append(ledger.append(event_from_line(line)))
+                except ContractError as error:
+                    summary.bad_lines[_reason(error.reason_code, error.field)] += 1
                     output.err.print(f"line {number}: {output.describe(error)}", markup=False)
-            if len(window) >= WINDOW:
-                _settle(ledger, window, summary, timeout)
-                window = []
-                advance(summary.appended)
-        _settle(ledger, window, summary, timeout)
-        if summary.bad_lines > BAD_LINES_SHOWN:
-            output.err.print(f"and {summary.bad_lines - BAD_LINES_SHOWN} more bad lines")
+                if len(window) >= WINDOW:
+                    full, window = window, []
+                    _settle(ledger, full, summary, timeout)
+                    advance(summary.appended)
+        except KeyboardInterrupt:
+            timeout = None  # whoever interrupts waits for acknowledgements at most
+            raise
+        finally:
+            _settle(ledger, window, summary, timeout)
 
 
 def _settle(ledger: Ledger, window: list[Receipt], summary: Summary, timeout: float | None) -> None:
     """Collect the acknowledgements of a window, and its outcomes if they are asked for."""
-    by_tenant: dict[str, list[int]] = {}
+    written = []
+    failure: CoreTablesError | None = None
     for receipt in window:
-        by_tenant.setdefault(receipt.event.tenant_id, []).append(receipt.event_id())
-        summary.appended += 1
-    if timeout is None:
-        return
-    for tenant_id, event_ids in by_tenant.items():
-        found = ledger.outcomes_of(tenant_id, event_ids, time.monotonic() + timeout)
-        for event_id in event_ids:
-            summary.count(found.get(event_id))
+        try:
+            receipt.event_id()
+        except CoreTablesError as error:
+            summary.unknown += isinstance(error, UnavailableError)
+            failure = failure or error
+        else:
+            summary.appended += 1
+            written.append(receipt)
+    if timeout is not None:
+        for outcome in ledger.outcomes(written, timeout):
+            summary.count(outcome)
+    if failure is not None:
+        raise failure
 
 
 def _lines(file: str) -> Iterator[bytes]:
-    """The lines of a file or of standard input; gzip is told by its first bytes."""
+    """The lines of a file or of standard input; gzip is told by its first bytes. Raises ContractError if it is damaged."""
     raw: IO[bytes] = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed with the process
     buffered = io.BufferedReader(raw)  # type: ignore[type-var]
     packed = buffered.peek(2)[:2] == b"\x1f\x8b"
     source: Any = gzip.GzipFile(fileobj=buffered) if packed else buffered
+    read = 0
     try:
-        yield from source
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise CoreTablesError(f"{file} is no whole gzip file: {error}; lines before that were read") from error
+        for line in source:
+            read += 1
+            yield line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        sentence = f"{file} is no whole gzip file: {error}; its first {read} lines could be read"
+        raise ContractError(contract_failure(None, sentence)) from error
 
 
 def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> None:
@@ -143,9 +171,14 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
         output.emit_json(summary.as_json())
         return
     rate = f", {summary.appended / seconds:.0f}/s" if seconds > 0 else ""
-    output.out.print(f"appended {summary.appended} events in {seconds:.1f} s{rate}; {summary.bad_lines} bad lines")
-    if summary.appended == summary.bad_lines == 0:
+    bad_lines = summary.bad_lines.total()
+    output.out.print(f"appended {summary.appended} events in {seconds:.1f} s{rate}; {bad_lines} bad lines")
+    if summary.unknown:
+        output.out.print(f"of {summary.unknown} more it is not known whether they were written")
+    if summary.appended == bad_lines == summary.unknown == 0:
         output.out.print("the file holds no events")
+    if bad_lines:
+        output.emit_rows("bad lines by reason", ("reason (field)", "lines"), summary.bad_lines.most_common())
     if waited:
         counts = [f"{summary.outcomes[kind]} {kind}" for kind in ("accepted", "replayed", "refused")]
         output.out.print(
@@ -174,24 +207,35 @@ def cancel(
 ) -> None:
     """Cancel a work order that is in DRAFT, CLARIFY or CONFIRM."""
     ledger = wiring.ledger(Settings())
-    receipt = ledger.cancel(tenant, work_order_id, reason_code, idempotency_key, now)
-    outcome = receipt.outcome(timeout)
-    ledger.close()
-    match outcome:
-        case Accepted():
-            last_event_id = receipt.event_id()
-        case Replayed(first_event_id, _):
-            last_event_id = first_event_id
-        case Refused(code, field, sentence):
-            output.fail(CoreTablesError(sentence, reason_code=code, field=field))
-        case None:
-            output.err.print(
-                "the cancel is in the ledger but not folded yet; does a worker run? see `core-tables status`"
-            )
-            sys.exit(output.EXIT_PENDING)
+    try:
+        receipt = ledger.cancel(tenant, work_order_id, reason_code, idempotency_key, now)
+        outcome = receipt.outcome(timeout)
+        last_event_id = receipt.event_id()
+        if isinstance(outcome, Replayed):
+            last_event_id = outcome.first_event_id
+            _require_cancel(ledger, tenant, work_order_id, last_event_id)
+    finally:
+        ledger.close()
+    if isinstance(outcome, Refused):
+        output.fail(CoreTablesError(outcome.sentence, reason_code=outcome.reason_code, field=outcome.field))
+    if outcome is None:
+        output.err.print("the cancel is in the ledger but not folded yet; does a worker run? see `core-tables status`")
+        sys.exit(output.EXIT_PENDING)
     record = {"work_order_id": work_order_id, "status": "CANCELED", "last_event_id": last_event_id}
     if as_json:
         output.emit_json(record)
     else:
         replayed = " (a replay: nothing changed)" if isinstance(outcome, Replayed) else ""
         output.out.print(f"{work_order_id} is CANCELED by event {last_event_id}{replayed}", markup=False)
+
+
+def _require_cancel(ledger: Ledger, tenant: str, work_order_id: str, first_id: int) -> None:
+    """Raises CoreTablesError if the first event of an idempotency key was no cancel: then nothing was canceled."""
+    (first,) = ledger.reads().ledger(tenant, work_order_id, first_id=first_id, last_id=first_id)
+    if first.event.work_order_status != "CANCELED":
+        raise CoreTablesError(
+            f"nothing was canceled: the key is bound by event {first_id}, a {first.event.event_type} "
+            f"with status {first.event.work_order_status}; choose another key",
+            reason_code=IDEMPOTENCY_REPLAY,
+            field="idempotency_key",
+        )

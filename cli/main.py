@@ -1,9 +1,12 @@
 """The core-tables command."""
 
 import sys
+from typing import NoReturn
 
 import click
+from confluent_kafka import KafkaError, KafkaException
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from core_tables.cli import output
 from core_tables.cli.append import append, cancel
@@ -11,6 +14,7 @@ from core_tables.cli.demo import demo
 from core_tables.cli.operate import init, rebuild, stack, status, verify, worker
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
 from core_tables.cli.topics import audit, refused
+from core_tables.consumer.kafka import translate
 from core_tables.schemas.reasons import CoreTablesError
 
 
@@ -24,15 +28,27 @@ class _Root(click.Group):
             output.fail(error)
         except ValidationError as error:
             first = error.errors()[0]
-            name = f"CORE_TABLES_{'_'.join(str(part) for part in first['loc'])}".upper()
-            output.err.print(f"error: {name} is not right: {first['msg']}", markup=False)
-            sys.exit(output.EXIT_USAGE)
+            _wrong_setting(str(first["loc"][0]), first["msg"].removeprefix("Value error, "))
+        except SettingsError:  # the one setting that is not plain text
+            _wrong_setting("kafka", "a JSON object was expected")
+        except KafkaException as error:
+            cause = error.args[0]
+            if (
+                isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG
+            ):  # said by a client that cannot be made
+                _wrong_setting("kafka", cause.str())
+            output.fail(translate(error))
         except KeyboardInterrupt:
             output.err.print("interrupted; what was done stays done, and the same command may be run again")
             sys.exit(output.EXIT_INTERRUPTED)
         except BrokenPipeError:  # the reader of our output has gone, as `| head` does
             sys.stderr.close()
             sys.exit(output.EXIT_OK)
+
+
+def _wrong_setting(name: str, why: str) -> NoReturn:
+    output.err.print(f"error: CORE_TABLES_{name.upper()} is not right: {why}", markup=False)
+    sys.exit(output.EXIT_USAGE)
 
 
 @click.group(

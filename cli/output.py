@@ -103,11 +103,12 @@ def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object
     if not rows:
         out.print(f"{title}: none", markup=False)
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
+    # Text, since a plain string would be read as markup: what a record holds may look like it.
+    table = Table(title=Text(title, style="table.title"), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     out.print(table)
 
 

@@ -5,12 +5,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from psycopg.conninfo import make_conninfo
-from pydantic import Field
+import psycopg
+import redis
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
+
+
+def _dsn(value: str) -> str:
+    try:
+        conninfo_to_dict(value)
+    except psycopg.Error:  # its sentence may quote the password
+        raise ValueError("a Postgres address was expected: postgresql://… or host=… dbname=…") from None
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if value != "none":
+        try:
+            redis.connection.parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError:
+            raise ValueError("none or an address of Redis was expected: redis://…, rediss://… or unix://…") from None
+    return value
+
+
+Dsn = Annotated[str, AfterValidator(_dsn)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseSettings):
@@ -21,17 +44,17 @@ class Settings(BaseSettings):
     stack_dir: Path = Path(".core-tables")
     bootstrap_servers: str | None = None
     # The administrator's; the DSNs of the roles differ from it in the user only, unless they are set.
-    postgres_dsn: str | None = None
-    worker_dsn: str | None = None
-    reader_dsn: str | None = None
-    operator_dsn: str | None = None
-    redis_url: str | None = None  # "none": no cache
-    topic: str = LEDGER_TOPIC
-    audit_topic: str = AUDIT_TOPIC
+    postgres_dsn: Dsn | None = None
+    worker_dsn: Dsn | None = None
+    reader_dsn: Dsn | None = None
+    operator_dsn: Dsn | None = None
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None  # "none": no cache
+    topic: Name = LEDGER_TOPIC
+    audit_topic: Name = AUDIT_TOPIC
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
-    group_id: str = "core-tables"
-    kafka: Mapping[str, str] = {}  # more settings of every Kafka client, as JSON
+    group_id: Name = "core-tables"
+    kafka: Mapping[str, str] = {}  # more settings of every Kafka client, as JSON; the clients check them
 
     @cached_property
     def _stack(self) -> Mapping[str, str] | None:

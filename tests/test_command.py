@@ -82,11 +82,13 @@ def test_append_reads_gzip_and_answers_in_json(world: World, tmp_path: Path) -> 
     assert done.returncode == output.EXIT_REFUSED
     assert json.loads(done.stdout) == {
         "appended": 2,
+        "unknown": 0,
         "bad_lines": 0,
         "accepted": 1,
         "replayed": 0,
         "refused": 1,
         "pending": 0,
+        "bad_lines_by_reason": {},
         "refused_by_reason": {"OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED (expected_last_event_id)": 1},
     }
 
@@ -97,13 +99,42 @@ def test_append_of_an_empty_file_says_so(world: World) -> None:
     assert b"the file holds no events" in done.stdout
 
 
-def test_append_of_a_torn_gzip_file_says_so(world: World, tmp_path: Path) -> None:
-    file = tmp_path / "torn.gz"
-    file.write_bytes(gzip.compress(line(make("FIELD_SET", tenant_id="torn")) * 2000)[:-20])
-    done = world.command("append", str(file))
-    assert done.returncode != output.EXIT_OK
-    assert b"no whole gzip file" in done.stderr
-    assert b"Traceback" not in done.stderr
+@pytest.mark.parametrize("damage", ["torn", "corrupt"])
+def test_append_of_a_damaged_gzip_file_follows_what_could_be_read(world: World, tmp_path: Path, damage: str) -> None:
+    lines = b"".join(line(make("FIELD_SET", tenant_id=damage, turn_id=turn + 1)) for turn in range(20_000))
+    packed = bytearray(gzip.compress(lines, 1))
+    if damage == "torn":
+        del packed[-20:]
+    else:
+        packed[len(packed) // 2 : len(packed) // 2 + 8] = b"\xff" * 8
+    file = tmp_path / "events.gz"
+    file.write_bytes(packed)
+    done = world.command("append", str(file), "--wait", "--json")
+    errors = done.stderr.decode()
+    assert done.returncode == output.EXIT_REFUSED, errors
+    (sentence,) = [text for text in errors.splitlines() if "no whole gzip file" in text]
+    assert "Traceback" not in errors
+    summary = json.loads(done.stdout)
+    assert summary["appended"] > 2000
+    assert summary["appended"] == summary["accepted"] + summary["refused"], "all that was sent is followed"
+    assert f"its first {summary['appended'] + summary['bad_lines']} lines could be read" in sentence
+
+
+def test_append_reports_every_bad_line_and_counts_them_by_reason(world: World) -> None:
+    good = make("FIELD_SET", tenant_id="bad-lines")
+    lines = line(good, turn_id=0) * 30 + line(good, colour="[/red]") + b"{\n"
+    expected = {
+        "OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED (turn_id)": 30,
+        "OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED (colour)": 1,
+        "OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED": 1,
+    }
+    done = world.command("append", "-", "--json", stdin=lines)
+    assert done.returncode == output.EXIT_REFUSED
+    assert [text.split(":")[0] for text in done.stderr.decode().splitlines()] == [f"line {n}" for n in range(1, 33)]
+    summary = json.loads(done.stdout)
+    assert (summary["bad_lines"], summary["bad_lines_by_reason"]) == (32, expected)
+    shown = world.command("append", "-", stdin=lines).stdout.decode()
+    assert all(reason in shown for reason in expected)
 
 
 def test_append_reads_a_correlation_id_that_is_a_number_exactly(world: World) -> None:
