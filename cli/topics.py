@@ -1,16 +1,19 @@
 """What lies in the topics: the audit trail, and the refused records with their original bytes."""
 
+import heapq
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.settings import Settings
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
-from core_tables.projection.reads import RefusedRecord
+from core_tables.projection.database import translated
+from core_tables.projection.reads import RefusedRecord, checked_parameters
 from core_tables.projection.statements import sql
 from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
@@ -29,40 +32,42 @@ from core_tables.schemas.wire import SizedEvent, decode_event
 def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
     """The audit trail as a read_committed reader sees it: one event per outcome."""
     settings = Settings()
-    _show_audit(audit_trail(settings, tenant, last)[-last:], as_json)
-    if follow:
-        _follow(settings, tenant)
-
-
-def audit_trail(settings: Settings, tenant: str | None, last: int | None = None) -> list[AuditEvent]:
-    """The committed audit events of a tenant, or of all tenants the newest (more than `last`), by created_at."""
     consumer = wiring.reader_of_topics(settings)
     try:
-        starts = {}
-        for partition, (low, high) in _audit_ends(consumer, settings, tenant).items():
-            # Every transaction ends in a marker that takes an offset too, so more than `last` are read.
-            starts[partition] = low if tenant is not None or last is None else max(low, high - 4 * last)
-        messages = wiring.records_to_end(consumer, settings.audit_topic, starts)
-        found = [event for message in messages for event in _of_tenant(message, tenant)]
+        _show_audit(_trail(consumer, settings, tenant, last)[-last:], as_json)
+        while follow:  # on from where the trail ended
+            _show_audit([event for _, event in _events(consumer.consume(500, 0.5), tenant)], as_json=True)
     except KafkaException as error:
         raise translate(error) from error
     finally:
         consumer.close()
-    return sorted(found, key=lambda event: (event.created_at, event.event_id))
 
 
-def _follow(settings: Settings, tenant: str | None) -> None:
+def audit_trail(settings: Settings, tenant: str | None) -> list[AuditEvent]:
+    """The committed audit events of a tenant, or of all tenants, oldest first."""
     consumer = wiring.reader_of_topics(settings)
     try:
-        ends = _audit_ends(consumer, settings, tenant)
-        consumer.assign(
-            [TopicPartition(settings.audit_topic, partition, high) for partition, (_, high) in ends.items()]
-        )
-        while True:
-            for message in consumer.consume(500, 0.5):
-                _show_audit(_of_tenant(message, tenant), as_json=True)
+        return _trail(consumer, settings, tenant, None)
+    except KafkaException as error:
+        raise translate(error) from error
     finally:
         consumer.close()
+
+
+def _trail(consumer: Consumer, settings: Settings, tenant: str | None, last: int | None) -> list[AuditEvent]:
+    """The events up to the ends the partitions have now, at least the `last` newest; the consumer stays there.
+
+    One partition's are in the order of its ledger, several partitions' are merged by when they were written.
+    """
+    starts = {}
+    for partition, (low, high) in _audit_ends(consumer, settings, tenant).items():
+        # Every transaction ends in a marker that takes an offset too, so more than `last` are read.
+        starts[partition] = low if tenant is not None or last is None else max(low, high - 4 * last)
+    by_partition: dict[int, list[tuple[Message, AuditEvent]]] = {partition: [] for partition in starts}
+    for message, event in _events(wiring.records_to_end(consumer, settings.audit_topic, starts), tenant):
+        by_partition[message.partition() or 0].append((message, event))
+    merged = heapq.merge(*by_partition.values(), key=lambda found: found[0].timestamp()[1])
+    return [event for _, event in merged]
 
 
 def _audit_ends(consumer: Consumer, settings: Settings, tenant: str | None) -> dict[int, tuple[int, int]]:
@@ -76,17 +81,23 @@ def _audit_ends(consumer: Consumer, settings: Settings, tenant: str | None) -> d
 
 
 def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
+    if tenant is not None:
+        checked_parameters(tenant)
     if tenant is not None and tenant != UNATTRIBUTED:
         return [partition_of(tenant.encode(), settings.partitions)]
     return list(range(settings.partitions))
 
 
-def _of_tenant(message: Message, tenant: str | None) -> list[AuditEvent]:
-    value = message.value()
-    if message.error() is not None or value is None:
-        return []
-    event = decode_audit(value)
-    return [event] if tenant is None or event.tenant_id == tenant else []
+def _events(messages: Iterable[Message], tenant: str | None) -> Iterator[tuple[Message, AuditEvent]]:
+    """Messages with the audit events in them, as far as they are of the tenant."""
+    for message in messages:
+        error, value = message.error(), message.value()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise translate(error)
+        if error is None and value is not None:
+            event = decode_audit(value)
+            if tenant is None or event.tenant_id == tenant:
+                yield message, event
 
 
 def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
@@ -134,8 +145,9 @@ def refused() -> None:
 @json_option
 def list_refused(tenant: str, limit: int, as_json: bool) -> None:
     """The refused records of a tenant, newest first."""
+    checked_parameters(tenant)
     connection = wiring.operator(Settings())
-    with connection.transaction():
+    with translated(), connection.transaction():
         found: Any = connection.execute(sql("read_refused"), (tenant, MAX_I64, limit), binary=True).fetchall()
     records = [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in found]
     if as_json:
@@ -182,12 +194,23 @@ def show_refused(event_id: int, as_json: bool) -> None:
         output.emit_record(f"record {event_id}", record)
 
 
+def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
+    """A header: its value as text where it is text, else in hexadecimal digits."""
+    if not isinstance(value, bytes):
+        return {"name": name, "value": value}
+    try:
+        return {"name": name, "value": value.decode()}
+    except UnicodeDecodeError:
+        return {"name": name, "value_hex": value.hex()}
+
+
 def _record_json(event_id: int, partition: int, message: Message) -> dict[str, Any]:
     key, value = message.key(), message.value()
     record: dict[str, Any] = {
         "event_id": event_id,
         "partition": partition,
         "offset": offset_of(event_id),
+        "headers": [_header_json(*header) for header in message.headers() or ()],
         "key_hex": None if key is None else key.hex(),
         "value_bytes": None if value is None else len(value),
         "value_hex": None if value is None else value.hex(),
