@@ -37,11 +37,12 @@ simulate: $(READY)  ## many more schedules of the real worker: make simulate SEE
 faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took
 	@FAULT_ROUNDS=$(or $(ROUNDS),5) STORM_S=$(or $(STORM_S),300) FAULT_REPORT=$(or $(REPORT),fault-report.json) $(BIN)/pytest tests/faults $(ARGS)
 
-check: $(READY)  ## lint, format and strict types
+check: $(READY)  ## lint, format, strict types, and the rules of the house (imports, statements)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
+	@$(BIN)/pytest -q tests/test_house.py -k "not wheel"
 
 format: $(READY)  ## let the formatter and the linter's fixes run
 	@$(BIN)/ruff check --fix .
