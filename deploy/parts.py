@@ -25,7 +25,7 @@ Progress = Callable[[str], None]
 KAFKA_VERSION: Final = "4.4.0"
 _KAFKA_JARS: Final = [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36"]
 _POSTGRES_SETTINGS: Final = (
-    *("max_connections=200", "shared_buffers=256MB", "wal_compression=on", "max_wal_size=4GB"),
+    *("max_connections=200", "shared_buffers=256MB", "max_wal_size=4GB"),
     *("checkpoint_timeout=30min", "listen_addresses=127.0.0.1", "log_min_messages=warning"),
 )
 

@@ -98,10 +98,9 @@ class PendingCache:
         self.failed: str | None = None
 
     def advance(self, moves: Sequence[CacheMove]) -> None:
-        """Move the labels and lists of lanes after a commit."""
-        for move in moves:
-            if not self._try(lambda move=move: self._advance_lane(move), None):  # type: ignore[misc]
-                return
+        """Move the labels and lists of lanes after a commit, all in one go."""
+        if moves:
+            self._try(lambda: self._advance_lanes(moves), None)
 
     def read(self, lane: int, tenant_id: str, requester_user_id: str) -> CachedList:
         """The label of a lane and a requester's list."""
@@ -143,13 +142,16 @@ class PendingCache:
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
-    def _advance_lane(self, move: CacheMove) -> bool:
-        too_many = len(move.ops) > MAX_OPS
-        flat = () if too_many else [part for op in move.ops for part in op]
-        nonce = f"{move.revision}.{secrets.token_hex(6)}"
-        start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
-        self._advance(keys=[self._label(move.lane)], args=[start, move.to_position, nonce, *flat])
-        return True
+    def _advance_lanes(self, moves: Sequence[CacheMove]) -> None:
+        together = self._client.pipeline(transaction=False)
+        for move in moves:
+            too_many = len(move.ops) > MAX_OPS
+            flat = () if too_many else [part for op in move.ops for part in op]
+            nonce = f"{move.revision}.{secrets.token_hex(6)}"
+            start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
+            arguments = [start, move.to_position, nonce, *flat]
+            self._advance(keys=[self._label(move.lane)], args=arguments, client=together)
+        together.execute()
 
     def _prefix(self, lane: int) -> str:
         return f"ct:{{{self._topic_id}.{lane}}}:"

@@ -96,14 +96,21 @@ class Store:
 
     def notify(self, applied: Mapping[int, int]) -> None:
         """Wake whoever waits for an outcome in these lanes."""
-        with translated(), self.connection.transaction():
-            self.connection.execute(sql("notify_lanes"), ([f"{lane}:{at}" for lane, at in applied.items()],))
+        with translated():
+            self.connection.autocommit = True  # one round trip; BEGIN and COMMIT would be two more
+            try:
+                self.connection.execute(sql("notify_lanes"), ([f"{lane}:{at}" for lane, at in applied.items()],))
+            finally:
+                if not self.connection.closed:
+                    self.connection.autocommit = False
 
     def begin(self, moves: Sequence[Move]) -> set[int]:
         """Open the batch's transaction with its guard; return the lanes that are where they were believed to be."""
-        columns = [list(column) for column in zip(*moves, strict=True)]
+        parameters = [list(column) for column in zip(*moves, strict=True)]
         with translated():
-            return {row[0] for row in self._rows("advance_lanes", *columns)}
+            with self.connection.pipeline():  # BEGIN and guard in one round trip
+                cursor: Any = self.connection.execute(sql("advance_lanes"), parameters, binary=True)
+            return {row[0] for row in cursor.fetchall()}
 
     def load(self, records: Sequence[Record], known: Known) -> Loaded:
         """What the fold must know about a batch, inside its transaction and in one round trip; `known` is in memory."""

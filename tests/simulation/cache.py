@@ -10,6 +10,17 @@ from core_tables.projection.statements import lua
 from .scheduler import Scheduler
 
 
+class Pipeline:
+    """Calls that are sent together; each may get lost, and then those behind it are not made."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], Any]] = []
+
+    def execute(self) -> None:
+        for call in self.calls:
+            call()
+
+
 class Redis:
     """Keys and lists, forgotten now and then; a call may get lost on the way there or back."""
 
@@ -25,14 +36,24 @@ class Redis:
         scripts = {lua("advance"): self._advance, lua("fill"): self._fill, lua("read"): self._read}
         script = scripts[text]
 
-        def call(keys: Sequence[str], args: Sequence[Any]) -> Any:
+        def run(keys: Sequence[str], args: Sequence[Any]) -> Any:
             self.scheduler.edge()
             self._maybe_lost()
             answer = script(keys, list(args))
             self._maybe_lost()
             return answer
 
+        def call(keys: Sequence[str], args: Sequence[Any], client: Pipeline | None = None) -> Any:
+            if client is None:
+                return run(keys, args)
+            client.calls.append(lambda: run(keys, args))
+            return None
+
         return call
+
+    def pipeline(self, transaction: bool) -> "Pipeline":
+        assert not transaction
+        return Pipeline()
 
     def flush(self) -> None:
         """FLUSHALL."""
