@@ -5,12 +5,13 @@ import gc
 import signal
 import sys
 import time
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 from confluent_kafka import KafkaException, TopicPartition
 
-from core_tables.cli import output, wiring
+from core_tables.cli import drift, output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
@@ -18,9 +19,16 @@ from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
 from core_tables.projection.database import Connection, connect
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.store import LanePosition, TopicRow
+from core_tables.projection.store import LanePosition, Store, TopicRow
 
 DIFFERENCES_SHOWN = 20
+# A chunk may be of large work orders; what this bounds is how long a rebuild that was stopped (SIGSTOP) holds its lanes.
+REBUILD_TRANSACTION_MS = 60_000
+NOT_REBUILT = {*verification.LEDGER_TABLES, "topic"}
+RESTORE_ROWS = (
+    "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, restore it "
+    "(docs/RELIABILITY.md, Backup)"
+)
 
 
 @click.group(epilog=output.EXIT_CODES)
@@ -156,11 +164,13 @@ def _lane_rows(settings: Settings, topic: TopicRow, positions: dict[int, LanePos
         for lane, position in sorted(positions.items()):
             target = TopicPartition(topic.topic, lane - topic.first_lane)
             _, end = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
-            lag = max(0, end - position.applied)
-            waits = 0.0
+            lag, waits = max(0, end - position.applied), 0.0
             if lag:
-                first = wiring.record_at(consumer, topic.topic, target.partition, position.applied)
-                waits = 0.0 if first is None else max(0.0, time.time() - first.timestamp()[1] / 1000)
+                first = wiring.first_record(consumer, topic.topic, target.partition, position.applied)
+                if first is None:
+                    lag = 0  # the log ends in a hole: nothing of it is left to be folded
+                else:
+                    waits = max(0.0, time.time() - first.timestamp()[1] / 1000)
             rows.append(
                 {
                     "lane": lane,
@@ -213,24 +223,35 @@ def verify(
     settings, scope = Settings(), _scope(tenant, work_order)
     if (follow and sample is None) or (sample is not None and (tenant or against_topic)):
         raise click.UsageError("--follow needs --sample, and --sample goes with nothing else")
-    connection = wiring.operator(settings)
     if sample is not None:
-        _audit_drift(connection, sample, every if follow else None, as_json)
-        return
+        if follow:
+            drift.audit(settings, sample, every, as_json)
+        drift.audit_once(settings, sample, as_json)
+    connection = wiring.operator(settings)
     started = time.monotonic()
     if against_topic:
         total = sum(position.applied for position in wiring.positions(settings, connection).values())
         with output.progress_bar("records compared", total) as advance:
             report = wiring.verify_topic(settings, connection, advance)
         _show_report(report, time.monotonic() - started, as_json, repaired=False)
-        sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
+        _end_of_verify(report, as_json, RESTORE_ROWS)
+    below = partial(wiring.count_records_below, settings, Store(connection).topics())
+    cache = wiring.cache(settings, connection)
     with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
-        report = verification.verify(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
+        report = verification.verify(connection, scope, cache=cache, progress=advance, records_below=below)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
-    if report.differences:
-        if not as_json:
-            output.out.print("next: core-tables rebuild")
-        sys.exit(output.EXIT_DIFFERENCES)
+    _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {RESTORE_ROWS}")
+
+
+def _end_of_verify(report: verification.Report, as_json: bool, restore: str) -> NoReturn:
+    """What to do next: rebuild mends what is made from the ledger, but not the ledger and the outcomes themselves."""
+    tables = {difference.table for difference in report.differences}
+    steps = [restore] if tables & NOT_REBUILT else []
+    steps += ["core-tables rebuild"] if tables - NOT_REBUILT else []
+    if not as_json:
+        for step in steps:
+            output.out.print(f"next: {step}", markup=False)
+    sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -240,37 +261,25 @@ def verify(
 def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     """Replace the rows that differ from the ledger, while workers fold and readers read; may be interrupted and run again."""
     settings, scope = Settings(), _scope(tenant, work_order)
-    connection = connect(settings.worker(), name="core-tables rebuild", statement_timeout_ms=600_000)
+    connection = connect(
+        settings.worker(),
+        name="core-tables rebuild",
+        statement_timeout_ms=600_000,
+        transaction_timeout_ms=REBUILD_TRANSACTION_MS,
+    )
+    cache = wiring.cache(settings, connection)
     started = time.monotonic()
     with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
-        report = verification.rebuild(connection, scope, cache=wiring.cache(settings, connection), progress=advance)
+        report = verification.rebuild(connection, scope, cache=cache, progress=advance, notice=_say)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
+    if cache is not None and cache.failed is not None:
+        _say(
+            f"the cache did not answer ({cache.failed}): run core-tables rebuild again when it does, if its lists differ"
+        )
 
 
 def _total(connection: Connection, scope: verification.Scope) -> int | None:
     return verification.estimate(connection) if scope.tenant_id is None else None
-
-
-def _audit_drift(connection: Connection, size: int, every: float | None, as_json: bool) -> None:
-    """Rounds of a sample; the number of work orders that differed so far is the drift."""
-    compared = drift = 0
-    while True:
-        started = time.monotonic()
-        report = verification.verify_sample(connection, size)
-        compared, drift = compared + report.compared, drift + report.compared - report.equal
-        if as_json:
-            output.emit_json(
-                {"compared": compared, "drift": drift, "differences": [d._asdict() for d in report.differences]}
-            )
-        else:
-            output.out.print(f"{compared} work orders compared, drift {drift}")
-            for difference in report.differences[:DIFFERENCES_SHOWN]:
-                where = "/".join(part for part in difference[:2] if part)
-                output.out.print(f"  {difference.table} {where}: {difference.what}", markup=False)
-        if every is None:
-            sys.exit(output.EXIT_DIFFERENCES if drift else output.EXIT_OK)
-        sys.stdout.flush()
-        time.sleep(max(0.0, every - (time.monotonic() - started)))
 
 
 def _show_report(report: verification.Report, seconds: float, as_json: bool, *, repaired: bool) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,9 +30,9 @@ from core_tables.projection.migrate import check_database, migrate, register_top
 from core_tables.projection.reads import Reads
 from core_tables.projection.store import LanePosition, Store, TopicRow
 from core_tables.projection.verify import Difference, Report
-from core_tables.projection.verify_topic import verify_lane
+from core_tables.projection.verify_topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.identity import event_id
-from core_tables.schemas.reasons import SetupError, UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 
 
 def logger() -> Any:
@@ -272,10 +272,14 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
     consumer = reader_of_topics(settings)
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
-        topic = registered_topic(settings, connection)
+        topic, rows = registered_topic(settings, connection), rows_by_lane(connection)
         for lane, position in sorted(positions(settings, connection).items()):
-            records = _records_below(consumer, topic, lane - topic.first_lane, position.applied)
-            for count, found in verify_lane(connection, records):
+            partition = lane - topic.first_lane
+            bounds = log_bounds(consumer, topic.topic, partition)
+            log = LaneLog(lane, event_id(topic.first_lane, 0), *bounds, position.applied, rows[lane])
+            for count, found in verify_lane(
+                connection, log, _records_below(consumer, topic, partition, position.applied)
+            ):
                 compared, differences = compared + count, differences + found
                 progress(compared)
     consumer.close()
@@ -284,12 +288,36 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
 
 
 def _records_below(consumer: Consumer, topic: TopicRow, partition: int, end: int) -> Iterator[Record]:
+    for message in _messages_below(consumer, topic, partition, end):
+        position = event_id(topic.first_lane + partition, message.offset() or 0)
+        content = read_content(position, message.key(), message.value(), partition, topic.partitions)
+        yield Record(position, content, 0, None)
+
+
+def _messages_below(consumer: Consumer, topic: TopicRow, partition: int, end: int) -> Iterator[Message]:
     if end == 0:
         return
     for message in records_to_end(consumer, topic.topic, {partition: 0}):
         offset = message.offset()
         if offset is None or offset >= end:
             return
-        position = event_id(topic.first_lane + partition, offset)
-        content = read_content(position, message.key(), message.value(), partition, topic.partitions)
-        yield Record(position, content, 0, None)
+        yield message
+
+
+def count_records_below(settings: Settings, topics: Sequence[TopicRow], lane: int, end: int) -> int | None:
+    """How many records a lane's log has below an offset, which is less than that if it has holes; None if it cannot be told."""
+    for topic in topics:
+        if topic.first_lane <= lane < topic.first_lane + topic.partitions:
+            consumer = reader_of_topics(settings)
+            try:
+                return sum(1 for _ in _messages_below(consumer, topic, lane - topic.first_lane, end))
+            except CoreTablesError:
+                return None
+            finally:
+                consumer.close()
+    return None
+
+
+def first_record(consumer: Consumer, topic: str, partition: int, start: int) -> Message | None:
+    """The first record at or after an offset, or None: a log may end in a hole."""
+    return next(records_to_end(consumer, topic, {partition: start}), None)

@@ -4,7 +4,7 @@
 replaces what differs and raises `revision`, so that a worker drops the states it holds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from core_tables.projection.cache import PendingCache, list_name
@@ -26,9 +26,11 @@ from core_tables.projection.statements import sql
 from core_tables.projection.store import Store, TopicRow, state_rows
 from core_tables.projection.work_order import WorkOrder
 from core_tables.schemas.identity import partition_of
-from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.reasons import SetupError, UnavailableError
 
 CHUNK: Final = 200
+CHUNK_TRIES: Final = 5
+LEDGER_TABLES: Final = frozenset({"work_order_ledger", "work_order_outcomes"})
 _DELETES: Final = ("delete_work_order_leases", "delete_work_order_step_attempts", "delete_work_orders_current")
 
 
@@ -64,10 +66,18 @@ class Report(NamedTuple):
 
 
 Progress = Callable[[int], None]  # the number of work orders compared so far
+RecordsBelow = Callable[
+    [int, int], int | None
+]  # of a lane, how many records its log has below an offset; None: unknown
 
 
 def verify(
-    connection: Connection, scope: Scope, *, cache: PendingCache | None = None, progress: Progress = lambda _: None
+    connection: Connection,
+    scope: Scope,
+    *,
+    cache: PendingCache | None = None,
+    progress: Progress = lambda _: None,
+    records_below: RecordsBelow = lambda lane, offset: None,  # noqa: ARG005
 ) -> Report:
     """Compare the tables, and the cache if given, with the fold of the ledger, in one snapshot.
 
@@ -88,7 +98,7 @@ def verify(
             expected_lists.add(chunk.folded)
             progress(compared)
         if scope.tenant_id is None:
-            differences += _missing_outcomes(connection)
+            differences += _missing_outcomes(connection, records_below)
     broken = len({difference[:2] for difference in differences if difference.work_order_id is not None})
     if scope.tenant_id is None:
         differences += expected_lists.differences()
@@ -96,34 +106,35 @@ def verify(
 
 
 def rebuild(
-    connection: Connection, scope: Scope, *, cache: PendingCache | None = None, progress: Progress = lambda _: None
+    connection: Connection,
+    scope: Scope,
+    *,
+    cache: PendingCache | None = None,
+    progress: Progress = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Replace the rows that differ from the fold of the ledger, chunk by chunk, while workers fold and readers read.
 
     The connection's role must be the worker's. What is done stays done when it is interrupted; run it again to go on.
+    The cached lists of the lanes looked at are forgotten, whether they were right or not: that costs misses only.
+    `notice` is told why a chunk is tried again.
     """
     compared = events = repaired = 0
     differences: list[Difference] = []
-    store = Store(connection)
     with translated():
         with connection.transaction():
             _check_role(connection, writes=True)
             topic, versions = _topic(connection), _fold_versions(connection)
+            lanes = set(_applied(connection)) if scope.tenant_id is None else {_lane(topic, (scope.tenant_id, ""))}
         pages = _pages(connection, scope)
         while True:
             with connection.transaction():
                 keys = next(pages, None)
-                if keys is None:
-                    break
-                lanes = sorted({_lane(topic, key) for key in keys})
-                connection.execute(sql("lock_lanes"), (lanes,))
-                chunk = _compare(connection, keys)
-                if chunk.broken:
-                    lanes = sorted({_lane(topic, key) for key in chunk.broken})
-                    _replace(store, chunk)
-                    connection.execute(sql("raise_revisions"), (lanes,))
+            if keys is None:
+                break
+            chunk = _repair(connection, topic, keys, notice)
             if chunk.broken and cache is not None:
-                for lane in lanes:
+                for lane in sorted({_lane(topic, key) for key in chunk.broken}):
                     cache.forget(lane)
             compared, events, repaired = compared + len(keys), events + chunk.events, repaired + len(chunk.broken)
             differences += chunk.differences
@@ -131,7 +142,30 @@ def rebuild(
         if scope.tenant_id is None:
             with connection.transaction():
                 connection.execute(sql("set_fold_version"), (FOLD_VERSION, FOLD_VERSION))
+    if cache is not None:
+        for lane in sorted(lanes):
+            cache.forget(lane)
     return Report(compared, compared - repaired, repaired, events, differences, versions)
+
+
+def _repair(
+    connection: Connection, topic: TopicRow, keys: Sequence[WorkOrderKey], notice: Callable[[str], None]
+) -> "_Chunk":
+    """Compare and replace one chunk under its lanes' locks; a deadlock or a lock that takes too long is tried again."""
+    for left in reversed(range(CHUNK_TRIES)):
+        try:
+            with translated(), connection.transaction():
+                connection.execute(sql("lock_lanes"), (sorted({_lane(topic, key) for key in keys}),))
+                chunk = _compare(connection, keys)
+                if chunk.broken:
+                    _replace(Store(connection), chunk)
+                    connection.execute(sql("raise_revisions"), (sorted({_lane(topic, key) for key in chunk.broken}),))
+                return chunk
+        except UnavailableError as error:
+            if connection.closed or left == 0:
+                raise
+            notice(f"{error.sentence}; trying again, {left} more times at most")
+    raise AssertionError("the last try returns or raises")
 
 
 def estimate(connection: Connection) -> int:
@@ -141,15 +175,19 @@ def estimate(connection: Connection) -> int:
     return int(rows[0][0])
 
 
-def verify_sample(connection: Connection, size: int) -> Report:
-    """Compare about `size` work orders, chosen by chance, in one snapshot: a round of the drift auditor."""
+def verify_sample(connection: Connection, size: int, again: Collection[WorkOrderKey] = ()) -> Report:
+    """Compare `size` work orders, chosen by chance, in one snapshot: a round of the drift auditor.
+
+    They are chosen from current and from ledger, so that a missing row is seen, too; `again` are compared in any case.
+    """
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         _check_role(connection, writes=False)
-        estimate: Any = connection.execute(sql("estimate_work_orders")).fetchone()
-        # Twice the share, since a Bernoulli sample may fall short; the limit cuts it.
-        share = min(100.0, 200.0 * size / estimate[0])
-        keys: Any = connection.execute(sql("sample_work_orders"), (share, size), binary=True).fetchall()
+        estimates: Any = connection.execute(sql("estimate_work_orders")).fetchone()
+        # Whole pages are chosen: enough that a few of them are, of which the limit takes some rows each.
+        shares = [min(100.0, 100.0 * (2 * size + 500) / rows) for rows in estimates]
+        chosen: Any = connection.execute(sql("sample_work_orders"), (*shares, size), binary=True).fetchall()
+        keys = sorted({*chosen, *again})
         chunk = _compare(connection, keys) if keys else _Chunk({}, [], [], 0)
     return Report(len(keys), len(keys) - len(chunk.broken), 0, chunk.events, chunk.differences)
 
@@ -224,16 +262,20 @@ def _replace(store: Store, chunk: _Chunk) -> None:
     store.write_rows(state_rows((None, chunk.folded[key]) for key in chunk.broken if key in chunk.folded))
 
 
-def _missing_outcomes(connection: Connection) -> list[Difference]:
-    """Ledger and outcomes together hold one row per record below `applied`; the ledger topic has no holes."""
+def _missing_outcomes(connection: Connection, records_below: RecordsBelow) -> list[Difference]:
+    """Ledger and outcomes together hold one row per record below `applied`: as many as offsets, less the log's holes.
+
+    Only the log knows its holes; it is asked where there are fewer rows than offsets.
+    """
     rows: Any = connection.execute(sql("count_records")).fetchall()
-    return [
-        Difference(
-            None, None, "work_order_outcomes", f"lane {lane}: {applied} records folded, {accepted + others} rows"
-        )
-        for lane, applied, accepted, others in rows
-        if accepted + others != applied
-    ]
+    found = []
+    for lane, applied, held in rows:
+        records = records_below(lane, applied) if held < applied else applied
+        if held == records:
+            continue
+        told = f"{records} records" if records is not None else f"{applied} offsets (its log may have holes)"
+        found.append(Difference(None, None, "work_order_outcomes", f"lane {lane}: {told} folded, {held} rows"))
+    return found
 
 
 def _check_role(connection: Connection, *, writes: bool) -> None:

@@ -4,48 +4,114 @@ The ledger table is written from the topic; this finds a ledger or outcome row t
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from core_tables.projection.database import Connection
 from core_tables.projection.decide import First, Request
-from core_tables.projection.fold import Decided, Loaded, Record, WorkOrderKey, fold_batch
-from core_tables.projection.rows import Row, ledger_row, outcome_row
+from core_tables.projection.evolve import evolve
+from core_tables.projection.fold import Decided, Loaded, Record, fold_batch, loadable
+from core_tables.projection.rows import Row, event_of_row, ledger_row, outcome_row
 from core_tables.projection.statements import sql
 from core_tables.projection.verify import Difference
-from core_tables.projection.work_order import WorkOrder
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 
 CHUNK: Final = 1000
+HISTORY_PAGE: Final = 10_000
 
 
-def verify_lane(connection: Connection, records: Iterable[Record]) -> Iterator[tuple[int, list[Difference]]]:
+class LaneLog(NamedTuple):
+    """A lane as its log and its row have it: the log's bounds, how far it is folded, how many rows have ids in it.
+
+    `topic_begins` is the first id of the lane's topic: ids below it are of topics before.
+    """
+
+    lane: int
+    topic_begins: int
+    log_start: int
+    log_end: int
+    applied: int
+    rows: int
+
+
+def rows_by_lane(connection: Connection) -> dict[int, int]:
+    """How many ledger and outcome rows have ids in each lane."""
+    rows: Any = connection.execute(sql("count_records")).fetchall()
+    return {lane: held for lane, _, held in rows}
+
+
+def verify_lane(
+    connection: Connection, log: LaneLog, records: Iterable[Record]
+) -> Iterator[tuple[int, list[Difference]]]:
     """Fold a lane's records from its first on; yield, chunk by chunk, how many were compared and what differs.
 
     The connection is in the snapshot that `records` ends at. Keeps the states and idempotency keys of the lane in memory.
     """
-    states: dict[WorkOrderKey, WorkOrder | None] = {}
-    firsts: dict[tuple[str, str, str], First] = {}
-    owners: dict[tuple[str, int], str] = {}
-    chunk: list[Record] = []
-    for record in records:
-        chunk.append(record)
-        if len(chunk) == CHUNK:
-            yield len(chunk), _compare(connection, _fold(chunk, Loaded(states, firsts, owners)))
-            chunk = []
-    if chunk:
-        yield len(chunk), _compare(connection, _fold(chunk, Loaded(states, firsts, owners)))
+    if log.log_start > 0 or log.log_end < log.applied:
+        what = f"lane {log.lane}: {log.applied} offsets were folded, but the log holds those from {log.log_start} to {log.log_end}"
+        yield 0, [Difference(None, None, "topic", what)]
+    if log.log_start > 0:
+        return  # what was deleted may have decided about what is left
+    book = _Book(connection, log.topic_begins)
+    explained = 0
+    for chunk in _chunks(records):
+        found, held = _compare(connection, book.fold(chunk))
+        explained += held
+        yield len(chunk), found
+    if log.rows != explained:
+        what = f"lane {log.lane}: {log.rows - explained} rows that no record explains, of another tenant or above the log's end"
+        yield 0, [Difference(None, None, "work_order_ledger", what)]
 
 
-def _fold(chunk: Sequence[Record], loaded: Loaded) -> list[Decided]:
-    for record in chunk:
-        if isinstance(record.content, Request):
-            event = record.content.event
-            loaded.states.setdefault((event.tenant_id, event.work_order_id), None)
-    return fold_batch(chunk, loaded).decided
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
 
 
-def _compare(connection: Connection, decided: Sequence[Decided]) -> list[Difference]:
+class _Book:
+    """The states, keys and correlations of a lane; a tenant's from topics before come from the ledger table."""
+
+    def __init__(self, connection: Connection, topic_begins: int) -> None:
+        self._connection = connection
+        self._topic_begins = topic_begins
+        self._tenants: set[str] = set()
+        self._loaded = Loaded({}, {}, {})
+
+    def fold(self, chunk: Sequence[Record]) -> list[Decided]:
+        """Decide about records, in order."""
+        for record in chunk:
+            if isinstance(record.content, Request):
+                event = record.content.event
+                if event.tenant_id not in self._tenants and loadable(record.content):
+                    self._tenants.add(event.tenant_id)
+                    self._remember(event.tenant_id)
+                self._loaded.states.setdefault((event.tenant_id, event.work_order_id), None)
+        return fold_batch(chunk, self._loaded).decided
+
+    def _remember(self, tenant_id: str) -> None:
+        states, firsts, owners = self._loaded
+        for position, event in self._history(tenant_id):
+            key = (tenant_id, event.work_order_id)
+            if states.get(key) is None:
+                owners[tenant_id, event.correlation_id] = event.work_order_id
+            states[key] = evolve(states.get(key), event, position)
+            if event.idempotency_key is not None:
+                firsts[*key, event.idempotency_key] = First(position, event.payload)
+
+    def _history(self, tenant_id: str) -> Iterator[tuple[int, LedgerEvent]]:
+        start = 0
+        while start < self._topic_begins:
+            asked = (tenant_id, start, self._topic_begins - 1, HISTORY_PAGE)
+            page: Any = self._connection.execute(sql("read_ledger"), asked, binary=True).fetchall()
+            yield from map(event_of_row, page)
+            start = page[-1][1] + 1 if page else self._topic_begins
+
+
+def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
+    """What differs, and how many rows the records have."""
     asked = ([item.tenant_id for item in decided], [item.position_id for item in decided])
     with connection.pipeline():
         ledger: Any = connection.execute(sql("load_ledger_records"), asked, binary=True)
@@ -60,7 +126,7 @@ def _compare(connection: Connection, decided: Sequence[Decided]) -> list[Differe
         else:
             found += _differences(item, "work_order_outcomes", outcome_row(item), others)
             found += _differences(item, "work_order_ledger", None, held)
-    return found
+    return found, len(held) + len(others)
 
 
 def _differences(item: Decided, table: str, wanted: Row | None, held: dict[int, Row]) -> list[Difference]:

@@ -181,6 +181,17 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh
     assert len(fresh.rows("work_order_ledger")) <= 2, "nothing of another ledger is folded"
 
 
+@pytest.mark.parametrize("which", ["topic", "audit_topic"])
+def test_init_never_makes_a_topic_anew_that_the_database_knows(fresh: World, which: str) -> None:
+    admin, name = wiring.admin_client(fresh.settings), getattr(fresh.settings, which)
+    for future in admin.delete_topics([name]).values():
+        future.result()
+    wait_until(lambda: name not in describe(admin, [name]).topics, "the topic to be gone")
+    with pytest.raises(SetupError, match="does not exist, though the database knows it; restore it"):
+        fresh.init()
+    assert name not in describe(admin, [name]).topics
+
+
 def test_a_lane_without_a_row_stops_alone(fresh: World) -> None:
     fresh.admin.execute("delete from os_core.lanes where lane = 3")
     with fresh.working() as running:

@@ -1,4 +1,9 @@
--- Some work orders, each chosen with a given chance (in per cent).
+-- Some work orders by chance: those of pages that are chosen with given chances (in per cent), of current and of ledger.
 select tenant_id, work_order_id
-from os_core.work_orders_current tablesample bernoulli (%b::real)
+from (
+    select tenant_id, work_order_id from os_core.work_orders_current tablesample system (%b::real)
+    union
+    select tenant_id, work_order_id from os_core.work_order_ledger tablesample system (%b::real)
+) as chosen
+order by random()
 limit %b

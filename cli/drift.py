@@ -1,0 +1,72 @@
+"""The drift auditor: rounds of a sample of work orders, each compared with the fold of its ledger rows."""
+
+import sys
+import time
+
+from core_tables.cli import output, wiring
+from core_tables.cli.settings import Settings
+from core_tables.projection import verify as verification
+from core_tables.projection.database import Connection
+from core_tables.projection.fold import WorkOrderKey
+from core_tables.schemas.reasons import UnavailableError
+
+SHOWN = 20
+MIN_PAUSE_S = 1.0
+MAX_PAUSE_S = 60.0
+
+
+class Drift:
+    """How many work orders were compared so far, and which of them differ now: those found before are looked at again."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.drifting: set[WorkOrderKey] = set()
+
+    def round(self, connection: Connection, size: int) -> verification.Report:
+        """Compare another sample, and what differed in the last round."""
+        report = verification.verify_sample(connection, size, self.drifting)
+        self.compared += report.compared
+        self.drifting = {(found.tenant_id or "", found.work_order_id or "") for found in report.differences}
+        return report
+
+
+def audit_once(settings: Settings, size: int, as_json: bool) -> None:
+    """One round; ends with an exit code of its own if something differs."""
+    drift = Drift()
+    _show(drift, drift.round(wiring.operator(settings), size), as_json)
+    sys.exit(output.EXIT_DIFFERENCES if drift.drifting else output.EXIT_OK)
+
+
+def audit(settings: Settings, size: int, every: float, as_json: bool) -> None:
+    """Round after round until Ctrl-C; a Postgres that does not answer is waited for."""
+    drift, pause = Drift(), MIN_PAUSE_S
+    connection: Connection | None = None
+    while True:
+        started = time.monotonic()
+        try:
+            connection = wiring.operator(settings) if connection is None else connection
+            _show(drift, drift.round(connection, size), as_json)
+            pause = MIN_PAUSE_S
+        except UnavailableError as error:
+            output.err.print(f"{error.sentence}; trying again in {pause:.0f} s", markup=False)
+            if connection is not None:
+                connection.close()
+            connection = None
+            time.sleep(pause)
+            pause = min(MAX_PAUSE_S, 2 * pause)
+            continue
+        time.sleep(max(0.0, every - (time.monotonic() - started)))
+
+
+def _show(drift: Drift, report: verification.Report, as_json: bool) -> None:
+    told = {"compared": drift.compared, "drift": len(drift.drifting)}
+    if as_json:
+        output.emit_json({**told, "differences": [found._asdict() for found in report.differences]})
+    else:
+        output.out.print(f"{drift.compared} work orders compared so far, {len(drift.drifting)} drifting now")
+        for found in report.differences[:SHOWN]:
+            where = "/".join(part for part in found[:2] if part)
+            output.out.print(f"  {found.table} {where}: {found.what}", markup=False)
+        if report.differences:
+            output.out.print("next: core-tables rebuild")
+    sys.stdout.flush()

@@ -1,0 +1,256 @@
+"""What verify, rebuild and the drift auditor see, and what they say to do next."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from core_tables.cli import output, wiring
+from core_tables.cli.drift import Drift
+from core_tables.projection import verify as verification
+from core_tables.projection.database import connect
+from core_tables.projection.pending import PendingQuery
+from core_tables.projection.statements import sql
+from core_tables.projection.verify import Difference, Report, Scope
+from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.outcomes import Accepted, Replayed
+from core_tables.schemas.reasons import UnavailableError
+from core_tables.schemas.wire import encode_event
+
+from .builders import START, make
+from .world import World, new_world, wait_until
+
+pytestmark = pytest.mark.stack
+
+ACME = partition_of(b"acme", 12)
+GHOST = """
+    insert into os_core.work_order_ledger
+    select (jsonb_populate_record(row, jsonb_build_object(
+        'tenant_id', %s::text, 'work_order_event_id', %s::bigint, 'idempotency_key', null))).*
+    from os_core.work_order_ledger as row limit 1
+"""
+
+
+@pytest.fixture
+def fresh(world: World) -> Iterator[World]:
+    """A world of one test's own."""
+    made = new_world(world.stack)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def one(fresh: World) -> World:
+    """A world with one work order, folded and audited, and no worker."""
+    with fresh.working():
+        assert fresh.outcome(make("WORK_ORDER_CREATED", idempotency_key="create")) == Accepted()
+        fresh.drain()
+    return fresh
+
+
+def verify_topic(world: World) -> list[Difference]:
+    connection = wiring.operator(world.settings)
+    try:
+        return wiring.verify_topic(world.settings, connection, lambda _: None).differences
+    finally:
+        connection.close()
+
+
+def rebuild(world: World, **told: Any) -> Report:
+    connection = connect(world.settings.worker(), name="test rebuild", **told)
+    try:
+        return verification.rebuild(connection, Scope(), cache=wiring.cache(world.settings, connection))
+    finally:
+        connection.close()
+
+
+def test_holes_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one(fresh: World) -> None:
+    """A program that appends in transactions leaves a hole after each, and one at the log's end."""
+    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    producer = Producer(told)
+    producer.init_transactions(20)
+    for turn in range(1, 6):
+        producer.begin_transaction()
+        producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET", turn_id=turn)), b"acme", ACME)
+        producer.commit_transaction(20)
+    with fresh.working():
+        wait_until(lambda: fresh.positions()[ACME] == (9, 9), "the lane to be folded and audited")
+    assert fresh.command("verify").returncode == output.EXIT_OK
+    assert fresh.command("verify", "--topic").returncode == output.EXIT_OK
+    lanes = [json.loads(line) for line in fresh.command("status", "--json").stdout.splitlines()]
+    assert (lanes[ACME]["log_end"], lanes[ACME]["applied"], lanes[ACME]["lag"]) == (10, 9, 0)
+    fresh.admin.execute("alter table os_core.work_order_ledger disable trigger append_only")
+    fresh.admin.execute(
+        f"delete from os_core.work_order_ledger where work_order_event_id = {event_id(ACME, 4)}".encode()
+    )
+    done = fresh.command("verify")
+    assert done.returncode == output.EXIT_DIFFERENCES
+    assert f"lane {ACME}: 5 records folded, 4 rows" in done.stdout.decode()
+    assert "next: core-tables verify --topic" in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("tenant", "lane", "offset"),
+    [("other", ACME, 0), ("acme", ACME, 9_000), ("acme", 2_000, 0)],
+    ids=["the id of a record, under another tenant", "above the log's end", "in no lane"],
+)
+def test_a_row_that_no_record_explains_is_found(one: World, tenant: str, lane: int, offset: int) -> None:
+    assert one.verify().differences == []
+    one.admin.execute(GHOST, (tenant, event_id(lane, offset)))
+    found = one.verify().differences if lane == 2_000 else verify_topic(one)
+    assert any("no record explains" in one.what or "0 records folded, 1 rows" in one.what for one in found), found
+
+
+def test_a_log_that_ends_below_what_was_folded_is_a_difference(one: World) -> None:
+    one.admin.execute("update os_core.lanes set applied = 5 where lane = %s", (ACME,))
+    (found,) = verify_topic(one)
+    assert "5 offsets were folded, but the log holds those from 0 to 1" in found.what
+
+
+def test_the_lanes_of_a_later_topic_are_compared_with_what_the_topics_before_decided(one: World) -> None:
+    (first,) = (row[1] for row in one.rows("work_order_ledger"))
+    names = {"topic": f"{one.name}.ledger.v2", "audit_topic": f"{one.name}.audit.v2", "group_id": f"{one.name}-2"}
+    one.close()
+    one.settings = one.settings.model_copy(update=names)
+    one.reconnect()
+    one.init()
+    with one.working():
+        assert one.outcome(make("WORK_ORDER_CREATED", idempotency_key="create")) == Replayed(first, False)
+        assert not isinstance(one.outcome(make("WORK_ORDER_CREATED")), Accepted), "it was created before"
+        assert not isinstance(
+            one.outcome(
+                make("WORK_ORDER_CREATED", work_order_id="order-2", correlation_id=make("FIELD_SET").correlation_id)
+            ),
+            Accepted,
+        )
+        assert one.outcome(make("FIELD_SET")) == Accepted()
+    assert verify_topic(one) == []
+    one.admin.execute("alter table os_core.work_order_outcomes disable trigger append_only")
+    one.admin.execute("update os_core.work_order_outcomes set first_event_id = 7 where outcome = 'REPLAYED'")
+    assert [found.table for found in verify_topic(one)] == ["work_order_outcomes"]
+
+
+def test_a_list_of_the_cache_that_differs_is_forgotten_by_a_rebuild(fresh: World) -> None:
+    query = PendingQuery("acme", "ada", START)
+    with fresh.working():
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to answer")
+        cache = wiring.cache(fresh.settings, fresh.reads.connection)
+        assert cache is not None
+        label = wait_until(lambda: cache.label(ACME), "the cache to tell its label")
+        cache.fill(label, ACME, ("acme", "ada"), [])
+        assert [found.table for found in fresh.verify().differences] == ["cache"]
+        done = fresh.command("verify")
+        assert done.stdout.decode().endswith("next: core-tables rebuild\n")
+        assert rebuild(fresh).repaired == 0
+        assert fresh.verify().differences == []
+        assert [offer.record.work_order_id for offer in fresh.reads.pending(query).offers] == ["order-1"]
+
+
+def test_a_rebuild_that_waits_too_long_for_a_lane_tries_its_chunk_again_and_says_so(one: World) -> None:
+    said: list[str] = []
+    holder = psycopg.connect(one.settings.admin())
+    holder.execute("select from os_core.lanes where lane = %s for update", (ACME,))
+
+    def notice(sentence: str) -> None:
+        said.append(sentence)
+        holder.rollback()
+
+    connection = connect(one.settings.worker(), name="test rebuild", lock_timeout_ms=200)
+    try:
+        assert verification.rebuild(connection, Scope(), notice=notice).compared == 1
+    finally:
+        connection.close()
+        holder.close()
+    assert len(said) == 1
+    assert "trying again" in said[0]
+
+
+def test_a_rebuild_that_stands_still_lets_its_lanes_go(one: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(*_: object) -> object:
+        time.sleep(5)
+        raise AssertionError("the transaction has ended by now")
+
+    monkeypatch.setattr(verification, "_replace", compare)
+    one.admin.execute("update os_core.work_orders_current set turn_id = 77")
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            rebuild(one, transaction_timeout_ms=300)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(0.6)
+    one.admin.execute("set lock_timeout = '2s'")
+    one.admin.execute("select from os_core.lanes for update")
+    thread.join()
+    assert failed
+
+
+def test_a_sample_is_taken_from_the_whole_of_a_table(one: World) -> None:
+    one.admin.execute(
+        "insert into os_core.work_orders_current select (jsonb_populate_record(row, jsonb_build_object("
+        "'work_order_id', lpad(number::text, 5, '0'), 'correlation_id', number))).* "
+        "from os_core.work_orders_current as row, generate_series(1, 4000) as number"
+    )
+    one.admin.execute("analyze os_core.work_orders_current")
+    connection = wiring.operator(one.settings)
+    chosen: list[Any] = []
+    for _ in range(30):
+        chosen += connection.execute(sql("sample_work_orders"), (15.0, 15.0, 20), binary=True).fetchall()
+    connection.close()
+    quarters = [sum(int(order) // 1001 == at for _, order in chosen if order.isdigit()) for at in range(4)]
+    assert min(quarters) > 60, quarters
+
+
+def test_a_missing_current_row_is_drift_and_counted_once_until_it_is_repaired(one: World) -> None:
+    connection, drift = wiring.operator(one.settings), Drift()
+    drift.round(connection, 10)
+    assert (drift.compared, drift.drifting) == (1, set())
+    one.admin.execute("delete from os_core.work_orders_current")
+    for _ in range(2):
+        drift.round(connection, 10)
+        assert drift.drifting == {("acme", "order-1")}
+    assert rebuild(one).repaired == 1
+    drift.round(connection, 10)
+    assert (drift.compared, drift.drifting) == (4, set())
+    connection.close()
+
+
+def test_the_drift_auditor_outlives_a_connection_that_is_lost(one: World) -> None:
+    command = [sys.executable, "-m", "core_tables.cli.main", "verify", "--sample", "10", "--follow", "--every", "0.2"]
+    auditor = subprocess.Popen(command, env=one.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert auditor.stdout is not None
+    assert auditor.stderr is not None
+    try:
+        assert b"1 work orders compared" in auditor.stdout.readline()
+        one.admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'core-tables operator' and datname = current_database()"
+        )
+        assert b"trying again in 1 s" in auditor.stderr.readline()
+        compared = 0
+        for _ in range(50):
+            compared = int(auditor.stdout.readline().split()[0])
+        assert compared > 40
+    finally:
+        auditor.kill()
+        auditor.wait()
+
+
+def test_a_chunk_that_fails_for_good_ends_the_rebuild(one: World) -> None:
+    holder = psycopg.connect(one.settings.admin())
+    holder.execute("select from os_core.lanes where lane = %s for update", (ACME,))
+    with pytest.raises(UnavailableError):
+        rebuild(one, lock_timeout_ms=100)
+    holder.close()
