@@ -19,7 +19,7 @@ from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.wire import encode_event
 
 from .builders import make
-from .world import World, new_world, wait_until
+from .world import DEADLINE_S, World, new_world, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -203,9 +203,12 @@ def test_the_trail_is_followed_without_a_gap_and_in_the_order_of_the_ledger(worl
         text=True,
     )
     assert process.stdout is not None
+    late = threading.Timer(DEADLINE_S, process.kill)
+    late.start()
     try:
         seen = [json.loads(process.stdout.readline())["event_id"] for _ in range(400)]
     finally:
+        late.cancel()
         process.terminate()
         process.communicate()
         ended.set()
