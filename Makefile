@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 READY := $(VENV)/.ready
 
-.PHONY: help demo stop test check format simulate faults clean
+.PHONY: help demo stop test check format simulate faults bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,11 +37,30 @@ simulate: $(READY)  ## many more schedules of the real worker: make simulate SEE
 faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took
 	@FAULT_ROUNDS=$(or $(ROUNDS),5) STORM_S=$(or $(STORM_S),300) FAULT_REPORT=$(or $(REPORT),fault-report.json) $(BIN)/pytest tests/faults $(ARGS)
 
+$(VENV)/.bench: $(READY) bench/requirements.txt bench/peers/requirements-quix.txt setup.py
+	@echo "==> installing what the benchmark compares with (once)"
+	@$(INSTALL) --require-hashes -r bench/requirements.txt
+	@test -x .venv-quix/bin/python || $(PYTHON) -m venv .venv-quix
+	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r bench/peers/requirements-quix.txt
+	@touch $@
+
+build/compiled: $(READY) $(wildcard schemas/*.py projection/*.py setup.py)
+	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
+	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
+	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
+
+bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): docs/BENCHMARKS.md, results.json, plots
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.bench build/compiled  ## the main ratios in about three minutes, into build/
+	@mkdir -p build/bench-quick/bench && $(BIN)/python -m bench --quick --into build/bench-quick $(ARGS)
+
 check: $(READY)  ## lint, format, strict types, and the rules of the house (imports, statements)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
+	@$(BIN)/mypy bench
 	@$(BIN)/pytest -q tests/test_house.py -k "not wheel"
 
 format: $(READY)  ## let the formatter and the linter's fixes run
@@ -49,4 +68,4 @@ format: $(READY)  ## let the formatter and the linter's fixes run
 	@$(BIN)/ruff format .
 
 clean: stop  ## remove the environment and the local stack with its data
-	@rm -rf $(VENV) .core-tables
+	@rm -rf $(VENV) .venv-quix build .core-tables

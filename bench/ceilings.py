@@ -1,0 +1,199 @@
+"""Ceilings: what single parts of the worker's work cost when everything before them was done beforehand."""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import Producer, TopicPartition
+
+from bench import folded, place
+from bench.drain import StackCpu
+from bench.measure import Cpu, load
+from core_tables.cli import wiring
+from core_tables.cli.settings import Settings
+from core_tables.consumer.audit import PER_TRANSACTION
+from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
+from core_tables.consumer.settings import WorkerSettings
+from core_tables.projection.database import Connection, connect
+from core_tables.projection.fold import Folded
+from core_tables.projection.rows import current_row, ledger_row
+from core_tables.projection.statements import sql
+from core_tables.schemas.audit import audit_event, encode_audit
+from core_tables.schemas.identity import lane_of
+from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.wire import read_record
+
+POLL_S: Final = 0.1
+
+# Where a batch's ledger rows lie before the server turns them into its binary form; the number column keeps their order.
+_STAGE: Final = """
+    create temp table stage as
+        select row.*, 0 as number from os_core.work_order_ledger as row with no data
+"""
+_INTO_STAGE: Final = "copy stage from stdin"
+_FROM_STAGE: Final = """
+    copy (
+        select
+            tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id, event_type,
+            work_order_status, reason_code, expected_last_event_id, step_id, step_input_hash, lease_owner_id,
+            lease_token_hash, lease_expires_at, idempotency_key, payload
+        from stage
+        order by number
+    ) to stdout (format binary)
+"""
+_COPY: Final = "copy os_core.work_order_ledger from stdin (format binary)"
+
+
+class Ceiling(NamedTuple):
+    """One run of one part. CPU is microseconds per event; `worker_us` is this process's, all of its threads."""
+
+    part: str
+    events: int
+    seconds: float
+    events_per_s: float
+    wall_us: float
+    worker_us: float
+    postgres_us: float
+    kafka_us: float
+    load: float
+
+
+class _Batch(NamedTuple):
+    """The rows of a batch: the ledger's as binary COPY data, the current ones as upsert_current.sql's columns."""
+
+    ledger: bytes
+    current: list[list[Any]]
+
+
+def copy(settings: Settings, folder: Path) -> Ceiling:
+    """COPY BINARY of the ledger rows and the current-row upserts, a transaction a batch, into the tables of a fresh run."""
+    with closing(connect(settings.admin(), name="core-tables ceiling")) as connection:
+        events, accepted, batches = _prepare(settings, connection)
+
+        def write() -> None:
+            for batch in batches:
+                with connection.transaction():
+                    with connection.cursor().copy(_COPY) as into:
+                        into.write(batch.ledger)
+                    connection.execute(sql("upsert_current"), batch.current)
+
+        timed = _timed("COPY", folder, events, write)
+        found = connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
+        if found != (accepted,):
+            raise RuntimeError(f"{found} ledger rows instead of {accepted}")
+        return timed
+
+
+def consume(settings: Settings, folder: Path) -> Ceiling:
+    """Consume and decode the ledger topic, as the worker does, and nothing else."""
+    ends = {partition: end for partition, end in place.ends(settings, settings.topic).items() if end}
+    events = sum(ends.values())
+    told = WorkerSettings(settings.kafka_servers(), "", group_id=f"{settings.group_id}.ceiling", kafka=settings.kafka)
+    with closing(ledger_consumer(told, wiring.kafka_log())) as consumer:
+        consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in ends])
+
+        def read() -> None:
+            seen = 0
+            while seen < events:
+                for message in consumer.consume(folded.BATCH, POLL_S):
+                    partition = message.partition()
+                    if message.error() is not None or partition is None:
+                        raise RuntimeError(f"the ledger topic could not be read: {message.error()}")
+                    read_record(message.key(), message.value(), partition, settings.partitions)
+                    seen += 1
+
+        return _timed("consume and decode", folder, events, read)
+
+
+def audit(settings: Settings, folder: Path) -> Ceiling:
+    """The audit events, encoded beforehand, into the audit topic of a fresh run: a producer a lane, 2000 a transaction."""
+    lanes = _audit_values(settings)
+    told = WorkerSettings(settings.kafka_servers(), "", group_id=settings.group_id, kafka=settings.kafka)
+    producers = {lane: audit_producer(told, f"{settings.audit_topic}.{lane}", wiring.kafka_log()) for lane in lanes}
+    for producer in producers.values():
+        producer.init_transactions(REQUEST_TIMEOUT_S)
+
+    def emit() -> None:
+        for start in range(0, max(map(len, lanes.values())), PER_TRANSACTION):
+            # As the worker: every lane's transaction is filled before the first is committed.
+            begun = [
+                _begin(producers[lane], settings.audit_topic, lane, values[start : start + PER_TRANSACTION])
+                for lane, values in lanes.items()
+                if start < len(values)
+            ]
+            for producer in begun:
+                producer.commit_transaction(REQUEST_TIMEOUT_S)
+
+    return _timed("audit transactions", folder, sum(map(len, lanes.values())), emit)
+
+
+def _begin(producer: Producer, topic: str, lane: int, values: list[tuple[bytes, bytes]]) -> Producer:
+    producer.begin_transaction()
+    for key, value in values:
+        producer.produce(topic, value, key, partition=lane)
+    return producer
+
+
+def _audit_values(settings: Settings) -> dict[int, list[tuple[bytes, bytes]]]:
+    """By lane, the keys and values of the audit events."""
+    lanes: dict[int, list[tuple[bytes, bytes]]] = {}
+    for step in folded.batches(settings):
+        for item in step.decided:
+            event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            lanes.setdefault(lane_of(item.position_id), []).append((item.tenant_id.encode(), encode_audit(event)))
+    return lanes
+
+
+def _prepare(settings: Settings, connection: Connection) -> tuple[int, int, list[_Batch]]:
+    """How many records there are, how many of them are accepted, and their rows in batches."""
+    count = accepted = 0
+    batches: list[_Batch] = []
+    connection.execute(_STAGE)
+    for step in folded.batches(settings):
+        count += len(step.decided)
+        accepted += sum(isinstance(decided.outcome, Accepted) for decided in step.decided)
+        rows = [current_row(after) for _, after in step.changed.values()]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        batches.append(_Batch(_binary(connection, step), columns))
+    connection.commit()
+    return count, accepted, batches
+
+
+def _binary(connection: Connection, step: Folded) -> bytes:
+    """The ledger rows of a batch as the server itself writes them in binary."""
+    connection.execute("truncate stage")
+    with connection.cursor().copy(_INTO_STAGE) as into:
+        for number, decided in enumerate(step.decided):
+            if isinstance(decided.outcome, Accepted) and decided.event is not None:
+                into.write_row((*ledger_row(decided.position_id, decided.event), number))
+    with connection.cursor().copy(_FROM_STAGE) as out:
+        return b"".join(bytes(block) for block in out)
+
+
+def _timed(part: str, folder: Path, events: int, work: Callable[[], None]) -> Ceiling:
+    """Do the work, and see what it took. What was prepared is not the collector's business meanwhile."""
+    cpu = StackCpu(folder)
+    with _frozen():
+        before, started = cpu.look([os.getpid()]), time.monotonic()
+        work()
+        seconds = time.monotonic() - started
+        used: Cpu = cpu.look([os.getpid()]).since(before)
+    wall, worker, postgres, kafka = (
+        1e6 * spent / events for spent in (seconds, used.worker, used.postgres, used.kafka)
+    )
+    return Ceiling(part, events, seconds, events / seconds, wall, worker, postgres, kafka, load())
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """The heap as it is, out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

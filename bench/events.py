@@ -1,0 +1,121 @@
+"""The load: a day of 50 tenants and 20 000 work orders, or the real input; written to a ledger topic before a run."""
+
+import gzip
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+from confluent_kafka import Producer
+
+from core_tables.cli.settings import Settings
+from core_tables.schemas import events
+from core_tables.schemas.events import LedgerEvent, Payload
+from core_tables.schemas.json_form import event_from_json
+from core_tables.schemas.vocabulary import EventType, WorkOrderStatus
+from core_tables.schemas.wire import encode_event
+
+SEED: Final = 20_261_124
+TENANTS: Final = 50
+START: Final = 1_760_000_000_000_000_000  # ns
+STEP_NS: Final = 1_000_000
+REPLAYED: Final = 0.02  # of the events are sent a second time
+
+Step = tuple[EventType, WorkOrderStatus, Payload]
+
+# The life of a work order, ten events long, as an orchestrator would write it.
+LIFE: Final[tuple[Step, ...]] = (
+    (
+        "WORK_ORDER_CREATED",
+        "DRAFT",
+        events.WorkOrderCreated(
+            *("requester-17", "speaker-4", "phone-9", "session-3141", "booking", "2026.1", "BOOK_TRIP"),
+            {"city": "Lisbon"},
+            ["date", "party"],
+        ),
+    ),
+    ("FIELD_ASKED", "CLARIFY", events.FieldAsked("date", "ask-date-1")),
+    ("FIELD_SET", "CLARIFY", events.FieldSet("date", "2026-12-24")),
+    ("FIELD_SET", "CONFIRM", events.FieldSet("party", 4)),
+    ("STATUS_CHANGED", "EXECUTING", events.StatusChanged("CONFIRMED")),
+    ("LEASE_ACQUIRED", "EXECUTING", events.LeaseAcquired(60_000)),
+    ("STEP_STARTED", "EXECUTING", events.StepStarted(0, 30_000, 3, 500)),
+    ("STEP_FINISHED", "EXECUTING", events.StepFinished(0)),
+    ("LEASE_RELEASED", "EXECUTING", events.LeaseReleased()),
+    ("STATUS_CHANGED", "DONE", events.StatusChanged()),
+)
+
+
+def day(count: int, orders: int = 20_000) -> Iterator[LedgerEvent]:
+    """`count` events of `orders` work orders, each at its own place of its life; when all are done, they begin anew."""
+    chance = random.Random(SEED)
+    places = [0] * orders
+    for number in range(count):
+        order = chance.randrange(orders)
+        place = places[order]
+        places[order] += 1
+        if place and chance.random() < REPLAYED:
+            places[order] -= 1
+            place -= 1
+        yield _event(order, place, START + number * STEP_NS)
+
+
+def _event(order: int, place: int, at: int) -> LedgerEvent:
+    life, step = divmod(place, len(LIFE))
+    kind, status, payload = LIFE[step]
+    lease, stepping = kind.startswith("LEASE_"), kind.startswith("STEP_")
+    name = f"order-{order}-{life}"
+    return LedgerEvent(
+        1,
+        at,
+        f"tenant-{order % TENANTS}",
+        name,
+        (order << 32) + life + 1,
+        step + 1,
+        kind,
+        status,
+        1000 + step,
+        None,
+        "reserve-seats" if stepping else None,
+        "9f86d081884c7d659a2feaa0c55ad015" if stepping else None,
+        "orchestrator-2" if lease else None,
+        "e3b0c44298fc1c149afbf4c8996fb924" if lease else None,
+        None,
+        f"{name}:{step}",
+        payload,
+    )
+
+
+def real_input(path: Path) -> Iterator[LedgerEvent]:
+    """The events of a file of JSON lines, gzipped."""
+    with gzip.open(path, "rb") as lines:
+        for line in lines:
+            yield event_from_json(orjson.loads(line))
+
+
+def write(settings: Settings, load: Iterable[LedgerEvent]) -> int:
+    """Write events to the ledger topic, as fast as one process can; how many."""
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_servers(),
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "log_level": 3,
+        }
+    )
+    written = 0
+    for event in load:
+        value, key = encode_event(event), event.tenant_id.encode()
+        while True:
+            try:
+                producer.produce(settings.topic, value, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        written += 1
+    if producer.flush(60):
+        raise RuntimeError("the broker did not acknowledge the load; see that it runs")
+    return written

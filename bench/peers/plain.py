@@ -1,0 +1,22 @@
+"""Peer: a plain consumer, as a competent team writes it in a day (plain_program.py)."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench import place
+from bench.peers.watch import PeerRun, Program, measured
+from core_tables.cli.settings import Settings
+
+NAME: Final = "plain consumer"
+LACKS: Final = (
+    "at-least-once; no refusals, attempts, leases, outcomes, cache or audit; no fence against a second owner; "
+    "keeps every work order it has met in memory"
+)
+
+
+def run(settings: Settings, folder: Path, total_events: int) -> PeerRun:
+    """Let it drain the ledger topic into the tables of a fresh run."""
+    command = [sys.executable, "-m", "bench.peers.plain_program"]
+    program = Program(command, place.environment(settings))
+    return measured((NAME, LACKS), settings, folder, program, total_events)

@@ -1,0 +1,156 @@
+"""Reads: current by id, and pending lists from the cache and from Postgres, with many clients at once."""
+
+import multiprocessing
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.synchronize import Barrier
+from typing import Any, Final, Literal, NamedTuple
+
+from bench import events, pacing, place, stocked
+from bench.measure import load as load_average
+from bench.pacing import Spread
+from core_tables.cli import wiring
+from core_tables.cli.settings import Settings
+from core_tables.projection.cache import CacheMove
+from core_tables.projection.database import connect
+from core_tables.projection.pending import PendingQuery
+from core_tables.projection.reads import Reads
+
+Kind = Literal["current", "pending, cache", "pending, postgres"]
+KINDS: Final[tuple[Kind, ...]] = ("current", "pending, cache", "pending, postgres")
+CLIENTS: Final = (1, 16, 64)
+PROCESSES: Final = 2  # the clients' threads are spread over, at most: one for each core of a small machine
+LISTS: Final = 200  # requesters whose lists are asked for; the cache is asked for them once before
+WARM_S: Final = 0.3
+NOW: Final = events.START + 1_000_000_000
+
+
+class Read(NamedTuple):
+    """One run. `found` is the mean of records a read found, `from_cache` the share of lists that the cache gave."""
+
+    kind: Kind
+    open_orders: int
+    clients: int
+    spread: Spread
+    reads_per_s: float
+    found: float
+    from_cache: float
+    load: float
+
+
+class Task(NamedTuple):
+    """What the clients of a process do; `one_in` work orders put there is open."""
+
+    settings: Settings
+    kind: Kind
+    orders: int
+    one_in: int
+    seconds: float
+
+
+def measure(settings: Settings, sizes: Sequence[int], clients: Sequence[int], seconds: float) -> Iterator[Read]:
+    """One round over the sizes, each in tables of its own, with no worker: what is measured is the reading."""
+    for size in sizes:
+        made = place.fresh(settings)
+        stocked.open_orders(made, size)
+        label_lanes(made)
+        for count in clients:
+            for kind in KINDS:
+                yield read(Task(made, kind, size, 1, seconds), count)
+        place.drop(made)
+
+
+def label_lanes(settings: Settings) -> None:
+    """Say in the cache where the lanes are, as an idle worker does, so that lists may be stored under that."""
+    connection = connect(settings.operator(), name="benchmark")
+    cache = wiring.cache(settings, connection)
+    if cache is not None:
+        positions = wiring.positions(settings, connection)
+        cache.advance([CacheMove(lane, p.revision, p.applied, p.applied, ()) for lane, p in positions.items()])
+    connection.close()
+
+
+def read(task: Task, clients: int) -> Read:
+    """Let clients read for some seconds, each with a connection of its own."""
+    context = multiprocessing.get_context("spawn")
+    count = min(PROCESSES, clients)
+    barrier, results = context.Barrier(count), context.SimpleQueue()
+    shares = [clients // count + (number < clients % count) for number in range(count)]
+    processes = [
+        context.Process(target=_process, args=(task, share, number, barrier, results), daemon=True)
+        for number, share in enumerate(shares)
+    ]
+    for process in processes:
+        process.start()
+    told = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    if failed := [result for result in told if isinstance(result, str)]:
+        raise RuntimeError(f"a reading client failed: {failed[0]}")
+    took = [seconds for result in told for seconds in result[0]]
+    found, cached = (sum(result[place] for result in told) / len(took) for place in (1, 2))
+    return Read(
+        task.kind, task.orders // task.one_in, clients, pacing.spread(took), len(took) / task.seconds, found, cached,
+        load_average(),
+    )  # fmt: skip
+
+
+def _process(task: Task, clients: int, seed: int, barrier: Barrier, results: Any) -> None:
+    """The clients of one process, as threads; what they saw goes to `results`, or why they failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    try:
+        made = [Client(task, seed * 1000 + number) for number in range(clients)]
+        barrier.wait(60)
+        begins = time.monotonic() + WARM_S
+        threads = [threading.Thread(target=client.run, args=(begins, begins + task.seconds)) for client in made]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed := [client.failed for client in made if client.failed is not None]:
+            raise failed[0]
+        took = [seconds for client in made for seconds in client.took]
+        results.put((took, sum(client.found for client in made), sum(client.from_cache for client in made)))
+    except Exception as error:
+        barrier.abort()
+        results.put(repr(error))
+
+
+class Client:
+    """Reads one thing after another."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self._reads = wiring.reads(task.settings)
+        if task.kind == "pending, postgres":
+            self._reads = Reads(self._reads.connection)
+        self._chance = random.Random(seed)
+        self._task = task
+        self._read: Callable[[], tuple[int, bool]] = self._current if task.kind == "current" else self._pending
+        self.took: list[float] = []
+        self.found = self.from_cache = 0
+        self.failed: Exception | None = None
+
+    def run(self, begins: float, ends: float) -> None:
+        """Read until the end; what is read before the begin is not counted."""
+        try:
+            while (started := time.monotonic()) < ends:
+                found, from_cache = self._read()
+                if started >= begins:
+                    self.took.append(time.monotonic() - started)
+                    self.found += found
+                    self.from_cache += from_cache
+            self._reads.connection.close()
+        except Exception as error:
+            self.failed = error
+
+    def _current(self) -> tuple[int, bool]:
+        key = stocked.order(self._chance.randrange(self._task.orders))
+        return int(self._reads.current(*key) is not None), False
+
+    def _pending(self) -> tuple[int, bool]:
+        key = stocked.requester(self._chance.randrange(LISTS), self._task.orders, self._task.one_in)
+        answer = self._reads.pending(PendingQuery(*key, NOW, top_n=20))
+        return len(answer.offers), answer.from_cache

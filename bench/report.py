@@ -1,0 +1,194 @@
+"""docs/BENCHMARKS.md from the results: a preface, what it must reach, a table and a plot for each section."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bench import summary
+from bench.results import Results, Row
+
+PREFACE: Final = """# Benchmarks
+
+What Core Tables costs, beside what a user would pick instead, beside the ceilings of its parts, and beside the barest loop
+that does something. All contenders of a table ran in turn (A B A B) on one machine, with the same events, the same broker
+and the same Postgres with its default durability; figures are medians of the rounds. Everything that works in a run
+(worker, database, broker, and the clients that measure) shares the machine's cores.
+
+This file is written by `make bench` from [bench/results.json](bench/results.json), which keeps the sections that were run
+earlier when only some are run again; each section says when, how and beside which load. Ratios hold across machines better
+than rates: run it on yours.
+"""
+
+Cell = Callable[[Row], str]
+
+
+class Table(NamedTuple):
+    """How a section is shown: its title, what was done, the columns, the plot's name, and a note below."""
+
+    section: str
+    title: str
+    how: str
+    columns: Sequence[tuple[str, Cell]]
+    plot: str | None = None
+    note: str = ""
+
+
+def number(name: str, digits: int = 0) -> Cell:
+    """A figure of a row; a dash where it was not measured."""
+
+    def cell(row: Row) -> str:
+        value: Any = row.get(name)
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    return cell
+
+
+def text(name: str) -> Cell:
+    """A field of a row as it is."""
+    return lambda row: str(row[name])
+
+
+def _rate(row: Row) -> str:
+    return f"{row['rate']:,.0f}" if row["rate"] else "one at a time"
+
+
+def _beside(row: Row) -> str:
+    return f"{row['live_rate']} events/s" if row["live_rate"] else "nothing"
+
+
+TABLES: Final = (
+    Table(
+        "drain",
+        "Draining what waits",
+        "Events wait in 12 partitions (50 tenants, 20 000 work orders, 2 % sent twice). The time is from the worker's first "
+        "assignment to the last event in the tables and, where there is an audit topic, the last audit event. CPU is per event.",
+        (
+            ("waiting", text("waiting")), ("contender", text("name")), ("events/s", number("events_per_s")),
+            ("worker µs", number("worker_us", 1)), ("Postgres µs", number("postgres_us", 1)),
+            ("Kafka µs", number("kafka_us", 1)), ("Redis µs", number("redis_us", 1)), ("peak MB", number("peak_mb")),
+            ("what it does not do", text("lacks")),
+        ),
+        "drain",
+        "Core Tables writes the ledger, outcomes, current records, attempts and leases, moves the cache, and audits each outcome "
+        "exactly once; a ceiling is one part of that alone, on prepared input.",
+    ),
+    Table(
+        "latency",
+        "From append to outcome known",
+        "Appends on a schedule that waits for nothing (latency counts from the time an append was due), after one second of "
+        "warming up. The bare loop consumes, inserts a batch into one table and commits; its appender hears of the offset by "
+        "LISTEN, while ours also reads each outcome back, by tenant.",
+        (
+            ("events/s", _rate), ("who", text("name")), ("p50 ms", number("p50_ms", 1)), ("p99 ms", number("p99_ms", 1)),
+            ("p99.9 ms", number("p999_ms", 1)), ("latest append ms", number("late_ms", 1)), ("appends", number("samples")),
+        ),
+        "latency",
+        "The latest append says how far the appending process itself was behind its schedule at worst.",
+    ),
+    Table(
+        "appends",
+        "Appending",
+        "One process, while a worker folds what it appends.",
+        (("what is waited for", text("what")), ("events/s", number("events_per_s")), ("events", number("events"))),
+    ),
+    Table(
+        "reads",
+        "Reading",
+        "Clients that read one thing after another, each with a connection of its own, as threads of at most two processes; "
+        "lists hold ten records.",
+        (
+            ("open orders", number("open_orders")), ("read", text("kind")), ("clients", number("clients")),
+            ("reads/s", number("reads_per_s")), ("p50 ms", number("p50_ms", 2)), ("p99 ms", number("p99_ms", 2)),
+            ("from the cache", lambda row: f"{100 * row['from_cache']:.0f} %"),
+        ),
+        "reads",
+    ),
+    Table(
+        "upkeep",
+        "Verify and rebuild",
+        "Over all work orders of a folded load, idle, and while a worker folds a live load beside it.",
+        (
+            ("what", text("what")), ("beside", _beside), ("events/s", number("events_per_s")),
+            ("events", number("events")), ("work orders repaired", number("repaired")),
+        ),
+    ),
+    Table(
+        "growth",
+        "Growing",
+        "The same load into tables that hold so many ledger rows already, of the same tenants, with their current records, "
+        "attempts and leases; then outcomes at 1 000 appends a second, and pending lists from Postgres with 16 clients.",
+        (
+            ("ledger rows there", number("rows")), ("events/s", number("drain_events_per_s")),
+            ("worker µs", number("drain_worker_us", 1)), ("Postgres µs", number("drain_postgres_us", 1)),
+            ("append p50 ms", number("latency_p50_ms", 1)), ("append p99 ms", number("latency_p99_ms", 1)),
+            ("pending p99 ms", number("pending_p99_ms", 2)), ("peak MB", number("drain_peak_mb")),
+        ),
+        "growth",
+        "The rows are put there by SQL, with index pages 70 % full, as inserts in no order leave them.",
+    ),
+    Table(
+        "workers",
+        "Several workers",
+        "The same load, folded by several worker processes on the one machine; their start and the group's rebalance included.",
+        (
+            ("workers", number("workers")), ("events/s", number("events_per_s")), ("worker µs", number("worker_us", 1)),
+            ("Postgres µs", number("postgres_us", 1)), ("peak MB of one", number("peak_mb")),
+        ),
+    ),
+)  # fmt: skip
+
+
+def write(path: Path, results: Results) -> None:
+    """Write the file; plots are linked where they were drawn."""
+    parts = [PREFACE, *_reached(results), *_surroundings(results)]
+    for table in TABLES:
+        if table.section in results["sections"]:
+            parts += _section(table, results["sections"][table.section], path.parent / "bench")
+    path.write_text("\n".join(parts), "utf-8")
+
+
+def _reached(results: Results) -> list[str]:
+    found = summary.checks(results)
+    if not found:
+        return []
+    rows = [
+        (check.what, check.told, check.wanted, "yes" if check.holds else "**no**") if check.wanted
+        else (check.what, check.told, "", "")
+        for check in found
+    ]  # fmt: skip
+    return ["## What it should reach\n", _table(("", "measured", "wanted", "reached"), rows)]
+
+
+def _surroundings(results: Results) -> list[str]:
+    told = results.get("surroundings")
+    if told is None:
+        return []
+    machine, versions, database = told["machine"], told["versions"], told["database"]
+    lines = [
+        f"- machine: {machine['cpu']}, {machine['memory']}, {machine['system']}",
+        f"- versions: Python {machine['python']}, " + ", ".join(f"{name} {told}" for name, told in versions.items()),
+        "- Postgres: " + ", ".join(f"{name} {told}" for name, told in database.items()),
+        "- one Kafka broker (KRaft), one Redis, all on this machine",
+    ]
+    return ["## Where\n", "\n".join(lines) + "\n"]
+
+
+def _section(table: Table, told: Row, plots: Path) -> list[str]:
+    rows = [[cell(row) for _, cell in table.columns] for row in told["rows"]]
+    runs = max(row["runs"] for row in told["rows"])
+    before, after = (told["load_average"][when][0] for when in ("before", "after"))
+    ran = (
+        f"{told['date']}, `{told['command']}`, {runs} {'round' if runs == 1 else 'rounds'}; "
+        f"load average {before:.1f} before, {after:.1f} after."
+    )
+    parts = [f"## {table.title}\n", f"{table.how}\n", _table([name for name, _ in table.columns], rows)]
+    if table.note:
+        parts.append(f"{table.note}\n")
+    if table.plot is not None and (plots / f"{table.plot}.svg").exists():
+        parts.append(f"![{table.title}](bench/{table.plot}.svg)\n")
+    return [*parts, f"{ran}\n"]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

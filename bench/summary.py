@@ -1,0 +1,108 @@
+"""The ratios the benchmark is run for, with what each should be; whichever way they fall."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from bench.results import Results, Row
+
+# By a word of a contender's name: how many times its rate ours should be.
+_PEERS: Final = {"quix": 3.0, "plain": 1.5}
+
+
+class Check(NamedTuple):
+    """A figure, what it should be in words, and whether it is."""
+
+    what: str
+    value: float
+    unit: str
+    wanted: str
+    holds: bool
+
+    @property
+    def told(self) -> str:
+        """The figure with its unit."""
+        digits = 0 if self.value >= 100 else 1 if self.value >= 10 else 2
+        return f"{self.value:,.{digits}f} {self.unit}"
+
+
+def checks(results: Results) -> list[Check]:
+    """All that the sections which were run can tell."""
+    return [check for part in (_drain, _latency, _upkeep, _growth) for check in part(results)]
+
+
+def rows_of(results: Results, section: str) -> list[Row]:
+    """The rows of a section; none if it was not run."""
+    found: list[Row] = results["sections"].get(section, {}).get("rows", [])
+    return found
+
+
+def first_load(results: Results) -> list[Row]:
+    """The rows of the load that every contender drained."""
+    rows = rows_of(results, "drain")
+    return [row for row in rows if row["waiting"] == rows[0]["waiting"]]
+
+
+def find(rows: list[Row], **fields: Any) -> Row | None:
+    """The first row with these fields."""
+    return next((row for row in rows if all(row[name] == value for name, value in fields.items())), None)
+
+
+def _at_least(what: str, value: float, unit: str, least: float) -> Check:
+    return Check(what, value, unit, f"at least {least:g} {unit}", value >= least)
+
+
+def _at_most(what: str, value: float, unit: str, most: float) -> Check:
+    return Check(what, value, unit, f"at most {most:g} {unit}", value <= most)
+
+
+def _drain(results: Results) -> Iterator[Check]:
+    rows = first_load(results)
+    for ours in [row for row in rows if row["role"] in ("ours", "variant")]:
+        for row in rows:
+            name, ratio = row["name"], ours["events_per_s"] / row["events_per_s"]
+            what = f"{ours['name']}: drain rate against {name}"
+            wanted = next((least for word, least in _PEERS.items() if word in name.lower()), None)
+            if row["role"] == "peer" and wanted is not None:
+                yield _at_least(what, ratio, "x", wanted)
+            elif row["role"] == "peer":
+                yield Check(what, ratio, "x", "", True)
+            elif "copy" in name.lower():
+                yield _at_most(f"{ours['name']}: wall time against {name}", 1 / ratio, "x", 1.5)
+        yield _at_most(f"{ours['name']}: worker CPU per event", ours["worker_us"], "µs", 25)
+    if rows:
+        yield _at_most("worker memory at most", max(row["peak_mb"] for row in _ours(results)), "MB", 250)
+
+
+def _ours(results: Results) -> list[Row]:
+    return [row for row in rows_of(results, "drain") if row["role"] in ("ours", "variant")]
+
+
+def _latency(results: Results) -> Iterator[Check]:
+    rows = rows_of(results, "latency")
+    alone = find(rows, name="core tables", rate=0)
+    ours, bare = find(rows, name="core tables", rate=1000), find(rows, name="bare loop", rate=1000)
+    if alone is not None:
+        yield _at_most("append to outcome, one at a time, p50", alone["p50_ms"], "ms", 10)
+    if ours is not None and bare is not None:
+        ratio = ours["p99_ms"] / bare["p99_ms"]
+        yield _at_most("append to outcome at 1,000/s, p99 against the bare loop", ratio, "x", 1.3)
+
+
+def _upkeep(results: Results) -> Iterator[Check]:
+    rows = rows_of(results, "upkeep")
+    rebuild = find(rows, what="rebuild, all tables lost", live_rate=0)
+    verify = find(rows, what="verify", live_rate=0)
+    ours = _ours(results)
+    if rebuild is not None and ours:
+        ratio = rebuild["events_per_s"] / ours[0]["events_per_s"]
+        yield _at_least("rebuild of lost tables against the live drain", ratio, "x", 1.5)
+    if rebuild is not None and verify is not None:
+        yield _at_least("verify against rebuild", verify["events_per_s"] / rebuild["events_per_s"], "x", 1.0)
+
+
+def _growth(results: Results) -> Iterator[Check]:
+    rows = sorted(rows_of(results, "growth"), key=lambda row: int(row["rows"]))
+    if len(rows) > 1:
+        ratio = rows[0]["drain_events_per_s"] / rows[-1]["drain_events_per_s"]
+        what = f"cost per event with {rows[-1]['rows']:,} rows there, against {rows[0]['rows']:,}"
+        yield _at_most(what, ratio, "x", 1.15)
