@@ -133,8 +133,8 @@ class AuditEmitter:
         if queue.start > output.position:
             if output.fresh:
                 raise LaneStoppedError(
-                    f"lane {queue.lane}: the audit topic ends at offset {output.position}, but outcomes are known from "
-                    f"{queue.start} on only; audit records were lost: {RESTORE}"
+                    f"lane {queue.lane}: the audit topic ends at offset {output.position}, but Postgres holds that all below "
+                    f"{queue.start} is in it; audit records were lost: {RESTORE}"
                 )
             raise UnavailableError("kafka", "the tail of the audit topic was stale")
         output.fresh = False

@@ -130,6 +130,15 @@ def defect(where: str, error: Exception) -> LaneStoppedError:
     )
 
 
+def no_row(lane: int) -> SetupError:
+    """The error of a lane that the database ought to know; `init` makes lanes with their topic only."""
+    return SetupError(
+        f"lane {lane} has no row in os_core.lanes, though its topic is known; restore Postgres from a copy, an older one will do "
+        "(docs/RELIABILITY.md, Backup)",
+        "database",
+    )
+
+
 def check_log(position: LanePosition, start: int, log_start: int, log_end: int) -> None:
     """The records from `start` on must be in the log. Raises LaneStoppedError."""
     if log_start > start:

@@ -91,7 +91,7 @@ def translate(error: KafkaError | KafkaException) -> CoreTablesError:
     """The error of ours that an error of the Kafka client stands for."""
     cause = error.args[0] if isinstance(error, KafkaException) else error
     if not isinstance(cause, KafkaError):
-        return UnavailableError("kafka", f"Kafka does not answer as it should: {cause}")
+        return UnavailableError("kafka", f"Kafka does not answer as it should: {cause}; see that the broker runs")
     if cause.code() == KafkaError._AUTO_OFFSET_RESET:
         return LaneStoppedError(
             f"a record that is still to be read is not in the topic any more ({cause.str()}); "

@@ -59,7 +59,9 @@ class AuditTail:
                     raise translate_running(error)
             if self._consumer.position([TopicPartition(self._topic, partition)])[0].offset >= high:
                 return last
-        raise UnavailableError("kafka", f"the end of audit partition {partition} could not be read in time")
+        raise UnavailableError(
+            "kafka", f"the end of audit partition {partition} could not be read in time; see that the broker runs"
+        )
 
 
 class LogProbe:
@@ -89,5 +91,7 @@ class LogProbe:
                     found[expected] = offset
                 expected = (offset or 0) + 1
         if expected == start:
-            raise UnavailableError("kafka", f"partition {partition} of {self._topic} could not be read in time")
+            raise UnavailableError(
+                "kafka", f"partition {partition} of {self._topic} could not be read in time; see that the broker runs"
+            )
         return found

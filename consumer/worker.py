@@ -29,7 +29,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.batch import Batch, read_batch
-from core_tables.consumer.checks import check_log, defect, log_bounds
+from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
 from core_tables.consumer.kafka import translate_running
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, remember
 from core_tables.consumer.tail import TopicEdges
@@ -37,7 +37,7 @@ from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.fold import Decided, Folded, Loaded, fold_batch
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
-from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
 POLL_S: Final = 0.1
 IDLE_S: Final = 1.0
@@ -135,7 +135,7 @@ class Worker:
     def open_lane(self, lane: Lane, position: LanePosition | None) -> None:
         """Check that a lane can go on where Postgres says it is, and begin to fetch there with nothing in memory."""
         if position is None:
-            raise SetupError(f"lane {lane.lane} has no row; run `core-tables init`", "database")
+            raise no_row(lane.lane)
         if position.fold_version != FOLD_VERSION:
             self.log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
         lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited

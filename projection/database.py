@@ -88,12 +88,16 @@ def translate(error: psycopg.Error) -> CoreTablesError:
         return CoreTablesError(first, reason_code=APPEND_ONLY_VIOLATION)
     # What fails while a connection is opened carries no state, only the server's text.
     if state in _PERMISSION_STATES or (not state and ("authentication failed" in first or 'role "' in first)):
-        return SetupError(f"Postgres does not permit this: {first}; ask an administrator for the role", "permission")
+        return SetupError(
+            f"Postgres does not permit this: {first}; ask an administrator for the role, then start this again",
+            "permission",
+        )
     if state in _SETUP_STATES or (not state and "does not exist" in first):
         return SetupError(f"Postgres is not set up for this: {first}; run `core-tables init`", "database")
     passing = state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
     if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
         return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; see that it runs")
     return LaneStoppedError(
-        f"Postgres refused what should be right ({state}): {first}; this is a defect, nothing was skipped"
+        f"Postgres refused what should be right ({state}): {first}; this is a defect and nothing was skipped: run "
+        "`core-tables verify`, and report what it says with this line"
     )

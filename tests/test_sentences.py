@@ -1,0 +1,111 @@
+"""Whoever reads why a lane stopped reads what to do next: every sentence names a cause and a step."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import KafkaError
+
+from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.checks import (
+    ClusterFacts,
+    TopicFacts,
+    check_identity,
+    check_log,
+    check_settings,
+    check_topics,
+    defect,
+    no_row,
+)
+from core_tables.consumer.kafka import translate
+from core_tables.projection import database
+from core_tables.projection.fold import Decided
+from core_tables.projection.store import LanePosition, TopicRow
+from core_tables.schemas.identity import event_id
+from core_tables.schemas.outcomes import ACCEPTED
+from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.wire import read_record
+
+from .builders import make
+from .test_stopped_lanes import IdleProducer, emitter_over
+
+STEP = re.compile(
+    r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that"
+    r"|deploy a worker"
+)
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+ROW = TopicRow(0, "ledger", "id-1", "cluster", 12, "audit", "id-2")
+POSITION = LanePosition(3, 10, 5, 0, 1)
+
+
+def facts(
+    cluster: str = "cluster", ledger: tuple[str, int] = ("id-1", 12), settings: dict[str, str] = KEPT
+) -> ClusterFacts:
+    """A broker that is as ROW has it, but for what is given."""
+    audit = TopicFacts("id-2", 12, KEPT)
+    return ClusterFacts(cluster, {"ledger": TopicFacts(*ledger, settings), "audit": audit})
+
+
+class Postgres(psycopg.Error):
+    """An error as the server sends it."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__("planted")
+        self.sqlstate = state
+
+
+def raised(call: Callable[[], object]) -> CoreTablesError:
+    with pytest.raises(CoreTablesError) as caught:
+        call()
+    return caught.value
+
+
+def of_the_audit(floor: int = 5, **edges: Any) -> CoreTablesError:
+    """Why the audit of a lane stops whose queue begins at offset 5."""
+    queue = AuditQueue(10)
+    queue.open(0, floor, 5)
+    queue.put([Decided(event_id(0, 5), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    usual = {"open_producer": lambda _: IdleProducer(), "ledger_end": lambda _: 6}
+    emitter_over(queue, **{**usual, **edges}).step(0)
+    return queue.stopped()[0]
+
+
+def stops() -> Iterator[CoreTablesError]:
+    """Every way to stop that needs no server."""
+    yield raised(lambda: check_log(POSITION, 5, 7, 20))
+    yield raised(lambda: check_log(POSITION, 5, 0, 9))
+    yield raised(lambda: check_identity(facts(cluster="other"), ROW))
+    yield raised(lambda: check_identity(facts(ledger=("id-9", 12)), ROW))
+    yield raised(lambda: check_identity(facts(ledger=("id-1", 13)), ROW))
+    yield raised(lambda: check_topics(ClusterFacts("cluster", {}), ROW))
+    yield raised(lambda: check_settings(facts(settings={**KEPT, "cleanup.policy": "compact"}), "ledger"))
+    yield no_row(3)
+    yield defect("the fold failed", ZeroDivisionError())
+    yield of_the_audit(last_event_id=lambda _: event_id(0, 1))
+    yield of_the_audit(last_event_id=lambda _: event_id(0, 8))
+    yield of_the_audit(last_event_id=lambda _: event_id(1, 5))
+    yield of_the_audit(last_event_id=lambda _: 1 / 0)
+    yield of_the_audit(floor=0, last_event_id=lambda _: event_id(0, 1))
+    for code in (
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._TRANSPORT,
+    ):
+        yield translate(KafkaError(code))
+    for state in ("42501", "42P01", "57P01", "23505"):
+        yield database.translate(Postgres(state))
+    yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))
+
+
+def test_every_sentence_of_a_stop_names_its_cause_and_the_next_step() -> None:
+    found = [error.sentence for error in stops()]
+    assert len(found) == len(set(found)) == 24
+    for sentence in found:
+        cause, separator, _ = sentence.partition("; ")
+        assert separator or ": " in sentence, sentence
+        assert len(cause) > 20, sentence
+        assert STEP.search(sentence), f"no step: {sentence}"
