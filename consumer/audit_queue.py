@@ -67,6 +67,10 @@ class AuditQueue:
         """Whether fetching may go on after a pause."""
         return self._count <= self._size // 2
 
+    def size(self) -> int:
+        """How many outcomes wait."""
+        return self._count
+
     def empty(self) -> bool:
         """Whether everything queued is in the audit topic."""
         return self._count == 0
