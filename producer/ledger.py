@@ -9,6 +9,7 @@ Many events are appended at once by not waiting for each: `append` returns as so
 """
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from core_tables.schemas.vocabulary import LEDGER_TOPIC
 from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
 
 DELIVERY_TIMEOUT_S: Final = 30.0
+SERVE_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Ledger:
         self._waiter = waiter
         self._first_lane, self._partitions = (0, 0) if waiter is None else waiter.lanes_of(settings.topic)
         self._reads: Reads | None = None
+        self._serving = threading.Lock()
+        self._served = threading.Condition()
 
     @classmethod
     def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
@@ -204,9 +208,22 @@ class Ledger:
         return self._outcomes().wait({tenant_id: event_ids}, deadline)
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
-        """Serve delivery reports until a receipt has its answer."""
+        """Serve delivery reports until a receipt has its answer, which another thread may be serving too.
+
+        One thread polls at a time and tells the others: a report that somebody else served would leave us in `poll`.
+        """
         while not receipt.delivered and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            if self._serving.acquire(blocking=False):
+                try:
+                    self._producer.poll(SERVE_S)
+                finally:
+                    self._serving.release()
+                with self._served:
+                    self._served.notify_all()
+            else:
+                with self._served:
+                    if not receipt.delivered:
+                        self._served.wait(SERVE_S)
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """Wait until the broker has answered for everything appended; return how many are still unanswered."""
