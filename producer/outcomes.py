@@ -76,10 +76,10 @@ class OutcomeWaiter:
         waiting = {tenant_id: set(positions) for tenant_id, positions in event_ids.items()}
 
         def look() -> set[int]:
-            for tenant_id, positions in waiting.items():
-                known = {at for at in positions if folded_past(self._applied.get(lane_of(at), 0), at)}
-                if known:
-                    found.update(self._outcomes(tenant_id, known))
+            folded = _where(waiting, lambda at: folded_past(self._applied.get(lane_of(at), 0), at))
+            if folded:
+                found.update(self._outcomes(folded))
+                for positions in waiting.values():
                     positions.difference_update(found)
             return {lane_of(at) for positions in waiting.values() for at in positions}
 
@@ -135,18 +135,18 @@ class OutcomeWaiter:
                 self._heard[lane] = time.monotonic()
             self._moved.notify_all()
 
-    def _outcomes(self, tenant_id: str, folded: set[int]) -> dict[int, Outcome]:
-        """The outcomes of records that were heard to be folded."""
+    def _outcomes(self, folded: Mapping[str, set[int]]) -> dict[int, Outcome]:
+        """The outcomes of records that were heard to be folded, by tenant."""
         with self.reads() as reads:
-            found = reads.outcomes(tenant_id, sorted(folded))
-            missing = folded - found.keys()
+            found = reads.outcomes_of(folded)
+            missing = _where(folded, lambda at: at not in found)
             if missing:  # what was heard may be of a server that lost it in a failover
-                applied = reads.applied_of({lane_of(at) for at in missing})
+                applied = reads.applied_of({lane_of(at) for positions in missing.values() for at in positions})
                 self._applied.update(applied)
-                still = {at for at in missing if folded_past(applied[lane_of(at)], at)}
-                found |= reads.outcomes(tenant_id, sorted(still))
-                if lost := still - found.keys():
-                    raise missing_outcome(min(lost))
+                still = _where(missing, lambda at: folded_past(applied[lane_of(at)], at))
+                found |= reads.outcomes_of(still)
+                if lost := _where(still, lambda at: at not in found):
+                    raise missing_outcome(min(min(positions) for positions in lost.values()))
         return found
 
     def _listen(self, listener: Connection) -> None:
@@ -165,6 +165,12 @@ class OutcomeWaiter:
                 self._closing.wait(pause)
                 pause = min(2 * pause, MAX_PAUSE_S)
         listener.close()
+
+
+def _where(positions: Mapping[str, set[int]], holds: Callable[[int], bool]) -> dict[str, set[int]]:
+    """By tenant, the positions that something holds for; tenants with none are left out."""
+    chosen = {tenant_id: {at for at in held if holds(at)} for tenant_id, held in positions.items()}
+    return {tenant_id: held for tenant_id, held in chosen.items() if held}
 
 
 def _open_reads(dsn: str) -> Reads:

@@ -1,6 +1,6 @@
 """The reads (contract, section 1): tenant-scoped, in one pipelined round trip each, enforced by the database."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -122,7 +122,18 @@ class Reads:
 
     def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
         """The outcomes of a tenant's records by position id; one that is still to be folded is left out."""
-        rows = self._tenant_rows(tenant_id, "read_outcomes", event_ids=list(event_ids))
+        return self.outcomes_of({tenant_id: event_ids})
+
+    def outcomes_of(self, event_ids: Mapping[str, Collection[int]]) -> dict[int, Outcome]:
+        """The outcomes of records of several tenants, in one round trip: each tenant's statement sees that tenant only."""
+        cursors: list[Any] = []
+        for tenant_id, ids in event_ids.items():
+            checked_parameters(tenant_id, event_ids=list(ids))
+        with translated(), self.connection.pipeline(), self.connection.transaction():
+            for tenant_id, ids in event_ids.items():
+                self.connection.execute(sql("set_tenant"), (tenant_id,))
+                cursors.append(self.connection.execute(sql("read_outcomes"), (tenant_id, list(ids)), binary=True))
+        rows = [row for cursor in cursors for row in cursor.fetchall()]
         return {row[0]: ACCEPTED if row[1] is None else outcome_of_row(row[2:]) for row in rows}
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
