@@ -172,15 +172,23 @@ def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
 @click.option(
     "--top", type=click.IntRange(1, MAX_TOP_N), default=DEFAULT_TOP_N, show_default=True, help="At most so many."
 )
+@click.option("--at-least", type=int, default=0, metavar="EVENT_ID", help="No cached list from before this event.")
 @now_option
 @json_option
 def pending(
-    tenant: str, requester: str, statuses: tuple[str, ...], window_hours: int, top: int, now: int | None, as_json: bool
+    tenant: str,
+    requester: str,
+    statuses: tuple[str, ...],
+    window_hours: int,
+    top: int,
+    at_least: int,
+    now: int | None,
+    as_json: bool,
 ) -> None:
     """The pending list of a requester, most recent first."""
     chosen = frozenset(statuses) or PENDING_STATUSES
     query = PendingQuery(tenant, requester, at(now), chosen, window_hours * NS_PER_HOUR, top)
-    answer = wiring.reads(Settings()).pending(query)
+    answer = wiring.reads(Settings()).pending(query, at_least=at_least)
     records = [{**offer.record._asdict(), "hot": offer.hot} for offer in answer.offers]
     if as_json:
         output.emit_json({"position": answer.position, "from_cache": answer.from_cache, "records": records})

@@ -178,15 +178,18 @@ class Reads:
         rows = self._tenant_rows(tenant_id, "read_refused", before=before, page_size=page_size)
         return [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in rows]
 
-    def pending(self, query: PendingQuery) -> PendingAnswer:
-        """The pending list of a requester; cache and Postgres answer the same at the same position."""
+    def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:
+        """The pending list of a requester; cache and Postgres answer the same at the same position.
+
+        A cached list from before event `at_least` is passed over: whoever knows the outcome of an append sees what it changed.
+        """
         checked(query)
         checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)
         lane = self.lane_of_tenant(query.tenant_id)
         cached = CachedList(None, None)
         if self._cache is not None:
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
-            if cached.records is not None and cached.position is not None:
+            if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
         rows = self._tenant_rows(query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane)
         if not rows:
@@ -251,6 +254,10 @@ def _is_text(value: str) -> bool:
 def folded_past(applied: int, event_id: int) -> bool:
     """Whether a lane that is folded up to offset `applied` has decided about the record `event_id`."""
     return offset_of(event_id) < applied
+
+
+def _covers(lane: int, applied: int, event_id: int) -> bool:
+    return event_id == 0 or lane_of(event_id) < lane or (lane_of(event_id) == lane and folded_past(applied, event_id))
 
 
 def missing_outcome(event_id: int) -> LaneStoppedError:

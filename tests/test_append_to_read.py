@@ -172,8 +172,10 @@ def test_the_pending_list_is_the_same_from_cache_and_from_postgres(world: World)
     from_cache = wait_until(lambda: _cached(world, query), "the cache to answer")
     assert from_cache[:2] == from_postgres[:2]
     assert [offer.record.work_order_id for offer in from_cache.offers] == ["o1", "o0", "o2"]
-    assert world.ledger.cancel("lists", "o1", 1, "k", now=START + 9).outcome(30) == Accepted()
-    after = world.reads.pending(query)
+    canceled = world.ledger.cancel("lists", "o1", 1, "k", now=START + 9)
+    assert canceled.outcome(30) == Accepted()
+    after = world.reads.pending(query, at_least=canceled.event_id())
+    assert after.position > from_cache.position
     assert [offer.record.work_order_id for offer in after.offers] == ["o0", "o2"]
 
 
@@ -188,3 +190,13 @@ def test_verify_finds_everything_equal(world: World) -> None:
     report = world.verify()
     assert report.differences == []
     assert report.compared == report.equal > 0
+
+
+def test_a_cached_list_from_before_an_event_is_passed_over_for_whoever_knows_of_the_event(world: World) -> None:
+    create = world.ledger.append(make("WORK_ORDER_CREATED", tenant_id="own-writes"))
+    assert create.outcome(30) == Accepted()
+    query = PendingQuery("own-writes", "ada", START + HOUR)
+    answer = wait_until(lambda: _cached(world, query), "the cache to answer")
+    assert world.reads.pending(query, at_least=create.event_id()).from_cache
+    later = create.event_id() + 1
+    assert world.reads.pending(query, at_least=later) == answer._replace(from_cache=False)
