@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core_tables.projection.pending import PendingQuery
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id
-from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_HOUR
+from core_tables.schemas.vocabulary import EVENT_TYPES
 
 from .builders import START, make
+from .oracle import check_everything
 from .world import World, new_world, wait_until
 
 pytestmark = pytest.mark.stack
@@ -45,32 +44,6 @@ def day(count: int, tenants: int = 30, orders: int = 40, seed: int = SEED) -> li
             )
         )
     return events
-
-
-def check_everything(world: World, appended: int) -> None:
-    """The whole oracle: rows, outcomes, cache and audit say the same, and nothing is missing or doubled."""
-    assert sum(world.log_ends().values()) == appended, "every acknowledged append is in the topic once"
-    for tenant in {
-        row[0] for row in world.admin.execute("select distinct tenant_id from os_core.work_orders_current").fetchall()
-    }:
-        world.reads.pending(PendingQuery(tenant, "ada", START + NS_PER_HOUR))  # fills the cache, which verify compares
-    report = world.verify()
-    assert report.differences == []
-    outcomes = {
-        row[0]: row[1:]
-        for row in world.admin.execute(
-            "select work_order_event_id, 'ACCEPTED', null, work_order_event_id from os_core.work_order_ledger union all "
-            "select event_id, outcome, reason_code, first_event_id from os_core.work_order_outcomes"
-        ).fetchall()
-    }
-    assert len(outcomes) == appended
-    for partition, end in world.log_ends().items():
-        audits = world.audit_events()[partition] if end else []
-        assert [audit.event_id for audit in audits] == [event_id(partition, offset) for offset in range(end)], (
-            f"the audit events of partition {partition} are its records, in order, each once; seed {SEED}"
-        )
-        for audit in audits:
-            assert (audit.outcome, audit.reason_code, audit.work_order_event_id) == outcomes[audit.event_id]
 
 
 def test_two_workers_share_the_lanes(fresh: World) -> None:

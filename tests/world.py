@@ -92,6 +92,7 @@ class World:
             partitions=partitions,
         )
         self.stack = stack
+        self.acknowledged: dict[int, LedgerEvent] = {}  # by position id, what the broker said is durable
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -134,12 +135,20 @@ class World:
         """Append events and wait until they are durable."""
         receipts = [self.ledger.append(event) for event in events]
         for receipt in receipts:
-            receipt.event_id()
+            self.note(receipt)
         return receipts
+
+    def note(self, receipt: Receipt, timeout: float = DEADLINE_S) -> int:
+        """Wait until an append is durable, and remember that it is: the oracle looks for it."""
+        position = receipt.event_id(timeout)
+        known = self.acknowledged.setdefault(position, receipt.event)
+        assert known is receipt.event, f"two appends were acknowledged as {position}"
+        return position
 
     def outcome(self, event: LedgerEvent) -> Outcome:
         """Append one event and await its outcome; a worker must run."""
-        outcome = self.ledger.append(event).outcome(DEADLINE_S)
+        (receipt,) = self.append(event)
+        outcome = receipt.outcome(DEADLINE_S)
         assert outcome is not None, "the outcome is still pending"
         return outcome
 
@@ -254,16 +263,24 @@ class World:
         """Wait until everything in the topic is applied and audited."""
         wait_until(self.drained, "the lanes to be folded and audited", deadline_s)
 
-    def audit_events(self) -> dict[int, list[AuditEvent]]:
-        """By partition, the audit events that a read_committed reader sees, in order."""
+    def messages(self, topic: str) -> dict[int, list[Message]]:
+        """By partition, the records of a topic that a read_committed reader sees, in order."""
         consumer = wiring.reader_of_topics(self.settings)
-        found: dict[int, list[AuditEvent]] = {partition: [] for partition in range(self.settings.partitions)}
+        found: dict[int, list[Message]] = {partition: [] for partition in range(self.settings.partitions)}
         try:
-            for message in wiring.records_to_end(consumer, self.settings.audit_topic, dict.fromkeys(found, 0)):
-                found[message.partition() or 0].append(decode_audit(message.value() or b""))
+            for message in wiring.records_to_end(consumer, topic, dict.fromkeys(found, 0)):
+                found[message.partition() or 0].append(message)
         finally:
             consumer.close()
         return found
+
+    def audit_events(self) -> dict[int, list[AuditEvent]]:
+        """By partition, the audit events that a read_committed reader sees, in order."""
+        found = self.messages(self.settings.audit_topic)
+        return {
+            partition: [decode_audit(message.value() or b"") for message in messages]
+            for partition, messages in found.items()
+        }
 
     def audit_messages(self, partition: int) -> list[Message]:
         """The audit records of a partition as they lie in the topic."""

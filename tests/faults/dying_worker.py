@@ -8,14 +8,17 @@ import sys
 from typing import Any
 
 from core_tables.cli.main import main
+from core_tables.consumer import worker
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.worker import Worker
 from core_tables.projection.cache import PendingCache
 from core_tables.projection.store import Store
 
-# In the order of effects: (class, method, whether the method has done its work already).
-POINTS: dict[str, tuple[type, str, bool]] = {
+DIED = 77  # the exit code of a death at the point, and of nothing else
+
+# In the order of effects: (owner, function, whether it has done its work already).
+POINTS: dict[str, tuple[Any, str, bool]] = {
     "before_guard": (Store, "begin", False),
     "after_guard": (Store, "begin", True),
     "after_load": (Store, "load", True),
@@ -24,6 +27,7 @@ POINTS: dict[str, tuple[type, str, bool]] = {
     "after_notify": (Worker, "notify", True),
     "after_cache": (PendingCache, "advance", True),
     "after_queue": (AuditQueue, "put", True),
+    "after_memory": (worker, "remember", True),
     "before_audit_open": (AuditEmitter, "_init", False),
     "after_audit_init": (AuditEmitter, "_init", True),
     "after_tail": (AuditEmitter, "_find_position", True),
@@ -45,7 +49,7 @@ def plant(point: tuple[Any, str, bool], survive: int) -> None:
         answer = real(*arguments, **named) if afterwards else None
         passed += 1
         if passed > survive:
-            os._exit(137)
+            os._exit(DIED)
         return answer if afterwards else real(*arguments, **named)
 
     setattr(owner, name, dying)

@@ -14,7 +14,8 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Postgres
 from core_tables.schemas.outcomes import Accepted, Replayed
 from tests.builders import make
-from tests.test_crashes import check_everything, day
+from tests.oracle import check_everything
+from tests.test_crashes import day
 from tests.world import World, new_world
 
 from .conftest import Recovery
@@ -60,10 +61,10 @@ def put_back(backup: Path, data: Path) -> None:
     data.chmod(0o700)
 
 
-def test_topic_and_postgres_are_restored_when_postgres_was_copied_first(
+def test_topic_and_postgres_are_restored_and_then_postgres_alone_from_the_same_older_copy(
     folder: Path, tmp_path: Path, recovery: Recovery
 ) -> None:
-    """The copy of Postgres is then the older one, and workers fold forward."""
+    """The copy of Postgres is the older one: workers fold forward, and audit nothing twice."""
     world = new_world(local_stack.up(folder, print))
     world.append(*day(600))
     with world.working():
@@ -72,6 +73,7 @@ def test_topic_and_postgres_are_restored_when_postgres_was_copied_first(
         back_up_postgres(world, folder, tmp_path / "postgres")
         world.drain()
     back_up_kafka(folder, tmp_path / "kafka")
+    in_the_copies = dict(world.acknowledged)
     world.close()
     world.reconnect()
     world.append(*day(200, seed=3))
@@ -83,12 +85,27 @@ def test_topic_and_postgres_are_restored_when_postgres_was_copied_first(
     put_back(tmp_path / "kafka", folder / "kafka" / "data")
     local_stack.up(folder, print)
     world.reconnect()
+    world.acknowledged = in_the_copies
     with recovery("topic and Postgres restored from copies"), world.working():
         world.drain()
     world.append(*day(100, seed=4))
     with world.working():
         world.drain()
     check_everything(world, 1000)
+    restore_postgres_alone(world, folder, tmp_path / "postgres")
+    assert sum(applied for applied, _ in world.positions().values()) <= 900, "the copy is older than the topic"
+    with recovery("Postgres alone restored from a copy"), world.working():
+        world.append(*day(100, seed=5))
+        world.drain()
+    check_everything(world, 1100)
+
+
+def restore_postgres_alone(world: World, folder: Path, backup: Path) -> None:
+    world.close()
+    local_stack.stop_part(folder, "postgres")
+    put_back(backup, folder / "postgres" / "data")
+    local_stack.start_part(folder, "postgres")
+    world.reconnect()
 
 
 def test_a_topic_restored_from_a_copy_older_than_postgres_stops_its_lanes(folder: Path, tmp_path: Path) -> None:

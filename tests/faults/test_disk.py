@@ -15,7 +15,8 @@ from core_tables.deploy.parts import PartName
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.reasons import UnavailableError
 from tests.builders import make
-from tests.test_crashes import check_everything, day
+from tests.oracle import check_everything
+from tests.test_crashes import day
 from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
@@ -134,14 +135,14 @@ def test_a_full_disk_of_kafka_loses_nothing_that_was_acknowledged(
     assert running.errors == []
     keys = [entry.event.idempotency_key for entry in world.reads.ledger("acme", page_size=1000)]
     assert sorted(str(key) for key in keys) == sorted(str(event.idempotency_key) for event in events)
-    check_everything(world, sum(world.log_ends().values()))
+    check_everything(world, sum(world.log_ends().values()), unknown=unknown)
 
 
 def acknowledged(world: World, event: LedgerEvent, disk: SmallDisk) -> bool:
     if not local_stack.status(disk.folder)[2].running:
         return False  # nobody is there to answer; spare the waiting
     try:
-        world.ledger.append(event).event_id(10)
+        world.note(world.ledger.append(event), 10)
     except UnavailableError:
         return False
     return True

@@ -1,19 +1,39 @@
 """Servers that are killed, restarted, full or read-only, under load."""
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
+from core_tables.cli import wiring
+from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
-from core_tables.deploy.parts import PartName
+from core_tables.deploy.parts import Kafka, PartName, Progress, Start
+from core_tables.deploy.topics import create_topics
+from core_tables.projection.database import connect
 from core_tables.projection.pending import PendingQuery
+from core_tables.projection.reads import Reads
+from core_tables.schemas import events
+from core_tables.schemas.identity import offset_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError
 from tests.builders import START, make
-from tests.test_crashes import check_everything, day
+from tests.oracle import check_everything
+from tests.test_crashes import day
 from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
@@ -25,11 +45,26 @@ pytestmark = pytest.mark.stack
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A local stack of this module's own, whose parts may be killed."""
     path = tmp_path_factory.mktemp("faulty")
-    try:
-        local_stack.up(path, print)
-        yield path
-    finally:
-        local_stack.down(path, print, wipe=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kafka, "prepare", _with_authorizer(Kafka.prepare))
+        try:
+            local_stack.up(path, print)
+            yield path
+        finally:
+            local_stack.down(path, print, wipe=True)
+
+
+def _with_authorizer(prepare: Callable[[Kafka, Path, int, Progress], Start]) -> Callable[..., Start]:
+    """The broker obeys access rules; where there is none, everything is allowed."""
+
+    def prepared(kafka: Kafka, directory: Path, port: int, progress: Progress) -> Start:
+        start = prepare(kafka, directory, port, progress)
+        with (directory / "server.properties").open("a", encoding="utf-8") as properties:
+            properties.write("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n")
+            properties.write("allow.everyone.if.no.acl.found=true\n")
+        return start
+
+    return prepared
 
 
 @pytest.fixture
@@ -40,7 +75,7 @@ def fresh(folder: Path) -> World:
 
 @pytest.mark.parametrize(
     ("part", "with_signal"),
-    [("kafka", signal.SIGKILL), ("postgres", signal.SIGQUIT), ("redis", signal.SIGKILL)],
+    [("postgres", signal.SIGQUIT), ("redis", signal.SIGKILL)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_server_that_is_killed_and_started_again_costs_nothing_but_time(
@@ -61,51 +96,142 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing_but_time(
     check_everything(fresh, 3500)
 
 
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_broker_that_ends_in_the_middle_of_an_audit_transaction_costs_nothing_but_time(
+    folder: Path, fresh: World, with_signal: int, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_in: list[int] = []
+    reached, go_on = threading.Event(), threading.Event()
+    real = AuditEmitter._commit
+
+    def commit(emitter: AuditEmitter, position: int, queue: LaneQueue) -> int | None:
+        if not reached.is_set():
+            emitter._outputs[queue.lane].producer.flush(10)
+            open_in.append(queue.lane)
+            reached.set()
+            go_on.wait(60)
+        return real(emitter, position, queue)
+
+    monkeypatch.setattr(AuditEmitter, "_commit", commit)
+    fresh.append(*day(3000))
+    with fresh.working(batch_size=100) as running:
+        wait_until(reached.is_set, "a transaction to be open")
+        (partition,) = open_in
+        assert _uncommitted(fresh, partition), "the broker holds events that no read_committed reader sees yet"
+        assert fresh.audit_messages(partition) == []
+        local_stack.stop_part(folder, "kafka", with_signal=with_signal)
+        local_stack.start_part(folder, "kafka")
+        with recovery(f"kafka ended by {signal.Signals(with_signal).name} in a transaction and started again"):
+            go_on.set()
+            fresh.close()
+            fresh.reconnect()
+            fresh.append(*day(500, seed=2))
+            fresh.drain(180)
+    assert running.errors == []
+    check_everything(fresh, 3500)
+
+
+def _uncommitted(world: World, partition: int) -> list[Message]:
+    """The audit records of a partition that lie in the broker, committed or not."""
+    servers = {"bootstrap.servers": world.settings.kafka_servers(), "group.id": f"{world.name}-uncommitted"}
+    consumer = Consumer({**servers, "isolation.level": "read_uncommitted", "enable.partition.eof": True})
+    try:
+        return list(wiring.records_to_end(consumer, world.settings.audit_topic, {partition: 0}))
+    finally:
+        consumer.close()
+
+
 @pytest.mark.parametrize(
     "trouble",
     [{"maxmemory": "1", "maxmemory-policy": "noeviction"}, {"min-replicas-to-write": "1"}],
     ids=["maxmemory full", "read-only"],
 )
-def test_a_cache_that_takes_no_writes_costs_misses_only(fresh: World, trouble: dict[str, str]) -> None:
+def test_a_cache_that_takes_no_writes_answers_for_the_position_it_names(fresh: World, trouble: dict[str, str]) -> None:
+    """Its label cannot be moved then: a list that it holds may be served on, and says how old it is."""
     client = redis.Redis.from_url(fresh.stack.redis_url, decode_responses=True)
     usual = {name: str(client.config_get(name)[name]) for name in trouble}
-    query = PendingQuery("acme", "ada", START)
-    with fresh.working():
+    query, other = PendingQuery("acme", "ada", START), PendingQuery("acme", "bob", START)
+    bob = make("WORK_ORDER_CREATED", work_order_id="order-3", payload=events.WorkOrderCreated("bob"))
+    plain = Reads(connect(fresh.settings.reader(), name="test reads without cache"))
+    with fresh.working(), closing(plain.connection):
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: fresh.reads.pending(query).from_cache, "the list to be cached")
         for name, value in trouble.items():
             client.config_set(name, value)
         try:
-            assert fresh.outcome(make("WORK_ORDER_CREATED", work_order_id="order-2")) == Accepted()
-            answer = fresh.reads.pending(query)
-            assert [offer.record.work_order_id for offer in answer.offers] == ["order-1", "order-2"]
+            right = {before.position: before.offers for before in [plain.pending(query)]}
+            for appended in (make("WORK_ORDER_CREATED", work_order_id="order-2"), bob):
+                assert fresh.outcome(appended) == Accepted()
+                now = plain.pending(query)
+                right[now.position] = now.offers
+                answer = fresh.reads.pending(query)
+                assert answer.offers == right[answer.position]
+                assert answer.from_cache or answer.position == now.position
+            assert [offer.record.work_order_id for offer in right[now.position]] == ["order-1", "order-2"]
+            answer = fresh.reads.pending(other)
+            assert [offer.record.work_order_id for offer in answer.offers] == ["order-3"], "a miss is never older"
+            assert not answer.from_cache
         finally:
             for name, value in usual.items():
                 client.config_set(name, value)
-        wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to serve again")
-    assert [offer.record.work_order_id for offer in fresh.reads.pending(query).offers] == ["order-1", "order-2"]
+        newest = now._replace(from_cache=True)
+        wait_until(lambda: fresh.reads.pending(query) == newest, "the cache to serve the newest position again")
+    check_everything(fresh, 3)
 
 
-def test_ledger_records_that_were_deleted_stop_their_lane(fresh: World) -> None:
-    from confluent_kafka import TopicPartition
-
-    from core_tables.cli import wiring
-
+def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World) -> None:
+    """Below the floor a worker never reads; ids, being positions, stay what they are."""
     fresh.append(*day(300))
-    admin = wiring.admin_client(fresh.settings)
-    victim = max(fresh.log_ends().items(), key=lambda entry: entry[1])[0]
-    for future in admin.delete_records([TopicPartition(fresh.settings.topic, victim, 5)]).values():
-        future.result()
+    with fresh.working():
+        fresh.drain()
+    delete_records(fresh, fresh.log_ends())
+    fresh.append(*day(100, seed=2))
+    with fresh.working() as running:
+        fresh.drain()
+        assert not [lane.stopped for lane in running.worker.lanes.values() if lane.stopped]
+    assert running.errors == []
+    assert fresh.verify().differences == []
+    audited = {
+        partition: [offset_of(event.event_id) for event in found] for partition, found in fresh.audit_events().items()
+    }
+    assert audited == {partition: list(range(end)) for partition, end in fresh.log_ends().items()}
+    with closing(wiring.operator(fresh.settings)) as connection:
+        told = wiring.verify_topic(fresh.settings, connection, lambda _: None).differences
+    assert told, "what can no longer be compared with the topic is said"
+    assert all("but the log holds those from" in found.what for found in told)
+
+
+def test_ledger_records_deleted_before_they_were_folded_stop_their_lane_and_no_other(fresh: World) -> None:
+    fresh.append(*day(300))
+    with fresh.working():
+        fresh.drain()
+    folded = fresh.positions()
+    fresh.append(*day(300, seed=2))
+    ends = fresh.log_ends()
+    victim = max(ends, key=lambda partition: ends[partition] - folded[partition][0])
+    start, first = folded[victim][0], folded[victim][0] + 5
+    delete_records(fresh, {victim: first})
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(victim), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
-    assert "the log begins at offset 5" in cause.sentence
+        others = {partition: (end, end) for partition, end in ends.items() if partition != victim}
+        wait_until(lambda: others.items() <= fresh.positions().items(), "the other lanes to be folded and audited")
+        assert [partition for partition, lane in running.worker.lanes.items() if lane.stopped] == [victim]
+    assert f"the log begins at offset {first}, but records from {start} on are needed" in cause.sentence
+    assert fresh.positions()[victim] == folded[victim], "nothing was skipped"
+    assert fresh.verify().differences == []
+
+
+def delete_records(world: World, below: dict[int, int]) -> None:
+    """Delete the ledger's records below an offset of each partition, as retention would."""
+    targets = [TopicPartition(world.settings.topic, partition, offset) for partition, offset in below.items() if offset]
+    admin = wiring.admin_client(world.settings)
+    for future in admin.delete_records(targets).values():
+        future.result()
 
 
 @pytest.mark.parametrize("which", ["topic", "audit_topic"])
 def test_a_topic_that_is_deleted_and_made_again_is_refused(fresh: World, which: str) -> None:
-    from core_tables.cli import wiring
-    from core_tables.deploy.topics import create_topics
-
     with fresh.working():
         fresh.append(*day(50))
         fresh.drain()
@@ -130,5 +256,33 @@ def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(
     assert all("permission denied for table work_order_ledger" in cause for cause in causes), causes
     fresh.admin.execute("grant insert on os_core.work_order_ledger to core_tables_worker")
     with recovery("a permission taken away and given back"), fresh.working():
+        fresh.drain()
+    check_everything(fresh, 200)
+
+
+def test_an_audit_topic_that_may_not_be_written_stops_its_lanes_until_it_may_again(
+    fresh: World, recovery: Recovery
+) -> None:
+    fresh.append(*day(200))
+    busy = [partition for partition, end in fresh.log_ends().items() if end]
+    admin = wiring.admin_client(fresh.settings)
+    where = (ResourceType.TOPIC, fresh.settings.audit_topic, ResourcePatternType.LITERAL, "User:*", "*")
+    rules = [
+        AclBinding(*where, AclOperation.ALL, AclPermissionType.ALLOW),
+        AclBinding(*where, AclOperation.WRITE, AclPermissionType.DENY),
+    ]
+    for created in admin.create_acls(rules).values():
+        created.result()
+    with fresh.working() as running:
+        lanes = running.worker.lanes
+        wait_until(lambda: all(p in lanes and lanes[p].stopped for p in busy), "the lanes that have records to stop")
+        causes = {str(lanes[partition].stopped) for partition in busy}
+    assert all("Kafka does not permit this" in cause for cause in causes), causes
+    assert not any(fresh.audit_events().values())
+    for deleted in admin.delete_acls(
+        [AclBindingFilter(*where, rule.operation, rule.permission_type) for rule in rules]
+    ).values():
+        deleted.result()
+    with recovery("a permission of Kafka taken away and given back"), fresh.working():
         fresh.drain()
     check_everything(fresh, 200)

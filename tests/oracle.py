@@ -1,0 +1,176 @@
+"""The whole oracle: after a fault, topic, decisions, tables, cache and audit say the same; nothing is missing or doubled."""
+
+import itertools
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+from confluent_kafka import Message
+
+from core_tables.cli import wiring
+from core_tables.projection.cache import MAX_LIST
+from core_tables.projection.database import connect
+from core_tables.projection.decide import Request
+from core_tables.projection.fold import Decided, Record, decided_request, read_content
+from core_tables.projection.pending import PendingQuery
+from core_tables.projection.reads import Reads
+from core_tables.projection.rows import outcome_of_row
+from core_tables.projection.verify_topic import LaneLog, rows_by_lane, verify_lane
+from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import event_id, lane_of
+from core_tables.schemas.outcomes import ACCEPTED, Outcome
+from core_tables.schemas.vocabulary import NS_PER_HOUR, NS_PER_MS
+from core_tables.schemas.wire import encode_event
+
+from .builders import START
+from .world import World, wait_until
+
+_numbers = itertools.count(1)
+
+
+class Kept(NamedTuple):
+    """A record as it lies in the topic, and as it was read."""
+
+    partition: int
+    message: Message
+    record: Record
+
+
+Records = dict[int, Kept]  # by position id
+
+
+def check_everything(world: World, appended: int, *, unknown: Collection[LedgerEvent] = ()) -> None:
+    """What the project promises, of a topic that holds `appended` records and is folded to its end.
+
+    `unknown` are the events of sends that got no answer: each may be there or not. All others were acknowledged to
+    `World.append`.
+    """
+    records = _topic(world)
+    _check_appends(world, records, appended, unknown)
+    _check_decisions(world, records)
+    with _another_worker(world):
+        world.drain()
+        _check_cached_lists(world)
+        differences = world.verify().differences
+        assert differences == [], differences[:5]
+    _check_audit(world, records)
+
+
+def _topic(world: World) -> Records:
+    with closing(wiring.operator(world.settings)) as connection:
+        first_lane = wiring.registered_topic(world.settings, connection).first_lane
+    kept: Records = {}
+    for partition, messages in world.messages(world.settings.topic).items():
+        for message in messages:
+            position = event_id(first_lane + partition, message.offset() or 0)
+            content = read_content(position, message.key(), message.value(), partition, world.settings.partitions)
+            record = Record(position, content, message.timestamp()[1] * NS_PER_MS, None)
+            kept[position] = Kept(partition, message, record)
+    return kept
+
+
+def _check_appends(world: World, records: Records, appended: int, unknown: Collection[LedgerEvent]) -> None:
+    """Every acknowledged append lies at its id, byte for byte; and but for sends without an answer, nothing else does."""
+    assert len(records) == appended, f"{len(records)} records in the topic, {appended} were appended"
+    for position, event in world.acknowledged.items():
+        assert position in records, f"the acknowledged append {position} is lost"
+        message = records[position].message
+        same = (message.key(), message.value()) == (event.tenant_id.encode(), encode_event(event))
+        assert same, f"record {position} is not what was appended: {event}"
+    possible = {(event.tenant_id.encode(), encode_event(event)) for event in unknown}
+    for position in records.keys() - world.acknowledged.keys():
+        message = records[position].message
+        assert (message.key(), message.value()) in possible, f"record {position} was appended by nobody, or twice"
+
+
+def _check_decisions(world: World, records: Records) -> None:
+    """Ledger and outcome rows are the fold of the topic's records: what `verify --topic` compares, of records read once."""
+    logs: dict[int, list[Record]] = {}
+    for position, kept in records.items():
+        logs.setdefault(lane_of(position), []).append(kept.record)
+    compared = 0
+    with closing(wiring.operator(world.settings)) as connection, connection.transaction():
+        begins = event_id(wiring.registered_topic(world.settings, connection).first_lane, 0)
+        rows = rows_by_lane(connection)
+        for lane, folded in wiring.positions(world.settings, connection).items():
+            end = len(logs.get(lane, ()))
+            log = LaneLog(lane, begins, 0, end, folded.applied, rows[lane])
+            for count, differences in verify_lane(connection, log, logs.get(lane, ())):
+                assert differences == [], differences[:5]
+                compared += count
+    assert compared == len(records)
+
+
+@contextmanager
+def _another_worker(world: World) -> Iterator[None]:
+    """A worker of a group that nobody died in: it finds nothing to fold or to audit again, and keeps the cache's labels."""
+    usual = world.settings
+    world.settings = usual.model_copy(update={"group_id": f"{world.name}-oracle-{next(_numbers)}"})
+    try:
+        with world.working() as running:
+            yield
+        assert running.errors == []
+        assert running.worker.folded_records == 0, "something was still to be folded"
+    finally:
+        world.settings = usual
+
+
+def _check_cached_lists(world: World) -> None:
+    """The list of every requester comes to be served by the cache, and is then what Postgres says, at the same position."""
+    if world.settings.cache() is None:
+        return
+    lists = world.admin.execute(
+        "select tenant_id, requester_user_id, count(*) filter (where work_order_status in ('DRAFT', 'CLARIFY', 'CONFIRM')) "
+        "from os_core.work_orders_current where requester_user_id is not null group by 1, 2"
+    ).fetchall()
+    assert lists, "no list to compare"
+    plain = connect(world.settings.reader(), name="test reads without cache")
+    cached = wiring.reads(world.settings)
+    with closing(plain), closing(cached.connection):
+        for tenant, requester, pending in lists:
+            query = PendingQuery(tenant, requester, START + NS_PER_HOUR, top_n=100)
+            expected = Reads(plain).pending(query)
+            assert len(expected.offers) == min(100, pending)
+            if pending > MAX_LIST:
+                assert not cached.pending(query).from_cache
+                continue
+            answer = wait_until(
+                lambda query=query: (found := cached.pending(query)).from_cache and found,  # type: ignore[misc]
+                f"the cache to serve the list of {tenant}/{requester}",
+            )
+            assert answer == expected._replace(from_cache=True), f"the cached list of {tenant}/{requester} differs"
+
+
+def _check_audit(world: World, records: Records) -> None:
+    """Of every partition, the audit events that a read_committed reader sees are its records' outcomes, in order, each once."""
+    outcomes = _outcomes(world)
+    assert outcomes.keys() == records.keys(), "each record has one outcome, and nothing else has"
+    audits = world.messages(world.settings.audit_topic)
+    expected: dict[int, list[Decided]] = {partition: [] for partition in audits}
+    for position, kept in records.items():
+        expected[kept.partition].append(_decided(kept.record, outcomes[position]))
+    for partition, found in audits.items():
+        ids = [decode_audit(message.value() or b"").event_id for message in found]
+        wanted = [item.position_id for item in expected[partition]]
+        assert ids == wanted, f"partition {partition}: {len(ids)} audit events, {len(wanted)} records, or out of order"
+        for item, message in zip(expected[partition], found, strict=True):
+            event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            same = (message.key(), message.value()) == (item.tenant_id.encode(), encode_audit(event))
+            assert same, f"{decode_audit(message.value() or b'')} instead of {event}"
+
+
+def _outcomes(world: World) -> dict[int, Outcome]:
+    accepted = world.admin.execute("select work_order_event_id from os_core.work_order_ledger").fetchall()
+    others = world.admin.execute(
+        "select event_id, reason_code, field, sentence, first_event_id, payload_differs from os_core.work_order_outcomes"
+    ).fetchall()
+    assert not {row[0] for row in accepted} & {row[0] for row in others}, "a record has two outcomes"
+    return {row[0]: ACCEPTED for row in accepted} | {row[0]: outcome_of_row(row[1:]) for row in others}
+
+
+def _decided(record: Record, outcome: Outcome) -> Decided:
+    content = record.content
+    if isinstance(content, Request):
+        return decided_request(record, content, outcome)
+    return Decided(record.position_id, content.tenant_id, None, outcome, record.broker_time, None)
