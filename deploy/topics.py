@@ -62,4 +62,8 @@ def _raise_unless_it_exists(name: str, error: KafkaException) -> None:
         KafkaError._ALL_BROKERS_DOWN,
     ):
         raise UnavailableError("kafka", f"Kafka does not answer: {cause.str()}; see that the broker runs") from error
-    raise SetupError(f"the topic {name} could not be created: {cause.str()}", "topic") from error
+    raise SetupError(
+        f"the topic {name} could not be created: {cause.str()}; see that there are as many brokers as CORE_TABLES_REPLICATION "
+        "says, and that this user may create topics",
+        "topic",
+    ) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import (
@@ -20,6 +20,7 @@ from core_tables.consumer.checks import (
     no_row,
 )
 from core_tables.consumer.kafka import translate
+from core_tables.deploy.topics import _raise_unless_it_exists
 from core_tables.projection import database
 from core_tables.projection.fold import Decided
 from core_tables.projection.store import LanePosition, TopicRow
@@ -98,12 +99,14 @@ def stops() -> Iterator[CoreTablesError]:
         yield translate(KafkaError(code))
     for state in ("42501", "42P01", "57P01", "23505"):
         yield database.translate(Postgres(state))
+    policy = KafkaException(KafkaError(KafkaError.POLICY_VIOLATION))
+    yield raised(lambda: _raise_unless_it_exists("ledger", policy))
     yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))
 
 
 def test_every_sentence_of_a_stop_names_its_cause_and_the_next_step() -> None:
     found = [error.sentence for error in stops()]
-    assert len(found) == len(set(found)) == 24
+    assert len(found) == len(set(found)) == 25
     for sentence in found:
         cause, separator, _ = sentence.partition("; ")
         assert separator or ": " in sentence, sentence

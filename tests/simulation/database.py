@@ -112,6 +112,7 @@ class Store:
         self.database = database
         self.epoch = database.epoch
         self.open: Tables | None = None
+        self.written: set[WorkOrderKey] = set()
         self.connection = self
 
     def close(self) -> None:
@@ -124,6 +125,7 @@ class Store:
 
     def raise_floors(self, floors: Mapping[int, int]) -> None:
         self._call()
+        self._wait_for(sorted(floors))
         tables = self.database.tables.copy()
         for lane, floor in floors.items():
             row = tables.lanes[lane]
@@ -137,10 +139,9 @@ class Store:
         """Lock the lanes' rows, compare, set."""
         self._call()
         for move in sorted(moves):
-            while self.database.locks.get(move.lane, self) is not self:
-                self._call()  # waits for the other session, which may have been killed meanwhile
+            self._wait_for([move.lane])
             self.database.locks[move.lane] = self
-        self.open = self.database.tables.copy()
+        self.open, self.written = self.database.tables.copy(), set()
         held = set()
         for move in moves:
             row = self.open.lanes[move.lane]
@@ -150,6 +151,11 @@ class Store:
                 self.open.lanes[move.lane] = row._replace(applied=max(row.applied, move.reached), audited=floor)
                 held.add(move.lane)
         return held
+
+    def _wait_for(self, lanes: Sequence[int]) -> None:
+        """Wait until nobody else holds the lanes' rows; whoever does may have been killed meanwhile."""
+        while any(self.database.locks.get(lane, self) is not self for lane in lanes):
+            self._call()
 
     def matches(self, row: LanePosition, move: Move) -> bool:
         """The compare of the compare-and-set."""
@@ -197,8 +203,9 @@ class Store:
             self.open.outcomes[decided.position_id] = decided.outcome
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
                 self.open.ledger[decided.position_id] = decided.event
-        for _, after in folded.changed.values():
+        for key, (_, after) in folded.changed.items():
             self.open.put(after)
+            self.written.add(key)
 
     def commit(self) -> None:
         """Commit; the request or its answer may get lost."""
@@ -220,16 +227,11 @@ class Store:
         merged.lanes |= {lane: mine.lanes[lane] for lane in locked}
         merged.ledger |= mine.ledger
         merged.outcomes |= mine.outcomes
-        for key in mine.current:
-            if mine.current[key] is not self.database.tables.current.get(key) and self._lane(mine, key) in locked:
-                state = mine.state(key)
-                assert state is not None
-                merged.put(state)
+        for key in self.written:
+            state = mine.state(key)
+            assert state is not None
+            merged.put(state)
         return merged
-
-    @staticmethod
-    def _lane(tables: Tables, key: WorkOrderKey) -> int:
-        return tables.current[key].last.last_event_id >> 42
 
     def _call(self) -> None:
         """A round trip: time for others, and for what goes wrong."""

@@ -233,7 +233,7 @@ def floor_of_the_opening(patch: pytest.MonkeyPatch) -> Callable[[Simulation], No
 # Each defect, and within how many seeds the simulation must have found it.
 DEFECTS: dict[Plant, int] = {
     no_compare_and_set: 20,
-    recall_outside_the_guard: 600,
+    recall_outside_the_guard: 1200,
     tail_read_before_init: 100,
     start_at_applied_only: 50,
     floor_that_outruns_the_audit: 50,
@@ -246,11 +246,11 @@ DEFECTS: dict[Plant, int] = {
     queue_entry_dropped_before_its_commit_is_confirmed: 50,
     producer_kept_after_an_error: 50,
     memory_kept_over_a_reopen: 50,
-    queue_kept_over_a_reopen: 400,
+    queue_kept_over_a_reopen: 800,
     dropped_queue_still_emits: 50,
     gap_taken_for_a_hole: 50,
-    keys_forgotten_with_a_state: 50,
+    keys_forgotten_with_a_state: 300,
     holes_not_believed: 50,
-    floor_not_monotone: 1000,
+    floor_not_monotone: 600,
     floor_of_the_opening: 200,
 }

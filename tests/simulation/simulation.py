@@ -142,6 +142,7 @@ class Simulation:
         self.turns = 0
         self.decided: dict[int, Decided] = {}
         self.seen = [0] * LANES  # how many audit events of a lane were looked at
+        self.floors = [0] * LANES
         self.drifted: list[int] = []
         self.lists: list[dict[int, list[PendingRecord]]] = []  # by lane and position
         self._write_the_log()
@@ -228,19 +229,20 @@ class Simulation:
             process.take(self.chance.randrange(LANES))
         elif roll < 0.020:
             process.give([self.chance.randrange(LANES)])
-        elif roll < 0.023:
+        elif roll < 0.026:
             self._count("failover")
             self.database.failover()
+            self.floors = [0] * LANES  # the only thing that may lower one
             self._look_for_drift()  # the last commit may have been the repair
-        elif roll < 0.025:
+        elif roll < 0.028:
             self._count("flush")
             self.redis.flush()
-        elif roll < 0.029 and not self.drifted:
+        elif roll < 0.032 and not self.drifted:
             self._drift()
-        elif roll < 0.033:
+        elif roll < 0.036:
             self._count("pause")
             process.pause(self.chance.choice((20, 60, 200)))
-        elif roll < 0.037:
+        elif roll < 0.040:
             self._wipe(self.chance.randrange(LANES))
 
     def _calm(self) -> None:
@@ -321,6 +323,9 @@ class Simulation:
             if actor.error is not None:
                 raise self._violation(f"{actor.name}: {actor.error!r}") from actor.error
         for lane, audits in enumerate(self.broker.audit):
+            fallen, self.floors[lane] = self.floors[lane], self.database.tables.lanes[lane].audited
+            if fallen > self.floors[lane]:
+                raise self._violation(f"the floor of lane {lane} fell from {fallen} to {self.floors[lane]}")
             if len(audits) != self.seen[lane]:
                 self.seen[lane] = len(audits)
                 if [event.event_id for event in audits] != self.records[lane][: len(audits)]:
