@@ -17,7 +17,7 @@ from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
-from core_tables.projection.database import Connection, connect
+from core_tables.projection.database import connect
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.store import LanePosition, Store, TopicRow
 
@@ -237,7 +237,9 @@ def verify(
         _end_of_verify(report, as_json, RESTORE_ROWS)
     below = partial(wiring.count_records_below, settings, Store(connection).topics())
     cache = wiring.cache(settings, connection)
-    with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
+    with output.progress_bar(
+        "work orders compared (the total is estimated)", verification.estimate(connection, scope)
+    ) as advance:
         report = verification.verify(connection, scope, cache=cache, progress=advance, records_below=below)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {RESTORE_ROWS}")
@@ -269,17 +271,15 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     )
     cache = wiring.cache(settings, connection)
     started = time.monotonic()
-    with output.progress_bar("work orders compared (the total is estimated)", _total(connection, scope)) as advance:
+    with output.progress_bar(
+        "work orders compared (the total is estimated)", verification.estimate(connection, scope)
+    ) as advance:
         report = verification.rebuild(connection, scope, cache=cache, progress=advance, notice=_say)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
     if cache is not None and cache.failed is not None:
         _say(
             f"the cache did not answer ({cache.failed}): run core-tables rebuild again when it does, if its lists differ"
         )
-
-
-def _total(connection: Connection, scope: verification.Scope) -> int | None:
-    return verification.estimate(connection) if scope.tenant_id is None else None
 
 
 def _show_report(report: verification.Report, seconds: float, as_json: bool, *, repaired: bool) -> None:

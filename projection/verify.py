@@ -168,10 +168,15 @@ def _repair(
     raise AssertionError("the last try returns or raises")
 
 
-def estimate(connection: Connection) -> int:
-    """About how many work orders there are, for whoever shows how far a comparison is; at least one."""
+def estimate(connection: Connection, scope: Scope) -> int:
+    """About how many work orders a scope has, for whoever shows how far a comparison is; at least one."""
+    if scope.work_order_id is not None:
+        return 1
     with translated(), connection.transaction():
-        rows: Any = connection.execute(sql("estimate_work_orders")).fetchall()
+        if scope.tenant_id is None:
+            rows: Any = connection.execute(sql("estimate_work_orders")).fetchall()
+        else:
+            rows = connection.execute(sql("count_work_orders_of_tenant"), (scope.tenant_id,)).fetchall()
     return int(rows[0][0])
 
 

@@ -254,3 +254,15 @@ def test_a_chunk_that_fails_for_good_ends_the_rebuild(one: World) -> None:
     with pytest.raises(UnavailableError):
         rebuild(one, lock_timeout_ms=100)
     holder.close()
+
+
+def test_how_far_a_comparison_is_can_be_told_for_everything_a_tenant_and_a_work_order(fresh: World) -> None:
+    with fresh.working():
+        orders = [("acme", "o1"), ("acme", "o2"), ("globex", "o1")]
+        for tenant, order in orders:
+            assert fresh.outcome(make("WORK_ORDER_CREATED", tenant_id=tenant, work_order_id=order)) == Accepted()
+    fresh.admin.execute("analyze os_core.work_orders_current")
+    connection = wiring.operator(fresh.settings)
+    scopes = (Scope(), Scope("acme"), Scope("acme", "o1"), Scope("nobody"))
+    assert [verification.estimate(connection, scope) for scope in scopes] == [3, 2, 1, 1]
+    connection.close()
