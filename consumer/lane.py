@@ -1,6 +1,6 @@
 """What a worker holds in memory about a lane it was assigned: all of it is dropped when in doubt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -33,6 +33,9 @@ class StateCache:
         self._held.pop(key, None)
         self._held[key] = (settled(state), bits)
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def shrink(self, limit: int) -> None:
         """Forget the least recently used beyond `limit`."""
         for key in list(islice(self._held, max(0, len(self._held) - limit))):
@@ -58,13 +61,8 @@ class Lane:
     states: StateCache = field(default_factory=StateCache)
 
 
-def remember(
-    lanes: Mapping[int, Lane], partitions: int, known: Known, folded: Folded, loaded: Loaded, limit: int
-) -> None:
-    """Keep the states of a batch in memory, each with its lane and the bits of the keys that are bound.
-
-    `lanes` are those of the batch, by partition; each keeps at most `limit` states.
-    """
+def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, folded: Folded, loaded: Loaded) -> None:
+    """Keep the states of a batch in memory, each with its lane, by partition, and the bits of the keys that are bound."""
     bound: dict[WorkOrderKey, int] = {}
     for decided in folded.decided:
         event = decided.event
@@ -79,5 +77,12 @@ def remember(
         created = changed is not None and changed[0] is None
         bits = held[1] if held is not None else 0 if created else ANY_KEY
         lanes[partition_of(key[0].encode(), partitions)].states.keep(key, state, bits | bound.get(key, 0))
-    for lane in lanes.values():
-        lane.states.shrink(limit)
+
+
+def forget_some(lanes: Mapping[int, Lane], touched: Iterable[int], limit: int) -> None:
+    """Keep the states of all lanes within `limit`; the lanes that a batch touched, by partition, give up alike."""
+    held = sum(len(lane.states) for lane in lanes.values())
+    if held > limit:
+        for partition in touched:
+            states = lanes[partition].states
+            states.shrink(len(states) * limit // held)

@@ -31,7 +31,7 @@ from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.batch import Batch, read_batch
 from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
 from core_tables.consumer.kafka import translate_running
-from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, remember
+from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, forget_some, remember
 from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
@@ -65,7 +65,7 @@ class Worker:
         self.topics = topics
         self.log = log
         self.batch_size = 2000
-        self.states_in_memory = 50_000
+        self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.store: Store | None = None
         self.paused = False
@@ -233,14 +233,15 @@ class Worker:
             store.write(folded)
         store.commit()
         self.committed(batch, decided, folded)
-        limit = max(1, self.states_in_memory // max(1, len(self.lanes)))
-        lanes = {partition: self.lanes[partition] for partition in batch.records}
-        remember(lanes, self.topic.partitions, known, folded, loaded, limit)
+        remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, folded, loaded)
+        forget_some(self.lanes, batch.records, self.states_in_memory)
         self.log.info(
             "batch_committed",
             lanes=len(batch.records),
             records=len(records),
             recalled=len(recalled),
+            work_orders=len(loaded.states),
+            in_memory=len(known),
             ms=round((self.clock() - started) * 1000, 1),
         )
 
