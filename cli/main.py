@@ -11,6 +11,7 @@ from pydantic_settings import SettingsError
 from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
+from core_tables.cli.health import health
 from core_tables.cli.operate import init, rebuild, stack, status, verify, worker
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
 from core_tables.cli.topics import audit, refused
@@ -75,7 +76,7 @@ def main() -> None:
 
 for command in (
     *(stack, init, worker, append, cancel, get, ledger, outcome, steps, lease, due, pending),
-    *(audit, refused, verify, rebuild, status, demo),
+    *(audit, refused, verify, rebuild, status, health, demo),
 ):
     main.add_command(command)
 

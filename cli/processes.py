@@ -1,5 +1,6 @@
 """Several workers under one command: each is a process of its own, as if it had been started by itself."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any, Final
 from core_tables.cli.output import EXIT_LANE_STOPPED, EXIT_OK
 
 LOOK_S: Final = 0.1
+HEALTH_FILE: Final = "CORE_TABLES_HEALTH_FILE"
 
 
 def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
@@ -20,7 +22,9 @@ def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
     """
     command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
     # In a session of their own: a Ctrl-C of the terminal reaches them through us, once.
-    running = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
+    running = [
+        subprocess.Popen(command, start_new_session=True, env=_environment(number)) for number in range(1, count + 1)
+    ]
 
     def end_all(*_: object) -> None:
         for child in running:
@@ -39,3 +43,9 @@ def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
                 end_all()
         time.sleep(LOOK_S)
     return code
+
+
+def _environment(number: int) -> dict[str, str]:
+    """That of the command, with a health file of each worker's own."""
+    file = os.environ.get(HEALTH_FILE)
+    return dict(os.environ) if file is None else {**os.environ, HEALTH_FILE: f"{file}.{number}"}

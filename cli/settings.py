@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
+    health_file: Path | None = None  # where a worker says once a second that it lives
     kafka: Mapping[str, str] = {}  # more settings of every Kafka client, as JSON; the clients check them
 
     @cached_property

@@ -17,6 +17,7 @@ from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import AuditEdges, AuditEmitter, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import RESTORE, ClusterFacts, check_again, check_topics, describe, log_bounds
+from core_tables.consumer.health import write_health
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.tail import AuditTail, LogProbe, TopicEdges
@@ -201,6 +202,8 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
         TopicEdges(LogProbe(tail_consumer(told, kafka_log()), topic.topic).holes, check),
         log,
     )
+    if settings.health_file is not None:
+        built.heartbeat = partial(write_health, settings.health_file, built.lanes.values())
     built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
     return built, thread
 

@@ -71,6 +71,7 @@ class Worker:
         self.paused = False
         self.next_idle = self.next_check = 0.0
         self.clock: Callable[[], float] = time.monotonic
+        self.heartbeat: Callable[[], None] = lambda: None
         self.folded_records = 0
         self._stopping = threading.Event()
 
@@ -101,6 +102,7 @@ class Worker:
         self.heed_errors(batch)
         if self.clock() >= self.next_idle:
             self.idle()
+            self.heartbeat()
 
     # -- step 1
 

@@ -1,0 +1,35 @@
+"""Whether the workers of this machine live, for a container's probe."""
+
+import sys
+
+import click
+
+from core_tables.cli import output
+from core_tables.cli.settings import Settings
+from core_tables.consumer.health import read_health
+from core_tables.schemas.reasons import SetupError
+
+
+@click.command(epilog=output.EXIT_CODES)
+@click.option("--ready", is_flag=True, help="Also: no lane waits to be opened. For a probe that gates a roll-out.")
+@click.option("--max-age", default=60.0, show_default=True, help="Seconds since a worker last said that it lives.")
+def health(ready: bool, max_age: float) -> None:
+    """Whether the workers that write CORE_TABLES_HEALTH_FILE live: 0 if so, 4 if not, 12 if alive but not ready."""
+    file = Settings().health_file
+    if file is None:
+        raise SetupError("CORE_TABLES_HEALTH_FILE is not set; set it for the worker and for this command", "machine")
+    files = [path for path in (file, *sorted(file.parent.glob(f"{file.name}.[0-9]*"))) if path.exists()]
+    alive = bool(files)
+    waiting = 0
+    for path in files:
+        found, age = read_health(path)
+        alive, waiting = alive and age <= max_age, waiting + found.waiting
+        output.out.print(
+            f"{path.name}: {age:.0f} s ago, lanes: {found.opened} folded, {found.waiting} waiting, {found.stopped} stopped"
+        )
+    if not alive:
+        output.err.print("not alive: no worker said so in time; look at its log")
+        sys.exit(output.EXIT_NOT_FOUND)
+    if ready and waiting:
+        output.err.print(f"not ready: {waiting} lanes wait for Kafka or Postgres; look at the worker's log")
+        sys.exit(output.EXIT_PENDING)
