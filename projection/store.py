@@ -240,6 +240,8 @@ class _Loading:
             self.correlations.add((event.tenant_id, str(event.correlation_id)))
 
     def run(self) -> Loaded:
+        if not (self.missing or self.attempts or self.keys or self.correlations):
+            return Loaded(self.states, {}, {})  # all is in memory, as in most batches of a steady load: no round trip
         with self.connection.pipeline():
             current = self._ask("load_current", self.missing)
             leases = self._ask("load_active_leases", self.missing)
