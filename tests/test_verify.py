@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,11 +173,15 @@ def test_a_rebuild_that_waits_too_long_for_a_lane_tries_its_chunk_again_and_says
 
 
 def test_a_rebuild_that_stands_still_lets_its_lanes_go(one: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compare(*_: object) -> object:
-        time.sleep(5)
-        raise AssertionError("the transaction has ended by now")
+    standing, go_on = threading.Event(), threading.Event()
+    real = verification._replace
 
-    monkeypatch.setattr(verification, "_replace", compare)
+    def stand_still(*arguments: Any) -> None:
+        standing.set()
+        go_on.wait(30)
+        real(*arguments)
+
+    monkeypatch.setattr(verification, "_replace", stand_still)
     one.admin.execute("update os_core.work_orders_current set turn_id = 77")
     failed: list[BaseException] = []
 
@@ -190,11 +193,12 @@ def test_a_rebuild_that_stands_still_lets_its_lanes_go(one: World, monkeypatch: 
 
     thread = threading.Thread(target=run)
     thread.start()
-    time.sleep(0.6)
-    one.admin.execute("set lock_timeout = '2s'")
-    one.admin.execute("select from os_core.lanes for update")
+    assert standing.wait(30), "the rebuild holds its lanes"
+    one.admin.execute("set lock_timeout = '20s'")
+    one.admin.execute("select from os_core.lanes for update")  # raises if they are not let go
+    go_on.set()
     thread.join()
-    assert failed
+    assert isinstance(failed[0], UnavailableError)
 
 
 def test_a_sample_is_taken_from_the_whole_of_a_table(one: World) -> None:
