@@ -19,6 +19,7 @@ from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
 from core_tables.projection import verify as verification
 from core_tables.projection.database import connect
 from core_tables.projection.evolve import FOLD_VERSION
+from core_tables.projection.reads import checked_parameters
 from core_tables.projection.store import LanePosition, Store, TopicRow
 
 DIFFERENCES_SHOWN = 20
@@ -191,6 +192,8 @@ def _lane_rows(settings: Settings, topic: TopicRow, positions: dict[int, LanePos
 def _scope(tenant: str | None, work_order: str | None) -> verification.Scope:
     if work_order is not None and tenant is None:
         raise click.UsageError("--work-order needs --tenant")
+    if tenant is not None:
+        checked_parameters(tenant, work_order_id=work_order)
     return verification.Scope(tenant, work_order)
 
 

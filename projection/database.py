@@ -6,6 +6,7 @@ from typing import Final
 
 import orjson
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_loads
 
 from core_tables.projection.arrays import register
@@ -54,11 +55,15 @@ def connect(
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
     options += _NO_JIT + (_PROBES if probes else "")
+    try:
+        theirs = conninfo_to_dict(dsn).get("options") or ""
+    except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password
+        raise SetupError("the DSN of Postgres is not one: postgresql://user@host/database is expected", "database") from None
     with translated():
         connection = psycopg.connect(
             dsn,
             application_name=name,
-            options=options,
+            options=f"{theirs} {options}",
             connect_timeout=5,
             keepalives_idle=5,
             keepalives_interval=2,

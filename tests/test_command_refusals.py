@@ -92,6 +92,8 @@ def test_a_setting_that_is_not_right_is_named_in_one_sentence(
         (("pending", "--tenant", "acme", "--requester", b"\xff"), "requester_user_id"),
         (("audit", "--tenant", b"\xff"), "tenant_id"),
         (("refused", "list", "--tenant", b"\xff"), "tenant_id"),
+        (("verify", "--tenant", b"\xff"), "tenant_id"),
+        (("rebuild", "--tenant", "acme", "--work-order", b"\xff"), "work_order_id"),
         (("outcome", "--tenant", "acme", str(2**63)), "event_ids"),
         (("get", "--tenant", "acme", "order-1", "--at", str(2**64)), "event_id"),
         (("ledger", "--tenant", "acme", "--from", str(2**63)), "first_id"),

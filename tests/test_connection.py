@@ -1,0 +1,26 @@
+"""The connection to Postgres: whatever the DSN asks for stays, and what is no DSN is told without showing it."""
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from core_tables.projection.database import connect
+from core_tables.schemas.reasons import SetupError
+
+from .world import World
+
+
+@pytest.mark.stack
+def test_the_options_of_a_dsn_are_kept_beside_ours(world: World) -> None:
+    dsn = make_conninfo(world.settings.reader(), options="-c search_path=os_core")
+    connection = connect(dsn, name="test connection", statement_timeout_ms=1234)
+    told = [
+        connection.execute(f"show {name}".encode()).fetchone() for name in ("search_path", "statement_timeout", "jit")
+    ]
+    connection.close()
+    assert told == [("os_core",), ("1234ms",), ("off",)]
+
+
+def test_what_is_no_dsn_is_told_without_showing_it() -> None:
+    with pytest.raises(SetupError) as refusal:
+        connect("host=here secret", name="test connection")
+    assert "secret" not in refusal.value.sentence
