@@ -19,7 +19,7 @@ from core_tables.schemas.wire import encode_event
 SEED: Final = 20_261_124
 TENANTS: Final = 50
 START: Final = 1_760_000_000_000_000_000  # ns
-STEP_NS: Final = 1_000_000
+STEP_NS: Final = 100_000  # so that leases outlive the steps they are for
 REPLAYED: Final = 0.02  # of the events are sent a second time
 
 Step = tuple[EventType, WorkOrderStatus, Payload]
@@ -39,7 +39,7 @@ LIFE: Final[tuple[Step, ...]] = (
     ("FIELD_SET", "CLARIFY", events.FieldSet("date", "2026-12-24")),
     ("FIELD_SET", "CONFIRM", events.FieldSet("party", 4)),
     ("STATUS_CHANGED", "EXECUTING", events.StatusChanged("CONFIRMED")),
-    ("LEASE_ACQUIRED", "EXECUTING", events.LeaseAcquired(60_000)),
+    ("LEASE_ACQUIRED", "EXECUTING", events.LeaseAcquired(300_000)),
     ("STEP_STARTED", "EXECUTING", events.StepStarted(0, 30_000, 3, 500)),
     ("STEP_FINISHED", "EXECUTING", events.StepFinished(0)),
     ("LEASE_RELEASED", "EXECUTING", events.LeaseReleased()),

@@ -186,7 +186,7 @@ def test_init_never_makes_a_topic_anew_that_the_database_knows(fresh: World, whi
     admin, name = wiring.admin_client(fresh.settings), getattr(fresh.settings, which)
     for future in admin.delete_topics([name]).values():
         future.result()
-    wait_until(lambda: name not in describe(admin, [name]).topics, "the topic to be gone")
+    wait_until(lambda: name not in admin.list_topics(timeout=10).topics, "the topic to be gone")
     with pytest.raises(SetupError, match="does not exist, though the database knows it; restore it"):
         fresh.init()
     assert name not in describe(admin, [name]).topics
