@@ -58,7 +58,9 @@ def connect(
     try:
         theirs = conninfo_to_dict(dsn).get("options") or ""
     except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password
-        raise SetupError("the DSN of Postgres is not one: postgresql://user@host/database is expected", "database") from None
+        raise SetupError(
+            "the DSN of Postgres is not one: postgresql://user@host/database is expected", "database"
+        ) from None
     with translated():
         connection = psycopg.connect(
             dsn,
