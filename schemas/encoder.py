@@ -25,21 +25,22 @@ def compile_encoder(schema: Mapping[str, Any], prefix: bytes, few: Collection[st
     scope["prefix"] = prefix
     parts = []
     for field, name in zip(schema["fields"], names, strict=True):
-        expression = _expression(field["type"], name, scope)
-        parts.append(expression.replace("string(", "known(") if field["name"] in few else expression)
+        parts.append(_expression(field["type"], name, scope, "known" if field["name"] in few else "string"))
     code = f"def encode(fields):\n    {', '.join(names)}, = fields\n    return join((prefix, {', '.join(parts)}))"
     exec(compile(code, f"<encoder of {schema['name']}>", "exec"), scope)  # noqa: S102 - our own schema files
     encode: Encode = scope["encode"]
     return encode
 
 
-def _expression(kind: Any, name: str, scope: dict[str, Any]) -> str:
-    """The expression that encodes variable `name`."""
+def _expression(kind: Any, name: str, scope: dict[str, Any], string_encoder: str) -> str:
+    """The expression that encodes variable `name`; a string by the function of the name given."""
     match kind:
-        case "long" | "string":
-            return f"{kind}({name})"
+        case "long":
+            return f"long({name})"
+        case "string":
+            return f"{string_encoder}({name})"
         case ["null", inner]:
-            return f"(b'\\0' if {name} is None else b'\\2' + {_expression(inner, name, scope)})"
+            return f"(b'\\0' if {name} is None else b'\\2' + {_expression(inner, name, scope, string_encoder)})"
         case {"type": "fixed", "size": size}:
             return f"{name}.to_bytes({size}, 'big')"
         case {"type": "enum", "symbols": symbols}:
