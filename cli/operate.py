@@ -125,8 +125,8 @@ def worker(audit: bool, batch: int, processes: int) -> None:
     if audit_thread is not None:
         audit_thread.start()
     finished = False
-    # Nothing of a batch refers to itself, but the collector would look through all states in memory for it: a quarter of
-    # the worker's time. It looks at what is new once a second instead (Worker.idle).
+    # Nothing of a batch refers to itself, but the collector would look through all states in memory for it: a third of
+    # the worker's CPU. It looks at what is new once a second instead (Worker.idle).
     gc.collect()
     gc.freeze()
     gc.disable()
