@@ -194,9 +194,7 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     built = Worker(
         topic,
         ledger_consumer(told, kafka_log()),
-        lambda: Store(
-            connect(told.postgres_dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)
-        ),
+        lambda: worker_store(told.postgres_dsn, name),
         held,
         queue,
         TopicEdges(LogProbe(tail_consumer(told, kafka_log()), topic.topic).holes, check),
@@ -206,6 +204,13 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
         built.heartbeat = partial(write_health, settings.health_file, built.lanes.values())
     built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
     return built, thread
+
+
+def worker_store(dsn: str, name: str) -> Store:
+    """A worker's side of Postgres, on a connection of its own. Raises UnavailableError or SetupError."""
+    connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)
+    connection.autocommit = True
+    return Store(connection)
 
 
 def _floor(dsn: str, lane: int) -> int:

@@ -51,6 +51,7 @@ def ledger_consumer(settings: WorkerSettings, logger: Any) -> Consumer:
             "queued.max.messages.kbytes": 8_192,
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 50,
+            "max.partition.fetch.bytes": 131_072,
         },
         logger=logger,
     )

@@ -15,7 +15,7 @@ The rule, step by step (DESIGN, "Positions and fences"; tests/model searches eve
    differ; write the floor; check the Redis label. Every ten seconds, check the topics as in 1.
 7. Revoked and lost are one function: drop. Nothing is flushed or committed there.
 
-The order of effects of a batch: guard, recall, load, fold, write, commit; then notify, cache, audit queue, memory.
+The order of effects of a batch: guard, load, recall, fold, write, commit; then notify, cache, audit queue, memory.
 None of the last four can fail the fold.
 """
 
@@ -35,7 +35,7 @@ from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateC
 from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Decided, Folded, Loaded, fold_batch
+from core_tables.projection.fold import Decided, Folded, fold_batch
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
@@ -64,7 +64,7 @@ class Worker:
         self.audit = audit
         self.topics = topics
         self.log = log
-        self.batch_size = 2000
+        self.batch_size = 4000
         self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.store: Store | None = None
@@ -214,26 +214,28 @@ class Worker:
             self.stop_lane(self.lanes[partitions[0]], cause)
 
     def fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
-        """Guard, recall, load, fold, write, commit: one transaction."""
+        """Guard, load, recall, fold, write, commit: one transaction, in three round trips."""
         started = self.clock()
         store = self.connected()
-        held = store.begin([self.move(self.lanes[partition], batch) for partition in partitions])
-        for partition in partitions:
-            lane = self.lanes[partition]
-            if lane.lane not in held:
-                batch.drop(partition)
-                self.reopen(lane, "another worker, or a repair, moved it", backoff=True)
-        if not batch.records:
-            store.rollback()
-            return
         recalled, records = batch.split({p: self.lanes[p].applied for p in batch.records})
-        decided = store.recall(recalled) if recalled else []
         known = batch.known_states(self.lanes)
-        loaded = store.load(records, known) if records else Loaded({}, {}, {})
+        held, loaded = store.begin([self.move(self.lanes[p], batch) for p in partitions], records, known)
+        moved = [partition for partition in partitions if self.lanes[partition].lane not in held]
+        if moved:
+            store.rollback()
+            for partition in moved:
+                batch.drop(partition)
+                self.reopen(self.lanes[partition], "another worker, or a repair, moved it", backoff=True)
+            if batch.records:
+                self.fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
+            return
+        decided = store.recall(recalled) if recalled else []
         folded = fold_batch(records, loaded)
         if records:
             store.write(folded)
-        store.commit()
+        applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
+        if not store.commit(applied):
+            self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
         self.committed(batch, decided, folded)
         remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, folded, loaded)
         forget_some(self.lanes, batch.records, self.states_in_memory)
@@ -306,21 +308,11 @@ class Worker:
             lane.next_offset, lane.touched_at, lane.backoff_s = end, now, MIN_BACKOFF_S
             if lane.applied > before:
                 moves.append(CacheMove(lane.lane, lane.revision, before, lane.applied, ops.get(lane.lane, ())))
-        self.notify({move.lane: move.to_position for move in moves})
         if self.cache is not None:
             self.cache.advance(moves)
         if self.audit is not None:
             self.audit.put([*recalled, *folded.decided])
         self.folded_records += len(folded.decided)
-
-    def notify(self, applied: dict[int, int]) -> None:
-        """Wake whoever waits; a wake-up that is lost costs them a quarter of a second."""
-        if applied:
-            try:
-                self.connected().notify(applied)
-            except CoreTablesError as error:
-                self.log.warning("notify_failed", cause=error.sentence)
-                self.disconnect()
 
     def pause_or_resume(self) -> None:
         """Audit completeness outranks freshness: when its queue is full, fetching pauses."""

@@ -13,7 +13,7 @@ import orjson
 import redis
 
 from core_tables.projection.fold import WorkOrderKey
-from core_tables.projection.pending import PendingRecord, pending_record
+from core_tables.projection.pending import PendingRecord, is_pending, pending_record
 from core_tables.projection.statements import lua
 from core_tables.projection.work_order import WorkOrder
 from core_tables.schemas.identity import lane_of
@@ -75,7 +75,7 @@ def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int
         if requester is None:
             continue
         record = pending_record(after)
-        if record is None and before is not None and pending_record(before) is None:
+        if record is None and before is not None and not is_pending(before):
             continue
         name = list_name(after.identity.tenant_id, requester)
         value = b"" if record is None else orjson.dumps(tuple(record))

@@ -3,7 +3,7 @@
 What it answers for a record that was ever written is frozen: another answer needs a new schema_version.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core_tables.projection.evolve import collect, is_cancel
 from core_tables.projection.work_order import Collected, WorkOrder
@@ -35,6 +35,8 @@ from core_tables.schemas.vocabulary import (
     MAX_PROMPT_DEDUPE_KEYS,
     PENDING_STATUSES,
 )
+
+_NOTHING_COLLECTED: Final = Collected()
 
 
 class Request(NamedTuple):
@@ -148,11 +150,12 @@ def _bound_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation |
     """Each JSON column stays within 64 keys and 16 KiB, prompt_dedupe_keys_json within 256 keys."""
     if not isinstance(event.payload, FieldSet | FieldConflictResolved | FieldAsked | WorkOrderCreated):
         return None
-    before = Collected() if state is None else state.collected
+    before = _NOTHING_COLLECTED if state is None else state.collected
     after = collect(before, event)
-    for name, old, new in zip(after._fields, before, after, strict=True):
-        if new is old:
+    for index, new in enumerate(after):
+        if new is before[index]:
             continue
+        name = Collected._fields[index]
         limit = MAX_PROMPT_DEDUPE_KEYS if name == "prompt_dedupe_keys" else MAX_JSON_KEYS
         if len(new) > limit:
             return contract_failure(

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from core_tables.projection.decide import First, Request, decide
 from core_tables.projection.evolve import evolve, new
-from core_tables.projection.work_order import AttemptKey, WorkOrder
+from core_tables.projection.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
 from core_tables.schemas.validation import malformed_identity
@@ -76,6 +76,12 @@ def loadable(content: Request | Unreadable) -> bool:
     return isinstance(content, Request) and content.malformed is None and is_tenant_id(content.event.tenant_id)
 
 
+def loadable_events(records: Iterable[Record]) -> list[LedgerEvent]:
+    """The events of a batch whose work orders could exist."""
+    contents = [record.content for record in records]
+    return [content.event for content in contents if isinstance(content, Request) and loadable(content)]
+
+
 def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
     """Decide about each record in order, and evolve the work orders. `loaded` is changed on the way."""
     states, firsts, owners = loaded
@@ -121,39 +127,36 @@ def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome:
 
 
 def named_attempts(
-    records: Iterable[Record], states: Mapping[WorkOrderKey, WorkOrder | None]
+    events: Iterable[LedgerEvent], states: Mapping[WorkOrderKey, WorkOrder | None]
 ) -> set[tuple[str, str, str, int]]:
     """The attempts that a batch changes in part and that are not in memory: their rows may exist, closed."""
     named: set[tuple[str, str, str, int]] = set()
-    for record in records:
-        content = record.content
-        # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
-        if isinstance(content, Unreadable) or content.event.step_id is None or "\0" in content.event.step_id:
-            continue
-        event, payload = content.event, content.event.payload
+    for event in events:
         # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
-        if not isinstance(payload, StepFinished | StepFailed | StepRetryScheduled) or not loadable(content):
+        if event.step_id is None or not isinstance(event.payload, StepFinished | StepFailed | StepRetryScheduled):
             continue
-        key = (event.tenant_id, event.work_order_id)
-        attempt: AttemptKey = (event.step_id or "", payload.attempt_index)
+        key, attempt = event[2:4], (event.step_id, event.payload.attempt_index)
         state = states.get(key)
-        if state is None or attempt not in state.attempts:
+        # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
+        if (state is None or attempt not in state.attempts) and "\0" not in event.step_id:
             named.add((*key, *attempt))
     return named
 
 
-def unsure_keys(records: Iterable[Record], known: Known) -> set[ReplayKey]:
+def unsure_keys(events: Iterable[LedgerEvent], known: Known) -> set[ReplayKey]:
     """The idempotency keys of a batch that the ledger may hold already, as far as memory knows."""
     unsure: set[ReplayKey] = set()
-    for record in records:
-        content = record.content
-        if isinstance(content, Unreadable) or content.event.idempotency_key is None or not loadable(content):
+    for event in events:
+        idempotency_key = event.idempotency_key
+        if idempotency_key is None:
             continue
-        event = content.event
-        held = known.get((event.tenant_id, event.work_order_id))
-        bits = key_bits(content.event.idempotency_key)
-        if held is None or held[1] & bits == bits:
-            unsure.add((event.tenant_id, event.work_order_id, content.event.idempotency_key))
+        key = event[2:4]
+        held = known.get(key)
+        if held is not None:
+            bits = key_bits(idempotency_key)
+            if held[1] & bits != bits:
+                continue
+        unsure.add((*key, idempotency_key))
     return unsure
 
 

@@ -61,20 +61,26 @@ def checked(query: PendingQuery) -> PendingQuery:
     return query
 
 
+def is_pending(state: WorkOrder) -> bool:
+    """Whether a work order stands in its requester's list."""
+    return state.last.work_order_status in PENDING_STATUSES and state.origin.requester_user_id is not None
+
+
 def pending_record(state: WorkOrder) -> PendingRecord | None:
     """The record of a work order as it stands in its requester's list, or None if it stands in no list."""
-    if state.last.work_order_status not in PENDING_STATUSES or state.origin.requester_user_id is None:
+    if not is_pending(state):
         return None
+    identity, last, origin, collected = state[:4]
     return PendingRecord(
-        state.identity.work_order_id,
-        str(state.identity.correlation_id),
-        state.last.work_order_status,
-        state.origin.intent_type,
-        state.origin.process_id,
-        state.collected.missing_fields,
+        identity.work_order_id,
+        str(identity.correlation_id),
+        last.work_order_status,
+        origin.intent_type,
+        origin.process_id,
+        collected.missing_fields,
         state.approval.pending,
-        state.last.last_event_id,
-        state.last.last_updated_at,
+        last.last_event_id,
+        last.last_updated_at,
     )
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from core_tables.projection.arrays import columns
+import psycopg
+
+from core_tables.projection.arrays import columns, text_array
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.decide import First, Request
 from core_tables.projection.fold import (
@@ -14,7 +16,7 @@ from core_tables.projection.fold import (
     Record,
     WorkOrderKey,
     decided_request,
-    loadable,
+    loadable_events,
     named_attempts,
     unsure_keys,
 )
@@ -74,7 +76,10 @@ class Move(NamedTuple):
 
 
 class Store:
-    """Reads positions and states, writes what a batch changed. One connection, one thread."""
+    """Reads positions and states, writes what a batch changed. One connection, one thread.
+
+    The worker's connection is in autocommit mode: BEGIN and COMMIT travel with the statements after them.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -94,37 +99,35 @@ class Store:
         with translated(), self.connection.transaction():
             self.connection.execute(sql("raise_floors"), (list(floors), list(floors.values())))
 
-    def notify(self, applied: Mapping[int, int]) -> None:
-        """Wake whoever waits for an outcome in these lanes."""
-        with translated():
-            self.connection.autocommit = True  # one round trip; BEGIN and COMMIT would be two more
-            try:
-                self.connection.execute(sql("notify_lanes"), ([f"{lane}:{at}" for lane, at in applied.items()],))
-            finally:
-                if not self.connection.closed:
-                    self.connection.autocommit = False
+    def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
+        """Open the batch's transaction with its guard, and load what the fold must know about its records, in one round trip.
 
-    def begin(self, moves: Sequence[Move]) -> set[int]:
-        """Open the batch's transaction with its guard; return the lanes that are where they were believed to be."""
-        parameters = [list(column) for column in zip(*moves, strict=True)]
-        with translated():
-            with self.connection.pipeline():  # BEGIN and guard in one round trip
-                cursor: Any = self.connection.execute(sql("advance_lanes"), parameters, binary=True)
-            return {row[0] for row in cursor.fetchall()}
-
-    def load(self, records: Sequence[Record], known: Known) -> Loaded:
-        """What the fold must know about a batch, inside its transaction and in one round trip; `known` is in memory."""
+        Return the lanes that are where they were believed to be; if one is not, what was loaded is worth nothing.
+        """
         loading = _Loading(self.connection, records, known)
         with translated():
-            return loading.run()
+            with self.connection.pipeline():
+                self.connection.execute("BEGIN", prepare=False)
+                guard: Any = self.connection.execute(sql("advance_lanes"), columns("advance_lanes", moves), binary=True)
+                loading.ask()
+            return {row[0] for row in guard.fetchall()}, loading.loaded()
+
+    def load(self, records: Sequence[Record], known: Known) -> Loaded:
+        """What the fold must know about a batch; `known` is in memory."""
+        loading = _Loading(self.connection, records, known)
+        with translated():
+            with self.connection.pipeline():
+                loading.ask()
+            return loading.loaded()
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
         tenants = [_attributed_tenant(record) for record in records]
         ids = [record.position_id for record in records]
-        with translated(), self.connection.pipeline():
-            accepted = self.connection.execute(sql("recall_accepted"), (tenants, ids), binary=True)
-            others = self.connection.execute(sql("recall_outcomes"), (tenants, ids), binary=True)
+        with translated():
+            with self.connection.pipeline():
+                accepted = self.connection.execute(sql("recall_accepted"), (tenants, ids), binary=True)
+                others = self.connection.execute(sql("recall_outcomes"), (tenants, ids), binary=True)
             outcomes: dict[int, Outcome] = {row[0]: ACCEPTED for row in accepted.fetchall()}  # type: ignore[misc]
             outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.fetchall()}  # type: ignore[misc]
         return [_recalled(record, outcomes) for record in records]
@@ -161,10 +164,30 @@ class Store:
                         "position; run `core-tables verify`"
                     )
 
-    def commit(self) -> None:
-        """Commit the batch. An error leaves the result unknown: reopen the lanes, never commit again."""
+    def commit(self, applied: Mapping[int, int]) -> bool:
+        """Commit the batch, and wake whoever waits for an outcome in lanes that are applied to these positions now.
+
+        An error leaves the result unknown: reopen the lanes, never commit again. Return whether the wake-up was sent, which
+        is a transaction of its own: inside of this one it would hold a global lock over the commit's fsync.
+        """
         with translated():
-            self.connection.commit()
+            committed: Any = None
+            try:
+                with self.connection.pipeline():
+                    committed = self.connection.execute("COMMIT", prepare=False)
+                    if applied:
+                        self.connection.execute(
+                            sql("notify_lanes"), (text_array([f"{lane}:{at}" for lane, at in applied.items()]),)
+                        )
+            except psycopg.Error:
+                if committed is None or committed.statusmessage != "COMMIT":
+                    raise
+                return False
+            if committed.statusmessage != "COMMIT":
+                raise LaneStoppedError(
+                    f"Postgres answered COMMIT with {committed.statusmessage}; run `core-tables verify`"
+                )
+        return True
 
     def rollback(self) -> None:
         """Give the batch up."""
@@ -220,50 +243,57 @@ class _Loading:
     def __init__(self, connection: Connection, records: Sequence[Record], known: Known) -> None:
         self.connection = connection
         self.states: dict[WorkOrderKey, WorkOrder | None] = {}
-        self.keys = unsure_keys(records, known)
         self.missing: list[WorkOrderKey] = []
         self.correlations: set[tuple[str, str]] = set()
-        for record in records:
-            content = record.content
-            if not isinstance(content, Unreadable) and loadable(content):
-                self._need(content.event, known)
-        self.attempts = named_attempts(records, self.states)
+        events = loadable_events(records)
+        for event in events:
+            self._need(event, known)
+        self.keys = unsure_keys(events, known)
+        self.attempts = named_attempts(events, self.states)
+        self.asked: dict[str, Any] = {}
 
     def _need(self, event: LedgerEvent, known: Known) -> None:
-        key = (event.tenant_id, event.work_order_id)
+        key = event[2:4]
+        held = known.get(key)
+        if held is not None:
+            self.states[key] = held[0]
+            return
         if key not in self.states:
-            held = known.get(key)
-            self.states[key] = None if held is None else held[0]
-            if held is None:
-                self.missing.append(key)
-        if self.states[key] is None:
-            self.correlations.add((event.tenant_id, str(event.correlation_id)))
+            self.states[key] = None
+            self.missing.append(key)
+        self.correlations.add((event.tenant_id, str(event.correlation_id)))
 
-    def run(self) -> Loaded:
-        if not (self.missing or self.attempts or self.keys or self.correlations):
-            return Loaded(self.states, {}, {})  # all is in memory, as in most batches of a steady load: no round trip
-        with self.connection.pipeline():
-            current = self._ask("load_current", self.missing)
-            leases = self._ask("load_active_leases", self.missing)
-            opened = self._ask("load_open_attempts", self.missing)
-            named = self._ask("load_attempts", self.attempts)
-            firsts = self._ask("find_first_events", self.keys)
-            owners = self._ask("find_correlation_owners", self.correlations)
-            for row in _fetch(current):
-                self.states[row[0], row[1]] = state_of_row(row)
-            for row in _fetch(leases):
-                self._update(row, lease=lease_of_row(row))
-            for row in (*_fetch(opened), *_fetch(named)):
-                self._add_attempt(row)
-            found = {
-                (row[0], row[1], row[2]): First(row[3], payload_from_json(row[4], row[5])) for row in _fetch(firsts)
-            }
-            bound = {(row[0], int(row[1])): row[2] for row in _fetch(owners)}
+    def ask(self) -> None:
+        """Send the statements, in a pipeline; none if all is in memory, as it is in most batches of a steady load."""
+        self.asked = {
+            "load_current": self._ask("load_current", self.missing),
+            "load_active_leases": self._ask("load_active_leases", self.missing),
+            "load_open_attempts": self._ask("load_open_attempts", self.missing),
+            "load_attempts": self._ask("load_attempts", self.attempts),
+            "find_first_events": self._ask("find_first_events", self.keys),
+            "find_correlation_owners": self._ask("find_correlation_owners", self.correlations),
+        }
+
+    def loaded(self) -> Loaded:
+        """What came back, once the pipeline is closed: fetching inside of it would be another round trip."""
+        for row in self._rows("load_current"):
+            self.states[row[0], row[1]] = state_of_row(row)
+        for row in self._rows("load_active_leases"):
+            self._update(row, lease=lease_of_row(row))
+        for row in (*self._rows("load_open_attempts"), *self._rows("load_attempts")):
+            self._add_attempt(row)
+        firsts = self._rows("find_first_events")
+        found = {(row[0], row[1], row[2]): First(row[3], payload_from_json(row[4], row[5])) for row in firsts}
+        bound = {(row[0], int(row[1])): row[2] for row in self._rows("find_correlation_owners")}
         return Loaded(self.states, found, bound)
 
     def _ask(self, statement: str, keys: Iterable[tuple[Any, ...]]) -> Any:
         rows = sorted(keys)
         return self.connection.execute(sql(statement), columns(statement, rows), binary=True) if rows else None
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        cursor = self.asked[statement]
+        return [] if cursor is None else cursor.fetchall()
 
     def _update(self, row: Sequence[Any], **parts: Any) -> None:
         state = self.states[row[0], row[1]]
@@ -275,7 +305,3 @@ class _Loading:
         if state is not None:
             key, attempt = attempt_of_row(row)
             self.states[row[0], row[1]] = state._replace(attempts={**state.attempts, key: attempt})
-
-
-def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
-    return [] if cursor is None else cursor.fetchall()

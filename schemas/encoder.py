@@ -10,7 +10,7 @@ from typing import Any, Final
 
 Encode = Callable[[Sequence[Any]], bytes]
 
-_TWO_BYTES: Final = 1 << 14
+_LOW: Final = (1 << 14) - 1  # the bits that two bytes of a varint hold
 _I64: Final = 1 << 63
 
 
@@ -57,14 +57,16 @@ def long(value: int) -> bytes:
     if not -_I64 <= value < _I64:
         raise ValueError(f"{value} does not fit into 64 bits")
     rest = value << 1 if value >= 0 else ~value << 1 | 1
-    if rest < _TWO_BYTES:
+    if rest < 1 << 14:
         return _LAST[rest]
-    parts = []
-    while rest >= _TWO_BYTES:
-        parts.append(_MORE[rest & _TWO_BYTES - 1])
-        rest >>= 14
-    parts.append(_LAST[rest])
-    return b"".join(parts)
+    if rest < 1 << 28:
+        return _MORE[rest & _LOW] + _LAST[rest >> 14]
+    if rest < 1 << 42:
+        return _MORE[rest & _LOW] + _MORE[rest >> 14 & _LOW] + _LAST[rest >> 28]
+    head = _MORE[rest & _LOW] + _MORE[rest >> 14 & _LOW] + _MORE[rest >> 28 & _LOW]
+    if rest < 1 << 56:
+        return head + _LAST[rest >> 42]
+    return head + _MORE[rest >> 42 & _LOW] + _LAST[rest >> 56]
 
 
 def string(text: str) -> bytes:
@@ -87,5 +89,5 @@ def _varint(value: int) -> bytes:
     return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80, value >> 7])
 
 
-_LAST: Final = [_varint(value) for value in range(_TWO_BYTES)]
-_MORE: Final = [bytes([value & 0x7F | 0x80, value >> 7 | 0x80]) for value in range(_TWO_BYTES)]
+_LAST: Final = [_varint(value) for value in range(_LOW + 1)]
+_MORE: Final = [bytes([value & 0x7F | 0x80, value >> 7 | 0x80]) for value in range(_LOW + 1)]

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from core_tables.projection.decide import First
 from core_tables.projection.evolve import evolve
-from core_tables.projection.fold import Decided, Loaded, Record, WorkOrderKey, fold_batch, named_attempts, read_content
+from core_tables.projection.fold import (
+    Decided,
+    Loaded,
+    Record,
+    WorkOrderKey,
+    fold_batch,
+    loadable_events,
+    named_attempts,
+    read_content,
+)
 from core_tables.projection.rows import (
     Row,
     attempt_of_row,
@@ -50,7 +59,7 @@ class Tables:
             self.memory = {}
         keys = {(r.content.event.tenant_id, r.content.event.work_order_id) for r in records}  # type: ignore[union-attr]
         states = {key: self.memory.get(key) or self._load(key) for key in sorted(keys)}
-        for tenant, work_order, step, index in named_attempts(records, states):
+        for tenant, work_order, step, index in named_attempts(loadable_events(records), states):
             state, row = states[tenant, work_order], self.attempts.get((tenant, work_order, step, index))  # type: ignore[arg-type]
             if state is not None and row is not None:
                 name, attempt = attempt_of_row(row)

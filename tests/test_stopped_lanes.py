@@ -231,12 +231,12 @@ def test_an_unknown_schema_stops_no_lane_whose_records_before_it_are_not_folded(
     real = Store.commit
     failed: list[int] = []
 
-    def commit(self: Store) -> None:
+    def commit(self: Store, applied: dict[int, int]) -> bool:
         if not failed:
             failed.append(1)
             self.rollback()
             raise UnavailableError("postgres", "planted")
-        real(self)
+        return real(self, applied)
 
     monkeypatch.setattr(Store, "commit", commit)
     with fresh.working() as running:

@@ -29,7 +29,7 @@ def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[Ledger
     moves = [Move(lane, 0, 0, 1, 0) for lane in sorted({lane_of(record.position_id) for record in records})]
     try:
         if moves:
-            assert store.begin(moves) == {move.lane for move in moves}
+            assert store.begin(moves, [], {})[0] == {move.lane for move in moves}
         half = len(records) // 2
         for part in (records[:half], records[half:]):  # the second half loads what the first wrote
             store.write(fold_batch(part, store.load(part, {})))
@@ -49,9 +49,11 @@ def test_batches_that_load_what_earlier_ones_wrote_give_the_fold_of_the_ledger(s
     for start in range(0, len(records), 100):
         part = records[start : start + 100]
         ends = {lane_of(record.position_id): start + 100 for record in part}
-        assert store.begin([Move(lane, applied.get(lane, 0), 0, end, 0) for lane, end in ends.items()]) == set(ends)
-        store.write(fold_batch(part, store.load(part, {})))
-        store.commit()
+        moves = [Move(lane, applied.get(lane, 0), 0, end, 0) for lane, end in ends.items()]
+        held, loaded = store.begin(moves, part, {})
+        assert held == set(ends)
+        store.write(fold_batch(part, loaded))
+        assert store.commit(ends)
         applied |= ends
     report = verify(store.connection, Scope())
     assert [found for found in report.differences if found.work_order_id is not None] == []

@@ -125,11 +125,9 @@ class World:
 
     def store(self) -> Store:
         """The worker's side of Postgres, on a connection of its own."""
-        from core_tables.projection.database import connect
-
-        connection = connect(self.settings.worker(), name="test store")
-        self._open.callback(connection.close)
-        return Store(connection)
+        store = wiring.worker_store(self.settings.worker(), "test store")
+        self._open.callback(store.connection.close)
+        return store
 
     def append(self, *events: LedgerEvent) -> list[Receipt]:
         """Append events and wait until they are durable."""

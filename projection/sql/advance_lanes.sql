@@ -2,7 +2,7 @@
 update os_core.lanes as lane
 set applied = batch.reached, audited = greatest(lane.audited, least(batch.audited, batch.reached))
 from
-    unnest(%b::integer[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
+    unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
     as batch (lane, applied, revision, reached, audited)
 where lane.lane = batch.lane and lane.applied = batch.applied and lane.revision = batch.revision
 returning lane.lane

@@ -11,7 +11,6 @@ from core_tables.cli.main import main
 from core_tables.consumer import worker
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.worker import Worker
 from core_tables.projection.cache import PendingCache
 from core_tables.projection.store import Store
 
@@ -20,11 +19,9 @@ DIED = 77  # the exit code of a death at the point, and of nothing else
 # In the order of effects: (owner, function, whether it has done its work already).
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before_guard": (Store, "begin", False),
-    "after_guard": (Store, "begin", True),
-    "after_load": (Store, "load", True),
+    "after_guard_and_load": (Store, "begin", True),
     "after_write": (Store, "write", True),
-    "after_commit": (Store, "commit", True),
-    "after_notify": (Worker, "notify", True),
+    "after_commit_and_notify": (Store, "commit", True),
     "after_cache": (PendingCache, "advance", True),
     "after_queue": (AuditQueue, "put", True),
     "after_memory": (worker, "remember", True),

@@ -47,7 +47,7 @@ def test_a_death_at_any_point_of_the_order_of_effects_costs_nothing(
     fresh.append(*day(900))
     deaths = [(point, 0), (point, 2)]
     if point == "after_recall":  # there is something to recall only after a commit whose outcomes were not audited
-        deaths = [("after_commit", 0), (point, 0), (point, 0)]
+        deaths = [("after_commit_and_notify", 0), (point, 0), (point, 0)]
     for number, (at, survive) in enumerate(deaths):
         # A group of its own spares waiting for the session of the one that died; no promise rests on the group.
         fresh.settings = fresh.settings.model_copy(update={"group_id": f"{fresh.name}-{number}"})
@@ -89,14 +89,14 @@ def test_a_commit_whose_answer_is_lost_is_recalled_not_decided_again(
         written[0] = len(folded.decided)
         real_write(store, folded)
 
-    def commit(store: Store) -> None:
+    def commit(store: Store, applied: dict[int, int]) -> bool:
         """Cut only the COMMIT of a batch that decided something: no other transaction is open on the connection."""
         decided, written[0] = written[0], 0
         if decided and wanted.is_set():
             wanted.clear()
             cutter.armed = True
             lost.append(decided)
-        real_commit(store)
+        return real_commit(store, applied)
 
     monkeypatch.setattr(Store, "write", write)
     monkeypatch.setattr(Store, "commit", commit)

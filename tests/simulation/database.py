@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core_tables.projection.decide import First, Request
+from core_tables.projection.decide import First
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.fold import (
     Decided,
@@ -12,7 +12,7 @@ from core_tables.projection.fold import (
     Loaded,
     Record,
     WorkOrderKey,
-    loadable,
+    loadable_events,
     named_attempts,
     unsure_keys,
 )
@@ -132,11 +132,8 @@ class Store:
             tables.lanes[lane] = row._replace(audited=max(row.audited, min(floor, row.applied)))
         self.database.tables = tables  # not a commit that a failover test cares to lose
 
-    def notify(self, applied: Mapping[int, int]) -> None:  # noqa: ARG002 - nobody waits here
-        self._call()
-
-    def begin(self, moves: Sequence[Move]) -> set[int]:
-        """Lock the lanes' rows, compare, set."""
+    def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
+        """Lock the lanes' rows, compare, set; then load."""
         self._call()
         for move in sorted(moves):
             self._wait_for([move.lane])
@@ -146,11 +143,11 @@ class Store:
         for move in moves:
             row = self.open.lanes[move.lane]
             if self.matches(row, move):
-                known = min(move.audited, move.reached)
-                floor = known if self.database.floor_falls and known else max(row.audited, known)
+                audited = min(move.audited, move.reached)
+                floor = audited if self.database.floor_falls and audited else max(row.audited, audited)
                 self.open.lanes[move.lane] = row._replace(applied=max(row.applied, move.reached), audited=floor)
                 held.add(move.lane)
-        return held
+        return held, self.load(records, known)
 
     def _wait_for(self, lanes: Sequence[int]) -> None:
         """Wait until nobody else holds the lanes' rows; whoever does may have been killed meanwhile."""
@@ -169,19 +166,17 @@ class Store:
     def load(self, records: Sequence[Record], known: Known) -> Loaded:
         self._call()
         assert self.open is not None
-        requests = [
-            record.content for record in records if isinstance(record.content, Request) and loadable(record.content)
-        ]
+        events = loadable_events(records)
         states: dict[WorkOrderKey, WorkOrder | None] = {}
-        for request in requests:
-            key = (request.event.tenant_id, request.event.work_order_id)
+        for event in events:
+            key = (event.tenant_id, event.work_order_id)
             state = known[key][0] if key in known else self.open.state(key)
             states.setdefault(key, None if state is None else settled(state))
-        for tenant, order, step, index in named_attempts(records, states):
+        for tenant, order, step, index in named_attempts(events, states):
             row, state = self.open.attempts.get((tenant, order), {}).get((step, index)), states[tenant, order]
             if row is not None and state is not None:
                 states[tenant, order] = state._replace(attempts={**state.attempts, (step, index): row})
-        unsure = unsure_keys(records, known)
+        unsure = unsure_keys(events, known)
         firsts = {
             (*key, event.idempotency_key): First(position, event.payload)
             for position, event in self.open.ledger.items()
@@ -207,7 +202,7 @@ class Store:
             self.open.put(after)
             self.written.add(key)
 
-    def commit(self) -> None:
+    def commit(self, applied: Mapping[int, int]) -> bool:  # noqa: ARG002 - nobody waits to be woken here
         """Commit; the request or its answer may get lost."""
         self._call()
         assert self.open is not None
@@ -216,6 +211,7 @@ class Store:
         self._end()
         if self.database.goes_wrong():
             raise gone()
+        return True
 
     def rollback(self) -> None:
         self._call()

@@ -230,10 +230,7 @@ class Simulation:
         elif roll < 0.020:
             process.give([self.chance.randrange(LANES)])
         elif roll < 0.026:
-            self._count("failover")
-            self.database.failover()
-            self.floors = [0] * LANES  # the only thing that may lower one
-            self._look_for_drift()  # the last commit may have been the repair
+            self.fail_over()
         elif roll < 0.028:
             self._count("flush")
             self.redis.flush()
@@ -244,6 +241,13 @@ class Simulation:
             process.pause(self.chance.choice((20, 60, 200)))
         elif roll < 0.040:
             self._wipe(self.chance.randrange(LANES))
+
+    def fail_over(self) -> None:
+        """A standby takes over."""
+        self._count("failover")
+        self.database.failover()
+        self.floors = [0] * LANES  # the only thing that may lower one
+        self._look_for_drift()  # the last commit may have been the repair
 
     def _calm(self) -> None:
         """No more faults: every lane has an owner."""
