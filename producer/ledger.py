@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from core_tables.producer.log_end import PartitionLog, wait_folded
 from core_tables.producer.outcomes import OutcomeWaiter
 from core_tables.projection.reads import Reads
 from core_tables.projection.work_order import WorkOrder
@@ -248,18 +248,14 @@ class Ledger:
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
         """Wait until a partition is folded up to the end that its log has now."""
-        asked = TopicPartition(self._settings.topic, partition)
-        config: dict[str, Any] = {
-            "bootstrap.servers": self._settings.bootstrap_servers,
-            "log_level": 0,
-            **self._settings.kafka,
-        }
-        admin, newest = AdminClient(config), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        config = {"bootstrap.servers": self._settings.bootstrap_servers, "log_level": 0, **self._settings.kafka}
+        log = PartitionLog(config, self._settings.topic, partition)
         try:
-            end = admin.list_offsets({asked: newest}, request_timeout=5)[asked].result().offset
+            wait_folded(self._outcomes(), self._first_lane + partition, log, deadline)
         except KafkaException as error:
             raise _broker_error(error.args[0]) from error
-        self._outcomes().wait_folded(self._first_lane + partition, end, deadline)
+        finally:
+            log.close()
 
     def _delivery(self, receipt: Receipt) -> Any:
         def delivered(error: KafkaError | None, message: Message) -> None:

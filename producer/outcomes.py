@@ -86,9 +86,10 @@ class OutcomeWaiter:
         self._until(look, deadline)
         return found
 
-    def wait_folded(self, lane: int, end: int, deadline: float) -> None:
-        """Return when a lane is folded up to offset `end`, or else at `deadline` (monotonic seconds)."""
+    def wait_folded(self, lane: int, end: int, deadline: float) -> int:
+        """Return when a lane is folded up to offset `end`, or else at `deadline` (monotonic seconds): how far it is folded."""
         self._until(lambda: set() if self._applied.get(lane, 0) >= end else {lane}, deadline)
+        return self._applied.get(lane, 0)
 
     def close(self) -> None:
         """End the listener and close both connections."""

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.producer.ledger import encode_checked
@@ -186,6 +187,35 @@ def test_a_cancel_of_what_is_not_folded_in_time_is_refused_and_nothing_is_sent(f
         assert created.outcome(30) == Accepted()
         fresh.drain()
     assert [entry.event.event_type for entry in ledger.reads().ledger("acme")] == ["WORK_ORDER_CREATED"]
+    ledger.close()
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
+def test_a_cancel_does_not_wait_for_the_hole_that_a_log_ends_in(fresh: World, end: str) -> None:
+    """Nobody folds what a transaction leaves at the end of a log: the broker's own record, and those that were aborted."""
+    ledger = Ledger.connect(ledger_settings(fresh))
+    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    foreign = Producer(told)
+    foreign.init_transactions(20)
+    foreign.begin_transaction()
+    foreign.produce(fresh.settings.topic, encode_event(make("WORK_ORDER_CREATED")), b"acme", ACME)
+    foreign.flush(20)
+    getattr(foreign, end)(20)
+    ended: list[str | None] = []
+
+    def cancel(order: str) -> None:
+        try:
+            ledger.cancel("acme", order, 7, order, START, timeout=600)
+            ended.append("sent")
+        except ContractError as error:
+            ended.append(error.reason_code)
+
+    with fresh.working():
+        # What a transaction committed is awaited, though the log's end is not reached by it.
+        wanted = ["sent" if end == "commit_transaction" else CANCEL_INVALID_STATE]
+        threading.Thread(target=cancel, args=("order-1",), daemon=True).start()
+        wait_until(lambda: ended == wanted, "the cancel to end long before its time-out")
     ledger.close()
 
 

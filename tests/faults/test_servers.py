@@ -3,8 +3,10 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -24,6 +26,7 @@ from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, Progress, Start
 from core_tables.deploy.topics import create_topics
+from core_tables.producer.log_end import PartitionLog
 from core_tables.projection.database import connect
 from core_tables.projection.pending import PendingQuery
 from core_tables.projection.reads import Reads
@@ -265,24 +268,53 @@ def test_an_audit_topic_that_may_not_be_written_stops_its_lanes_until_it_may_aga
 ) -> None:
     fresh.append(*day(200))
     busy = [partition for partition, end in fresh.log_ends().items() if end]
-    admin = wiring.admin_client(fresh.settings)
-    where = (ResourceType.TOPIC, fresh.settings.audit_topic, ResourcePatternType.LITERAL, "User:*", "*")
-    rules = [
-        AclBinding(*where, AclOperation.ALL, AclPermissionType.ALLOW),
-        AclBinding(*where, AclOperation.WRITE, AclPermissionType.DENY),
-    ]
-    for created in admin.create_acls(rules).values():
-        created.result()
-    with fresh.working() as running:
+    with denied(fresh, fresh.settings.audit_topic, AclOperation.WRITE), fresh.working() as running:
         lanes = running.worker.lanes
         wait_until(lambda: all(p in lanes and lanes[p].stopped for p in busy), "the lanes that have records to stop")
         causes = {str(lanes[partition].stopped) for partition in busy}
+        assert not any(fresh.audit_events().values())
     assert all("Kafka does not permit this" in cause for cause in causes), causes
-    assert not any(fresh.audit_events().values())
-    for deleted in admin.delete_acls(
-        [AclBindingFilter(*where, rule.operation, rule.permission_type) for rule in rules]
-    ).values():
-        deleted.result()
     with recovery("a permission of Kafka taken away and given back"), fresh.working():
         fresh.drain()
     check_everything(fresh, 200)
+
+
+def test_whoever_may_append_and_not_read_waits_in_a_cancel_without_looking_into_the_log(
+    fresh: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a record is left at the end of a log, only readers can tell; so one may be, and is waited for."""
+    looks: list[bool] = []
+    real = PartitionLog.holds_record
+
+    def look(*arguments: Any) -> bool:
+        looks.append(real(*arguments))
+        return looks[-1]
+
+    monkeypatch.setattr(PartitionLog, "holds_record", look)
+    fresh.append(make("WORK_ORDER_CREATED"))
+    with ThreadPoolExecutor(1) as pool:
+        with denied(fresh, fresh.settings.topic, AclOperation.READ):
+            canceled = pool.submit(fresh.ledger.cancel, "acme", "order-1", 7, "k", START, timeout=60)
+            wait_until(lambda: len(looks) > 1, "looks that are refused")
+        with fresh.working():
+            assert canceled.result().outcome(30) == Accepted()
+    assert all(looks)
+
+
+@contextmanager
+def denied(world: World, topic: str, operation: AclOperation) -> Iterator[None]:
+    """Everybody may do everything with a topic but one thing, as long as the block lasts."""
+    admin = wiring.admin_client(world.settings)
+    where = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*")
+    rules = [
+        AclBinding(*where, AclOperation.ALL, AclPermissionType.ALLOW),
+        AclBinding(*where, operation, AclPermissionType.DENY),
+    ]
+    for created in admin.create_acls(rules).values():
+        created.result()
+    try:
+        yield
+    finally:
+        filters = [AclBindingFilter(*where, rule.operation, rule.permission_type) for rule in rules]
+        for deleted in admin.delete_acls(filters).values():
+            deleted.result()
