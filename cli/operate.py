@@ -20,7 +20,7 @@ from core_tables.projection import verify as verification
 from core_tables.projection.database import connect
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.reads import checked_parameters
-from core_tables.projection.store import LanePosition, Store, TopicRow
+from core_tables.projection.store import LanePosition, TopicRow
 
 DIFFERENCES_SHOWN = 20
 # A chunk may be of large work orders; what this bounds is how long a rebuild that was stopped (SIGSTOP) holds its lanes.
@@ -236,9 +236,9 @@ def verify(
         total = sum(position.applied for position in wiring.positions(settings, connection).values())
         with output.progress_bar("records compared", total) as advance:
             report = wiring.verify_topic(settings, connection, advance)
-        _show_report(report, time.monotonic() - started, as_json, repaired=False)
+        _show_report(report, time.monotonic() - started, as_json, repaired=False, compared="records")
         _end_of_verify(report, as_json, RESTORE_ROWS)
-    below = partial(wiring.count_records_below, settings, Store(connection).topics())
+    below = partial(wiring.count_records_below, settings, connection)
     cache = wiring.cache(settings, connection)
     with output.progress_bar(
         "work orders compared (the total is estimated)", verification.estimate(connection, scope)
@@ -285,7 +285,9 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
         )
 
 
-def _show_report(report: verification.Report, seconds: float, as_json: bool, *, repaired: bool) -> None:
+def _show_report(
+    report: verification.Report, seconds: float, as_json: bool, *, repaired: bool, compared: str = "work orders"
+) -> None:
     if as_json:
         output.emit_json({**report._asdict(), "differences": [d._asdict() for d in report.differences]})
         return
@@ -301,5 +303,5 @@ def _show_report(report: verification.Report, seconds: float, as_json: bool, *, 
     rate = f"{report.events / seconds:.0f} events/s" if seconds > 0 else ""
     what = f"{report.repaired} repaired" if repaired else f"{len(report.differences)} differences"
     output.out.print(
-        f"{report.compared} work orders compared, {report.equal} equal, {what} ({report.events} events, {rate})"
+        f"{report.compared} {compared} compared, {report.equal} equal, {what} ({report.events} events, {rate})"
     )

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from core_tables.projection.migrate import check_database, migrate, register_top
 from core_tables.projection.reads import Reads
 from core_tables.projection.store import LanePosition, Store, TopicRow
 from core_tables.projection.verify import Difference, Report
-from core_tables.projection.verify_topic import LaneLog, rows_by_lane, verify_lane
+from core_tables.projection.verify_topic import LaneLog, rows_between, rows_by_lane, verify_lane
 from core_tables.schemas.identity import event_id
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 
@@ -286,39 +286,44 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
             bounds = log_bounds(consumer, topic.topic, partition)
             log = LaneLog(lane, event_id(topic.first_lane, 0), *bounds, position.applied, rows[lane])
             for count, found in verify_lane(
-                connection, log, _records_below(consumer, topic, partition, position.applied)
+                connection, log, _records_between(consumer, topic, partition, log.log_start, position.applied)
             ):
                 compared, differences = compared + count, differences + found
                 progress(compared)
     consumer.close()
-    broken = len({difference.what.partition(":")[0] for difference in differences})
+    broken = len({found.what.partition(":")[0] for found in differences if found.tenant_id is not None})
     return Report(compared, compared - broken, 0, compared, differences)
 
 
-def _records_below(consumer: Consumer, topic: TopicRow, partition: int, end: int) -> Iterator[Record]:
-    for message in _messages_below(consumer, topic, partition, end):
+def _records_between(consumer: Consumer, topic: TopicRow, partition: int, start: int, end: int) -> Iterator[Record]:
+    for message in _messages_between(consumer, topic, partition, start, end):
         position = event_id(topic.first_lane + partition, message.offset() or 0)
         content = read_content(position, message.key(), message.value(), partition, topic.partitions)
         yield Record(position, content, 0, None)
 
 
-def _messages_below(consumer: Consumer, topic: TopicRow, partition: int, end: int) -> Iterator[Message]:
-    if end == 0:
+def _messages_between(consumer: Consumer, topic: TopicRow, partition: int, start: int, end: int) -> Iterator[Message]:
+    if start >= end:
         return
-    for message in records_to_end(consumer, topic.topic, {partition: 0}):
+    for message in records_to_end(consumer, topic.topic, {partition: start}):
         offset = message.offset()
         if offset is None or offset >= end:
             return
         yield message
 
 
-def count_records_below(settings: Settings, topics: Sequence[TopicRow], lane: int, end: int) -> int | None:
-    """How many records a lane's log has below an offset, which is less than that if it has holes; None if it cannot be told."""
-    for topic in topics:
+def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:
+    """How many records a lane's log has had below an offset, which is less than that if it has holes; None if it cannot be told.
+
+    Those that are gone from the topic are as many as the tables have rows: of them nobody else knows.
+    """
+    for topic in Store(connection).topics():
         if topic.first_lane <= lane < topic.first_lane + topic.partitions:
-            consumer = reader_of_topics(settings)
+            consumer, partition = reader_of_topics(settings), lane - topic.first_lane
             try:
-                return sum(1 for _ in _messages_below(consumer, topic, lane - topic.first_lane, end))
+                start = log_bounds(consumer, topic.topic, partition)[0]
+                gone = rows_between(connection, event_id(lane, 0), event_id(lane, start) - 1)
+                return gone + sum(1 for _ in _messages_between(consumer, topic, partition, start, end))
             except CoreTablesError:
                 return None
             finally:

@@ -15,6 +15,7 @@ from core_tables.projection.rows import Row, event_of_row, ledger_row, outcome_r
 from core_tables.projection.statements import sql
 from core_tables.projection.verify import Difference
 from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import event_id
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 
@@ -45,17 +46,17 @@ def rows_by_lane(connection: Connection) -> dict[int, int]:
 def verify_lane(
     connection: Connection, log: LaneLog, records: Iterable[Record]
 ) -> Iterator[tuple[int, list[Difference]]]:
-    """Fold a lane's records from its first on; yield, chunk by chunk, how many were compared and what differs.
+    """Fold a lane's records from the first that its log holds; yield, chunk by chunk, how many were compared and what differs.
 
-    The connection is in the snapshot that `records` ends at. Keeps the states and idempotency keys of the lane in memory.
+    What was deleted from the log has decided about what is left: of it, the ledger table's rows are taken as they are. The
+    connection is in the snapshot that `records` ends at. Keeps the states and idempotency keys of the lane in memory.
     """
+    deleted = (event_id(log.lane, 0), event_id(log.lane, log.log_start) - 1)
     if log.log_start > 0 or log.log_end < log.applied:
         what = f"lane {log.lane}: {log.applied} offsets were folded, but the log holds those from {log.log_start} to {log.log_end}"
         yield 0, [Difference(None, None, "topic", what)]
-    if log.log_start > 0:
-        return  # what was deleted may have decided about what is left
-    book = _Book(connection, log.topic_begins)
-    explained = 0
+    book = _Book(connection, [(0, log.topic_begins - 1), deleted])
+    explained = 0 if log.log_start == 0 else rows_between(connection, *deleted)
     for chunk in _chunks(records):
         found, held = _compare(connection, book.fold(chunk))
         explained += held
@@ -65,6 +66,12 @@ def verify_lane(
         yield 0, [Difference(None, None, "work_order_ledger", what)]
 
 
+def rows_between(connection: Connection, first: int, last: int) -> int:
+    """How many ledger and outcome rows have ids from `first` to `last`."""
+    rows: Any = connection.execute(sql("count_records_between"), {"first": first, "last": last}).fetchall()
+    return int(rows[0][0])
+
+
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     iterator = iter(records)
     while chunk := list(islice(iterator, CHUNK)):
@@ -72,11 +79,14 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 class _Book:
-    """The states, keys and correlations of a lane; a tenant's from topics before come from the ledger table."""
+    """The states, keys and correlations of a lane; what a tenant had before its first record here, the ledger table says.
 
-    def __init__(self, connection: Connection, topic_begins: int) -> None:
+    `before` are the ids of such rows, as ranges in rising order: those of topics before, and those that the log lost.
+    """
+
+    def __init__(self, connection: Connection, before: Sequence[tuple[int, int]]) -> None:
         self._connection = connection
-        self._topic_begins = topic_begins
+        self._before = before
         self._tenants: set[str] = set()
         self._loaded = Loaded({}, {}, {})
 
@@ -102,12 +112,13 @@ class _Book:
                 firsts[*key, event.idempotency_key] = First(position, event.payload)
 
     def _history(self, tenant_id: str) -> Iterator[tuple[int, LedgerEvent]]:
-        start = 0
-        while start < self._topic_begins:
-            asked = (tenant_id, start, self._topic_begins - 1, HISTORY_PAGE)
-            page: Any = self._connection.execute(sql("read_ledger"), asked, binary=True).fetchall()
-            yield from map(event_of_row, page)
-            start = page[-1][1] + 1 if page else self._topic_begins
+        for first, last in self._before:
+            at = first
+            while at <= last:
+                asked = (tenant_id, at, last, HISTORY_PAGE)
+                page: Any = self._connection.execute(sql("read_ledger"), asked, binary=True).fetchall()
+                yield from map(event_of_row, page)
+                at = page[-1][1] + 1 if page else last + 1
 
 
 def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:

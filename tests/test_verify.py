@@ -19,7 +19,7 @@ from core_tables.projection.pending import PendingQuery
 from core_tables.projection.statements import sql
 from core_tables.projection.verify import Difference, Report, Scope
 from core_tables.schemas.identity import event_id, partition_of
-from core_tables.schemas.outcomes import Accepted, Replayed
+from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.wire import encode_event
 
@@ -85,6 +85,8 @@ def test_holes_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one
     assert fresh.command("verify", "--topic").returncode == output.EXIT_OK
     lanes = [json.loads(line) for line in fresh.command("status", "--json").stdout.splitlines()]
     assert (lanes[ACME]["log_end"], lanes[ACME]["applied"], lanes[ACME]["lag"]) == (10, 9, 0)
+    fresh.delete_records({ACME: 3})
+    assert fresh.command("verify").returncode == output.EXIT_OK, "what is gone had as many records as there are rows"
     fresh.admin.execute("alter table os_core.work_order_ledger disable trigger append_only")
     fresh.admin.execute(
         f"delete from os_core.work_order_ledger where work_order_event_id = {event_id(ACME, 4)}".encode()
@@ -134,6 +136,61 @@ def test_the_lanes_of_a_later_topic_are_compared_with_what_the_topics_before_dec
     one.admin.execute("alter table os_core.work_order_outcomes disable trigger append_only")
     one.admin.execute("update os_core.work_order_outcomes set first_event_id = 7 where outcome = 'REPLAYED'")
     assert [found.table for found in verify_topic(one)] == ["work_order_outcomes"]
+
+
+@pytest.fixture
+def beheaded(fresh: World) -> World:
+    """A world whose first two records were folded, and are gone from the topic; what is left was decided by them."""
+    created = make("WORK_ORDER_CREATED", idempotency_key="create")
+    with fresh.working():
+        first, _ = fresh.append(created, make("LEASE_ACQUIRED", turn_id=2))
+        assert fresh.outcome(created) == Replayed(first.event_id(), False)
+        assert fresh.outcome(make("LEASE_RENEWED", turn_id=3)) == Accepted()
+        assert isinstance(fresh.outcome(make("WORK_ORDER_CREATED")), Refused), "it was created before"
+        other = make("WORK_ORDER_CREATED", work_order_id="order-2", correlation_id=created.correlation_id)
+        assert isinstance(fresh.outcome(other), Refused), "the thread was bound before"
+        fresh.drain()
+    assert verify_topic(fresh) == []
+    fresh.delete_records({ACME: 2})
+    return fresh
+
+
+BEHEADED = f"lane {ACME}: 6 offsets were folded, but the log holds those from 2 to 6"
+
+
+def test_what_a_topic_has_left_is_compared_when_its_first_records_are_gone(beheaded: World) -> None:
+    assert [found.what for found in verify_topic(beheaded)] == [BEHEADED]
+    done = beheaded.command("verify", "--topic")
+    assert done.returncode == output.EXIT_DIFFERENCES
+    assert "4 records compared, 4 equal, 1 differences" in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (
+            f"update os_core.work_order_ledger set reason_code = 77 where work_order_event_id = {event_id(ACME, 3)}",
+            f"record {event_id(ACME, 3)}: differs from the record",
+        ),
+        (
+            f"delete from os_core.work_order_outcomes where event_id = {event_id(ACME, 4)}",
+            f"record {event_id(ACME, 4)}: row missing",
+        ),
+        (
+            f"update os_core.work_order_outcomes set event_id = {event_id(ACME, 9)} where event_id = {event_id(ACME, 5)}",
+            f"record {event_id(ACME, 5)}: row missing|lane {ACME}: 1 rows that no record explains",
+        ),
+    ],
+    ids=["a changed row", "a missing one", "one under another id"],
+)
+def test_a_planted_difference_is_found_above_the_records_that_are_gone(beheaded: World, plant: str, found: str) -> None:
+    for table in ("work_order_ledger", "work_order_outcomes"):
+        beheaded.admin.execute(f"alter table os_core.{table} disable trigger append_only".encode())
+    assert beheaded.admin.execute(plant.encode()).rowcount == 1
+    told = [difference.what for difference in verify_topic(beheaded)]
+    assert len(told) == 1 + len(found.split("|"))
+    assert told[0] == BEHEADED
+    assert all(any(part in what for what in told[1:]) for part in found.split("|")), told
 
 
 def test_a_list_of_the_cache_that_differs_is_forgotten_by_a_rebuild(fresh: World) -> None:

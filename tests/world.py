@@ -231,6 +231,13 @@ class World:
         for future in admin.incremental_alter_configs([resource]).values():
             future.result()
 
+    def delete_records(self, below: dict[int, int]) -> None:
+        """Delete the ledger's records below an offset of each partition, as retention would."""
+        told = [TopicPartition(self.settings.topic, partition, offset) for partition, offset in below.items() if offset]
+        admin = wiring.admin_client(self.settings)
+        for future in admin.delete_records(told).values():
+            future.result()
+
     def log_ends(self) -> dict[int, int]:
         """By partition, the end of the ledger topic."""
         consumer = wiring.reader_of_topics(self.settings)
