@@ -5,6 +5,7 @@ The points are planted from outside; the worker's own code knows nothing of them
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from core_tables.cli.main import main
@@ -35,8 +36,13 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
 }
 
 
-def plant(point: tuple[Any, str, bool], survive: int) -> None:
-    """Make the process die when it has come to a point `survive` times."""
+def die() -> None:
+    """End the process as kill -9 would."""
+    os._exit(DIED)
+
+
+def plant(point: tuple[Any, str, bool], survive: int, end: Callable[[], None] = die) -> None:
+    """Make the process die, or what `end` does instead, when it has come to a point `survive` times."""
     owner, name, afterwards = point
     real = getattr(owner, name)
     passed = 0
@@ -45,8 +51,8 @@ def plant(point: tuple[Any, str, bool], survive: int) -> None:
         nonlocal passed
         answer = real(*arguments, **named) if afterwards else None
         passed += 1
-        if passed > survive:
-            os._exit(DIED)
+        if passed == survive + 1:
+            end()
         return answer if afterwards else real(*arguments, **named)
 
     setattr(owner, name, dying)

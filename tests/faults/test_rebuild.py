@@ -1,6 +1,8 @@
 """Rebuild while workers fold and readers read, killed in the middle, and after a change of the fold."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from core_tables.cli import wiring
+from core_tables.cli import output, wiring
 from core_tables.projection import verify as verification
 from core_tables.projection.database import connect
 from core_tables.projection.evolve import FOLD_VERSION
@@ -183,6 +185,48 @@ def test_a_rebuild_that_is_killed_loses_nothing_and_a_second_one_goes_on(fresh: 
         fresh.append(*(make("FIELD_SET", tenant_id=f"rest-{tenant}") for tenant in range(TENANTS)))
         fresh.drain()
     check_everything(fresh, 3 * TENANTS * ORDERS + TENANTS)
+
+
+@pytest.mark.parametrize("point", ["while_replacing", "before_commit", "before_telling_redis"])
+def test_a_rebuild_process_that_sleeps_lets_workers_go_on_and_wakes_to_a_sentence_or_goes_on(
+    fresh: World, point: str
+) -> None:
+    """SIGSTOP leaves its session open, and the lanes' rows locked, until the server ends the transaction."""
+    held = point != "before_telling_redis"  # where the chunk is committed, nothing is
+    total = TENANTS * ORDERS
+    fresh.append(*resting())
+    with fresh.working() as running:
+        fresh.drain()
+        drift(fresh)
+        command = [sys.executable, "-m", "tests.faults.sleeping_rebuild", point, "1"]
+        root = Path(__file__).parent.parent.parent
+        process = subprocess.Popen(command, env=fresh.environment(), cwd=root, stderr=subprocess.PIPE)
+        try:
+            wait_until(lambda: sleeps(process), f"the rebuild to stop {point}")
+            free = fresh.admin.execute("select from os_core.lanes for update skip locked").fetchall()
+            assert (len(free) < 12) == held
+            fresh.append(
+                *(make("WORK_ORDER_CREATED", tenant_id=f"rest-{n}", work_order_id="z") for n in range(TENANTS))
+            )
+            fresh.drain()
+            assert sleeps(process), "the workers went on without it"
+            process.send_signal(signal.SIGCONT)
+            told = process.communicate(timeout=60)[1].decode()
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == (output.EXIT_POSTGRES if held else output.EXIT_OK), told
+        assert ("Postgres does not answer as it should" in told) == held
+        again = json.loads(fresh.command("rebuild", "--json").stdout)
+        repaired = total - CHUNK if held else 0
+        assert (again["compared"], again["repaired"]) == (total + TENANTS, repaired), "a second run goes on"
+    assert running.errors == []
+    check_everything(fresh, 3 * total + TENANTS)
+
+
+def sleeps(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether a child of ours is stopped by a signal."""
+    return os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh: World) -> None:
