@@ -1,5 +1,6 @@
 """Servers that are killed, restarted, full or read-only, under load."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -180,6 +181,62 @@ def test_a_cache_that_takes_no_writes_answers_for_the_position_it_names(fresh: W
         newest = now._replace(from_cache=True)
         wait_until(lambda: fresh.reads.pending(query) == newest, "the cache to serve the newest position again")
     check_everything(fresh, 3)
+
+
+@pytest.mark.skipif("FAULT_ROUNDS" not in os.environ, reason="a label lives 15 s: `make faults` waits for that")
+@pytest.mark.parametrize(
+    ("refuse", "allow"),
+    [
+        (("config", "set", "maxmemory", "1"), ("config", "set", "maxmemory", "0")),
+        (("config", "set", "min-replicas-to-write", "1"), ("config", "set", "min-replicas-to-write", "0")),
+        (("replicaof", "127.0.0.1", "1"), ("replicaof", "no", "one")),
+    ],
+    ids=["maxmemory full", "read-only", "a replica whose master is gone"],
+)
+def test_a_cache_that_takes_no_writes_serves_no_old_list_once_its_label_is_gone(
+    fresh: World, refuse: tuple[str, ...], allow: tuple[str, ...]
+) -> None:
+    client = redis.Redis.from_url(fresh.stack.redis_url, decode_responses=True)
+    command: Any = client.execute_command
+    query = PendingQuery("acme", "ada", START, top_n=100)
+    plain = Reads(connect(fresh.settings.reader(), name="test reads without cache"))
+    cache = wiring.cache(fresh.settings, plain.connection)
+    assert cache is not None
+    with fresh.working(), closing(plain.connection):
+        lane = plain.lane_of_tenant("acme")
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: fresh.reads.pending(query).from_cache, "the list to be cached")
+        right = {now.position: now.offers for now in [plain.pending(query)]}
+        lags: list[int] = []
+
+        def label_after_a_fold() -> bool:
+            """A work order comes and the one before goes; the list is right for the position that it names."""
+            number = len(lags) + 2
+            assert fresh.outcome(make("WORK_ORDER_CREATED", work_order_id=f"order-{number}")) == Accepted()
+            gone = {"work_order_id": f"order-{number - 1}", "idempotency_key": f"key-{number}"}
+            assert fresh.outcome(make("WORK_ORDER_CANCELED", **gone)) == Accepted()
+            now = plain.pending(query)
+            right[now.position] = now.offers
+            assert [offer.record.work_order_id for offer in now.offers] == [f"order-{number}"]
+            answer = fresh.reads.pending(query)
+            assert answer.offers == right[answer.position]
+            assert answer.from_cache or answer.position == now.position
+            lags.append(now.position - answer.position)
+            return bool(client.exists(cache._label(lane)))
+
+        command(*refuse)
+        try:
+            wait_until(lambda: not label_after_a_fold(), "the label to be gone")
+            assert any(lags), "an old list was served as long as the label lived"
+            served = len(lags)
+            assert not any(label_after_a_fold() for _ in range(3))
+            assert not any(lags[served:]), "no list of before is served any more"
+        finally:
+            command(*allow)
+        newest = plain.pending(query)._replace(from_cache=True)
+        wait_until(lambda: fresh.reads.pending(query) == newest, "the cache to serve the newest position again")
+        folded = sum(fresh.log_ends().values())
+    check_everything(fresh, folded)
 
 
 def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World) -> None:
