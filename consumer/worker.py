@@ -35,7 +35,7 @@ from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateC
 from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Decided, Folded, fold_batch
+from core_tables.projection.fold import Decided, Folded, fold_in_parts
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
@@ -230,9 +230,9 @@ class Worker:
                 self.fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
             return
         decided = store.recall(recalled) if recalled else []
-        folded = fold_batch(records, loaded)
+        folded = Folded([], {})
         if records:
-            store.write(folded)
+            store.write(fold_in_parts(records, loaded, folded), folded.changed)
         applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
         if not store.commit(applied):
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second

@@ -3,7 +3,7 @@
 The store loads what a batch `Needs`, the fold decides record after record, and the store writes what it `Changed`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from core_tables.projection.decide import First, Request, decide
@@ -19,6 +19,8 @@ WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
 ReplayKey = tuple[str, str, str]  # tenant_id, work_order_id, idempotency_key
 
 Known = dict[WorkOrderKey, tuple[WorkOrder, int]]  # states in memory, each with the bits of its keys
+
+PART: Final = 500  # records that are folded before Postgres is given them to write
 
 ANY_KEY: Final = -1  # the bits of a work order whose keys are not all known: each may be bound
 
@@ -54,11 +56,14 @@ class Loaded(NamedTuple):
     owners: dict[tuple[str, int], str]
 
 
+Changed = dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]]
+
+
 class Folded(NamedTuple):
     """The outcomes of a batch in order, and each work order that it changed, before and after."""
 
     decided: list[Decided]
-    changed: dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]]
+    changed: Changed
 
 
 def read_content(
@@ -84,9 +89,24 @@ def loadable_events(records: Iterable[Record]) -> list[LedgerEvent]:
 
 def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
     """Decide about each record in order, and evolve the work orders. `loaded` is changed on the way."""
+    folded = Folded([], {})
+    folded.decided.extend(_fold(records, loaded, folded.changed))
+    return folded
+
+
+def fold_in_parts(
+    records: Sequence[Record], loaded: Loaded, folded: Folded, size: int = PART
+) -> Iterator[list[Decided]]:
+    """The same, part by part: yield the outcomes of each, and add it to `folded`."""
+    for start in range(0, len(records), size):
+        decided = _fold(records[start : start + size], loaded, folded.changed)
+        folded.decided.extend(decided)
+        yield decided
+
+
+def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[Decided]:
     states, firsts, owners = loaded
     decided: list[Decided] = []
-    changed: dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]] = {}
     for record in records:
         content = record.content
         if isinstance(content, Unreadable):
@@ -107,7 +127,7 @@ def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
             if replay_key is not None:
                 firsts[replay_key] = First(content.position_id, event.payload)
         decided.append(decided_request(record, content, outcome))
-    return Folded(decided, changed)
+    return decided
 
 
 def decided_request(record: Record, request: Request, outcome: Outcome) -> Decided:

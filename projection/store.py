@@ -1,6 +1,7 @@
 """The worker's side of Postgres: one guarded transaction a batch (DESIGN, "Positions and fences", steps 2 to 4)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
@@ -9,8 +10,8 @@ from core_tables.projection.arrays import columns, text_array
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.decide import First, Request
 from core_tables.projection.fold import (
+    Changed,
     Decided,
-    Folded,
     Known,
     Loaded,
     Record,
@@ -132,32 +133,46 @@ class Store:
             outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.fetchall()}  # type: ignore[misc]
         return [_recalled(record, outcomes) for record in records]
 
-    def write(self, folded: Folded) -> None:
-        """Write ledger, outcomes, current, attempts and leases of a batch, in its transaction and one round trip."""
-        accepted = [
-            ledger_row(decided.position_id, decided.event)
-            for decided in folded.decided
-            if isinstance(decided.outcome, Accepted) and decided.event is not None
-        ]
-        others = [outcome_row(decided) for decided in folded.decided if not isinstance(decided.outcome, Accepted)]
-        self.write_rows(
-            [("insert_ledger", accepted), ("insert_outcomes", others), *state_rows(folded.changed.values())]
-        )
+    def write(self, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
+        """Write ledger, outcomes, current, attempts and leases of a batch, in its transaction and one round trip.
 
-    def write_rows(self, writes: Sequence[tuple[str, Sequence[Row]]]) -> None:
+        `parts` are folded while they are taken: Postgres writes a part to the ledger while the next is folded. `changed` is
+        complete after the last.
+        """
+        with self._writing() as write:
+            for decided in parts:
+                accepted = [
+                    ledger_row(each.position_id, each.event)
+                    for each in decided
+                    if isinstance(each.outcome, Accepted) and each.event is not None
+                ]
+                write("insert_ledger", accepted)
+                write(
+                    "insert_outcomes", [outcome_row(each) for each in decided if not isinstance(each.outcome, Accepted)]
+                )
+            for statement, rows in state_rows(changed.values()):
+                write(statement, rows)
+
+    def write_rows(self, writes: Iterable[tuple[str, Sequence[Row]]]) -> None:
         """Run insert statements in one round trip; every row must be written, or something else writes our tables."""
+        with self._writing() as write:
+            for statement, rows in writes:
+                write(statement, rows)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[[str, Sequence[Row]], None]]:
+        """Sends each statement as soon as its rows are there; at the end, checks that each wrote all of its rows."""
+        sent: list[tuple[str, int, Any]] = []
+
+        def write(statement: str, rows: Sequence[Row]) -> None:
+            if rows:
+                cursor = self.connection.execute(sql(statement), columns(statement, rows))
+                sent.append((statement, len(rows), cursor))
+
         with translated():
             with self.connection.pipeline():
-                cursors = [
-                    (
-                        statement,
-                        len(rows),
-                        self.connection.execute(sql(statement), columns(statement, rows)),
-                    )
-                    for statement, rows in writes
-                    if rows
-                ]
-            for statement, expected, cursor in cursors:
+                yield write
+            for statement, expected, cursor in sent:
                 if cursor.rowcount != expected:
                     raise LaneStoppedError(
                         f"{statement} wrote {cursor.rowcount} of {expected} rows: the tables are ahead of their "
@@ -198,7 +213,7 @@ class Store:
         return self.connection.execute(sql(statement), parameters, binary=True).fetchall()
 
 
-def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> list[tuple[str, list[Row]]]:
+def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> Iterator[tuple[str, list[Row]]]:
     """What to write where when work orders change from one state to another: (statement, rows), in order.
 
     Most events leave fields, prompts and origin as they were: such a record's row is updated without them, for half the price.
@@ -211,12 +226,10 @@ def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> list[tu
             moved.append(moved_row(after))
         else:
             whole.append(current_row(after))
-    return [
-        ("upsert_current", whole),
-        ("update_current", moved),
-        ("upsert_attempts", [row for before, after in pairs for row in attempt_rows(after, before)]),
-        ("upsert_leases", [row for before, after in pairs for row in lease_rows(after, before)]),
-    ]
+    yield "upsert_current", whole
+    yield "update_current", moved
+    yield "upsert_attempts", [row for before, after in pairs for row in attempt_rows(after, before)]
+    yield "upsert_leases", [row for before, after in pairs for row in lease_rows(after, before)]
 
 
 def _attributed_tenant(record: Record) -> str:

@@ -11,10 +11,11 @@ from core_tables.projection.decide import First
 from core_tables.projection.evolve import evolve
 from core_tables.projection.fold import (
     Decided,
+    Folded,
     Loaded,
     Record,
     WorkOrderKey,
-    fold_batch,
+    fold_in_parts,
     loadable_events,
     named_attempts,
     read_content,
@@ -70,7 +71,9 @@ class Tables:
             if event.idempotency_key is not None
         }
         owners = {(row[0], int(row[2])): row[1] for row in self.current.values()}
-        folded = fold_batch(records, Loaded(states, firsts, owners))
+        folded = Folded([], {})
+        for _ in fold_in_parts(records, Loaded(states, firsts, owners), folded, size=3):
+            pass
         self.decided += folded.decided
         for decided in folded.decided:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:

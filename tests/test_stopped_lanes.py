@@ -1,5 +1,6 @@
 """What a worker must not go on after: the lane stops with position and cause, and nothing is skipped."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from core_tables.consumer.audit import AuditEdges, AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import describe
 from core_tables.deploy.topics import create_topics
-from core_tables.projection.fold import Decided, fold_batch
+from core_tables.projection.fold import Decided, Folded, Loaded, Record, fold_in_parts
 from core_tables.projection.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id, partition_of
@@ -57,13 +58,12 @@ def test_a_worker_whose_lanes_have_all_stopped_ends_with_the_cause(fresh: World)
 
 
 def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(records: object, loaded: object) -> object:
-        found = list(records)  # type: ignore[call-overload]
-        if any(getattr(getattr(record.content, "event", None), "turn_id", 0) == 666 for record in found):
+    def broken(records: list[Record], loaded: Loaded, folded: Folded) -> Iterator[list[Decided]]:
+        if any(getattr(getattr(record.content, "event", None), "turn_id", 0) == 666 for record in records):
             raise ZeroDivisionError("a defect")
-        return fold_batch(found, loaded)  # type: ignore[arg-type]
+        yield from fold_in_parts(records, loaded, folded)
 
-    monkeypatch.setattr("core_tables.consumer.worker.fold_batch", broken)
+    monkeypatch.setattr("core_tables.consumer.worker.fold_in_parts", broken)
     other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
     fresh.append(make("FIELD_SET", turn_id=666), make("FIELD_SET", tenant_id=other))
     with fresh.working() as running:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from core_tables.projection.fold import fold_batch
+from core_tables.projection.fold import Folded, fold_batch
 from core_tables.projection.store import Move, Store
 from core_tables.projection.verify import Scope, verify
 from core_tables.schemas.events import LedgerEvent
@@ -32,7 +32,7 @@ def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[Ledger
             assert store.begin(moves, [], {})[0] == {move.lane for move in moves}
         half = len(records) // 2
         for part in (records[:half], records[half:]):  # the second half loads what the first wrote
-            store.write(fold_batch(part, store.load(part, {})))
+            _write(store, fold_batch(part, store.load(part, {})))
         with store.connection.transaction():
             rows = store.connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
         assert rows is not None
@@ -52,9 +52,13 @@ def test_batches_that_load_what_earlier_ones_wrote_give_the_fold_of_the_ledger(s
         moves = [Move(lane, applied.get(lane, 0), 0, end, 0) for lane, end in ends.items()]
         held, loaded = store.begin(moves, part, {})
         assert held == set(ends)
-        store.write(fold_batch(part, loaded))
+        _write(store, fold_batch(part, loaded))
         assert store.commit(ends)
         applied |= ends
     report = verify(store.connection, Scope())
     assert [found for found in report.differences if found.work_order_id is not None] == []
     assert report.compared == 30
+
+
+def _write(store: Store, folded: Folded) -> None:
+    store.write([folded.decided], folded.changed)

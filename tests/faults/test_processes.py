@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from core_tables.cli import wiring
-from core_tables.projection.fold import Folded
+from core_tables.projection.fold import Changed, Decided
 from core_tables.projection.store import Store
 from tests.builders import HOUR
 from tests.oracle import check_everything
@@ -85,9 +86,10 @@ def test_a_commit_whose_answer_is_lost_is_recalled_not_decided_again(
     written, lost = [0], []
     real_write, real_commit = Store.write, Store.commit
 
-    def write(store: Store, folded: Folded) -> None:
-        written[0] = len(folded.decided)
-        real_write(store, folded)
+    def write(store: Store, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
+        taken = list(parts)
+        written[0] = sum(map(len, taken))
+        real_write(store, taken, changed)
 
     def commit(store: Store, applied: dict[int, int]) -> bool:
         """Cut only the COMMIT of a batch that decided something: no other transaction is open on the connection."""

@@ -1,13 +1,13 @@
 """A model of Postgres: guarded transactions, commits whose reply is lost, and a failover that forgets the last one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core_tables.projection.decide import First
 from core_tables.projection.evolve import FOLD_VERSION
 from core_tables.projection.fold import (
+    Changed,
     Decided,
-    Folded,
     Known,
     Loaded,
     Record,
@@ -189,16 +189,16 @@ class Store:
         }
         return Loaded(states, firsts, owners)
 
-    def write(self, folded: Folded) -> None:
+    def write(self, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
         self._call()
         assert self.open is not None
-        for decided in folded.decided:
+        for decided in (each for part in parts for each in part):
             if decided.position_id in self.open.outcomes:
                 raise LaneStoppedError(f"a second outcome of {decided.position_id}")
             self.open.outcomes[decided.position_id] = decided.outcome
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
                 self.open.ledger[decided.position_id] = decided.event
-        for key, (_, after) in folded.changed.items():
+        for key, (_, after) in changed.items():
             self.open.put(after)
             self.written.add(key)
 
