@@ -116,9 +116,20 @@ class Producer:
         self._fenced()
         self.broker.transactions[self.id] = []
 
-    def produce(self, _topic: str, value: bytes, _key: bytes, partition: int, headers: object) -> None:  # noqa: ARG002 - the client's
+    def produce(
+        self,
+        _topic: str,
+        value: bytes,
+        _key: bytes,
+        partition: int,
+        headers: object,  # noqa: ARG002 - the client's
+        on_delivery: object,  # noqa: ARG002 - never called: where a record lies is not known
+    ) -> None:
         self._fenced()
         self.broker.transactions.setdefault(self.id, []).append((partition, decode_audit(value)))
+
+    def flush(self, _timeout: float) -> int:
+        return 0
 
     def commit_transaction(self, _timeout: float) -> None:
         """Commit; the request or its answer may get lost."""
