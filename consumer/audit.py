@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.checks import defect
@@ -33,12 +33,22 @@ RESTORE: Final = "restore the topics from copies of the brokers' disks (docs/REL
 
 @dataclass
 class _Output:
-    """An open producer of a lane, and the next offset to emit."""
+    """An open producer of a lane, and the next offset to emit.
+
+    `landed` is where the last record of the transaction lies in the audit partition (None: not known), `committed` where
+    that of the transaction before does.
+    """
 
     producer: Producer
     position: int
     fresh: bool
     queue: LaneQueue
+    landed: int | None = None
+    committed: int = -1
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Note where a record lies."""
+        self.landed = message.offset() if error is None else None
 
 
 @dataclass(frozen=True)
@@ -143,24 +153,39 @@ class AuditEmitter:
         if not decided:
             return None
         output.producer.begin_transaction()
+        output.landed = None
         partition = queue.lane - self._first_lane
-        for item in decided:
+        for item in decided[:-1]:
             self._produce(output.producer, partition, item)
+        self._produce(output.producer, partition, decided[-1], output.delivered)
         return offset_of(decided[-1].position_id) + 1
 
-    def _produce(self, producer: Producer, partition: int, item: Decided) -> None:
+    def _produce(self, producer: Producer, partition: int, item: Decided, delivered: Any = None) -> None:
         event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
         headers: Any = None if item.traceparent is None else [("traceparent", item.traceparent)]
         key = item.tenant_id.encode()
-        producer.produce(self._topic, encode_audit(event), key, partition=partition, headers=headers)
+        producer.produce(
+            self._topic, encode_audit(event), key, partition=partition, headers=headers, on_delivery=delivered
+        )
 
     def _commit(self, position: int, queue: LaneQueue) -> int | None:
         output = self._outputs[queue.lane]
+        output.producer.flush(REQUEST_TIMEOUT_S)  # as the commit would
+        if output.landed is not None:
+            self._check_rises(output, output.landed)
         output.producer.commit_transaction(REQUEST_TIMEOUT_S)
         output.position = position
         self._queue.confirm(queue, position)
         self._retry_at.pop(queue.lane, None)
         return position
+
+    def _check_rises(self, output: _Output, landed: int) -> None:
+        """A record that lies no higher than those before it lies in another topic, made anew under our eyes: nobody may see it."""
+        if landed <= output.committed:
+            output.producer.abort_transaction(REQUEST_TIMEOUT_S)
+            self._edges.check_topics()
+            raise UnavailableError("kafka", "the audit topic lost its end")
+        output.committed = landed
 
     def _init(self, queue: LaneQueue) -> None:
         """Open a lane's producer, which fences whoever had its transactional.id before."""

@@ -179,6 +179,8 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh
     assert len(causes) == 12
     assert all("made again" in cause for cause in causes), causes
     assert len(fresh.rows("work_order_ledger")) <= 2, "nothing of another ledger is folded"
+    if which == "audit_topic":
+        assert not any(fresh.audit_events().values()), "no reader of the new topic is shown anything"
 
 
 @pytest.mark.parametrize("which", ["topic", "audit_topic"])
