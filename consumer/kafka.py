@@ -45,7 +45,7 @@ def ledger_consumer(settings: WorkerSettings, logger: Any) -> Consumer:
             "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 3_000,
+            "heartbeat.interval.ms": 1_000,  # a rebalance is heard of with a heartbeat, and takes two of them
             "max.poll.interval.ms": 120_000,
             "queued.min.messages": 8_000,
             "queued.max.messages.kbytes": 8_192,
