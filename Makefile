@@ -44,7 +44,7 @@ $(VENV)/.bench: $(READY) bench/requirements.txt bench/peers/requirements-quix.tx
 	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r bench/peers/requirements-quix.txt
 	@touch $@
 
-build/compiled: $(READY) $(wildcard schemas/*.py projection/*.py setup.py)
+build/compiled: $(READY) setup.py $(wildcard schemas/*.py projection/*.py projection/*/* producer/*.py consumer/*.py cli/*.py deploy/*.py)
 	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
 	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
