@@ -56,15 +56,15 @@ def measure(settings: Settings, sizes: Sequence[int], clients: Sequence[int], se
     for size in sizes:
         made = place.fresh(settings)
         stocked.open_orders(made, size)
-        label_lanes(made)
         for count in clients:
             for kind in KINDS:
+                label_lanes(made)
                 yield read(Task(made, kind, size, 1, seconds), count)
         place.drop(made)
 
 
 def label_lanes(settings: Settings) -> None:
-    """Say in the cache where the lanes are, as an idle worker does, so that lists may be stored under that."""
+    """Say in the cache where the lanes are, as an idle worker does every second: a label ends after 15 s."""
     connection = connect(settings.operator(), name="benchmark")
     cache = wiring.cache(settings, connection)
     if cache is not None:
