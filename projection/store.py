@@ -113,14 +113,6 @@ class Store:
                 loading.ask()
             return {row[0] for row in guard.fetchall()}, loading.loaded()
 
-    def load(self, records: Sequence[Record], known: Known) -> Loaded:
-        """What the fold must know about a batch; `known` is in memory."""
-        loading = _Loading(self.connection, records, known)
-        with translated():
-            with self.connection.pipeline():
-                loading.ask()
-            return loading.loaded()
-
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
         tenants = [_attributed_tenant(record) for record in records]
@@ -278,14 +270,15 @@ class _Loading:
 
     def ask(self) -> None:
         """Send the statements, in a pipeline; none if all is in memory, as it is in most batches of a steady load."""
-        self.asked = {
-            "load_current": self._ask("load_current", self.missing),
-            "load_active_leases": self._ask("load_active_leases", self.missing),
-            "load_open_attempts": self._ask("load_open_attempts", self.missing),
-            "load_attempts": self._ask("load_attempts", self.attempts),
-            "find_first_events": self._ask("find_first_events", self.keys),
-            "find_correlation_owners": self._ask("find_correlation_owners", self.correlations),
-        }
+        asked: list[tuple[str, Iterable[tuple[Any, ...]]]] = [
+            ("load_current", self.missing),
+            ("load_active_leases", self.missing),
+            ("load_open_attempts", self.missing),
+            ("load_attempts", self.attempts),
+            ("find_first_events", self.keys),
+            ("find_correlation_owners", self.correlations),
+        ]
+        self.asked = {statement: self._ask(statement, keys) for statement, keys in asked}
 
     def loaded(self) -> Loaded:
         """What came back, once the pipeline is closed: fetching inside of it would be another round trip."""

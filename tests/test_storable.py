@@ -26,13 +26,14 @@ def store(world: World) -> Store:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[LedgerEvent]) -> None:
     records = records_of(events)
-    moves = [Move(lane, 0, 0, 1, 0) for lane in sorted({lane_of(record.position_id) for record in records})]
+    lanes = sorted({lane_of(record.position_id) for record in records})
+    half = len(records) // 2
     try:
-        if moves:
-            assert store.begin(moves, [], {})[0] == {move.lane for move in moves}
-        half = len(records) // 2
-        for part in (records[:half], records[half:]):  # the second half loads what the first wrote
-            _write(store, fold_batch(part, store.load(part, {})))
+        # The second half loads what the first wrote; its BEGIN, in an open transaction, is a warning only.
+        for at, part in enumerate((records[:half], records[half:]) if lanes else ()):
+            held, loaded = store.begin([Move(lane, at, 0, at + 1, 0) for lane in lanes], part, {})
+            assert held == set(lanes)
+            _write(store, fold_batch(part, loaded))
         with store.connection.transaction():
             rows = store.connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
         assert rows is not None
