@@ -84,6 +84,7 @@ class Store:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._records = self._planned_at = 0
 
     def topics(self) -> list[TopicRow]:
         """The topics of the ledger, oldest first."""
@@ -109,9 +110,20 @@ class Store:
         with translated():
             with self.connection.pipeline():
                 self.connection.execute("BEGIN", prepare=False)
+                self._plan_anew(len(records))
                 guard: Any = self.connection.execute(sql("advance_lanes"), columns("advance_lanes", moves), binary=True)
                 loading.ask()
             return {row[0] for row in guard.fetchall()}, loading.loaded()
+
+    def _plan_anew(self, records: int) -> None:
+        """Drop the plans whenever as many records again were folded: they were made for smaller tables.
+
+        Of an empty table any index seems as good as another; such a plan, kept, reads all work orders of a tenant for each.
+        """
+        self._records += records
+        if self._records >= 2 * self._planned_at:
+            self.connection.execute("DISCARD PLANS", prepare=False)
+            self._planned_at = self._records
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""

@@ -1,5 +1,6 @@
 """What a worker must not go on after: the lane stops with position and cause, and nothing is skipped."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -318,6 +319,27 @@ def test_an_audit_tail_above_the_end_of_the_ledger_stops_its_lane() -> None:
     edges = {"last_event_id": lambda _: event_id(0, 7), "ledger_end": lambda _: 5}
     emitter_over(queue, open_producer=lambda _: IdleProducer(), **edges).step(0)
     assert "above the end 5 of the ledger's log" in str(queue.stopped()[0])
+
+
+def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_other() -> None:
+    queue = AuditQueue(10)
+    opened: list[str] = []
+    for lane in range(3):
+        queue.open(lane, 0, 0)
+        queue.put([Decided(event_id(lane, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+
+    def open_producer(transactional_id: str) -> IdleProducer:
+        opened.append(transactional_id)
+        return IdleProducer()
+
+    emitter = emitter_over(queue, open_producer=open_producer, clock=itertools.count(1.0).__next__)
+    left: list[list[int]] = []
+    for _ in range(3):
+        emitter.step(0, most=1)
+        assert opened == ["audit.0", "audit.1", "audit.2"]
+        queue.put([Decided(event_id(0, 1 + len(left)), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+        left.append([waiting.lane for waiting in queue.waiting(0)])
+    assert left == [[0, 1, 2], [0, 2], [0]]
 
 
 def test_an_emptied_audit_partition_is_another_topic_if_the_broker_says_so() -> None:
