@@ -10,10 +10,24 @@ from typing import Any
 from setuptools import setup
 
 HOT = (
-    *(f"projection/{name}.py" for name in ("decide", "evolve", "fold", "pending", "rows", "work_order")),
+    *(f"consumer/{name}.py" for name in ("audit_queue", "batch", "lane")),
+    *(
+        f"projection/{name}.py"
+        for name in ("arrays", "decide", "evolve", "fold", "pending", "rows", "store", "work_order")
+    ),
     *(
         f"schemas/{name}.py"
-        for name in ("audit", "encoder", "events", "identity", "outcomes", "validation", "vocabulary")
+        for name in (
+            "audit",
+            "encoder",
+            "events",
+            "identity",
+            "json_form",
+            "outcomes",
+            "validation",
+            "vocabulary",
+            "wire",
+        )
     ),
 )
 

@@ -6,14 +6,10 @@ Source: Postgres' `array_recv`: dimensions, has nulls, element type, length, low
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from struct import Struct, pack
-from typing import Any, ClassVar, Final
-
-from psycopg import Connection
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from typing import Any, Final
 
 from core_tables.projection.statements import sql
 
@@ -25,27 +21,34 @@ _BIGINT: Final = Struct("!iq")
 _BOOLEANS: Final = {None: _NULL, True: _SIZE.pack(1) + b"\1", False: _SIZE.pack(1) + b"\0"}
 
 
-class TextArray(bytes):
+@dataclass(frozen=True, slots=True)
+class TextArray:
     """A text[] in its binary form."""
 
-    oid: ClassVar = 1009
+    data: bytes
 
 
-class BigintArray(bytes):
+@dataclass(frozen=True, slots=True)
+class BigintArray:
     """A bigint[] in its binary form."""
 
-    oid: ClassVar = 1016
+    data: bytes
 
 
-class BooleanArray(bytes):
+@dataclass(frozen=True, slots=True)
+class BooleanArray:
     """A boolean[] in its binary form."""
 
-    oid: ClassVar = 1000
+    data: bytes
+
+
+Array = TextArray | BigintArray | BooleanArray
+OIDS: Final[dict[type[Array], int]] = {TextArray: 1009, BigintArray: 1016, BooleanArray: 1000}
 
 
 def text_array(values: Sequence[str | None]) -> TextArray:
     """The array of texts."""
-    parts: list[bytes] = []
+    parts: list[bytes] = [_header(25, values)]
     put = parts.append
     for value in values:
         if value is None:
@@ -55,7 +58,7 @@ def text_array(values: Sequence[str | None]) -> TextArray:
             size = len(encoded)
             put(_SIZES[size] if size < 1024 else _SIZE.pack(size))
             put(encoded)
-    return TextArray(_header(25, values) + b"".join(parts))
+    return TextArray(b"".join(parts))
 
 
 def bigint_array(values: Sequence[int | None]) -> BigintArray:
@@ -77,20 +80,6 @@ def boolean_array(values: Sequence[bool | None]) -> BooleanArray:
 def columns(statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
     """The parameters of a statement that takes rows as columns; their types are the casts in its file."""
     return [make(column) for make, column in zip(_makers(statement), zip(*rows, strict=True), strict=True)]
-
-
-def register(connection: "Connection[Any]") -> None:
-    """Let a connection take these arrays as they are."""
-    for kind in (TextArray, BigintArray, BooleanArray):
-        dumper = type(f"{kind.__name__}Dumper", (_AsItIs,), {"oid": kind.oid})
-        connection.adapters.register_dumper(kind, dumper)
-
-
-class _AsItIs(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Buffer) -> Buffer:
-        return obj
 
 
 @cache

@@ -1,13 +1,15 @@
 """Several workers under one command: they share the lanes, and end together."""
 
+import io
 import signal
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 
-from core_tables.cli import output
+from core_tables.cli import output, wiring
 
 from .builders import make
 from .world import World, wait_until
@@ -17,6 +19,22 @@ pytestmark = pytest.mark.stack
 
 def children_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if child.is_running()]
+
+
+def test_a_log_line_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes write to one pipe, and what is written in two goes may be parted by another's line."""
+    written: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr("sys.stderr", Recorder())
+    wiring.logger().info("assigned", partitions=[1])
+    structlog.reset_defaults()
+    (line,) = written
+    assert line.endswith("\n")
 
 
 def test_two_processes_share_the_lanes_and_end_with_the_command(world: World, tmp_path: Path) -> None:
