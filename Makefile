@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 READY := $(VENV)/.ready
 
-.PHONY: help demo stop test check format simulate faults bench bench-quick clean
+.PHONY: help demo stop test check generate format simulate faults bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,10 @@ check: $(READY)  ## lint, format, strict types, and the rules of the house (impo
 	@$(BIN)/mypy tests
 	@$(BIN)/mypy bench
 	@$(BIN)/pytest -q tests/test_house.py -k "not wheel"
+
+generate: $(READY)  ## write the decoders and encoders anew from the Avro schemas
+	@$(BIN)/python -m core_tables.schemas.generate
+	@$(BIN)/ruff format --quiet schemas
 
 format: $(READY)  ## let the formatter and the linter's fixes run
 	@$(BIN)/ruff check --fix .

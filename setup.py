@@ -19,10 +19,13 @@ HOT = (
         f"schemas/{name}.py"
         for name in (
             "audit",
+            "audit_event_v1",
+            "decoder",
             "encoder",
             "events",
             "identity",
             "json_form",
+            "ledger_event_v1",
             "outcomes",
             "validation",
             "vocabulary",

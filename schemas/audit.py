@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import fastavro
 
-from core_tables.schemas.encoder import compile_encoder
+from core_tables.schemas.audit_event_v1 import encode
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY, TENANT_SCOPE_VIOLATION
@@ -15,7 +15,6 @@ from core_tables.schemas.wire import HEADER_BYTES, MARKER, fingerprint_of, load_
 _SCHEMA: Final = load_schema("work_order_audit_event.v1")
 _PARSED: Final = fastavro.parse_schema(_SCHEMA)
 _PREFIX: Final = MARKER + fingerprint_of(_SCHEMA)
-_encode: Final = compile_encoder(_SCHEMA, _PREFIX, few={"tenant_id", "engine", "event_type", "reason_code"})
 
 
 class AuditEvent(NamedTuple):
@@ -74,7 +73,7 @@ def audit_event(
 
 def encode_audit(event: AuditEvent) -> bytes:
     """The value of an audit record: Avro single-object encoding, as on the ledger topic."""
-    return _encode(event)
+    return encode(_PREFIX, event)
 
 
 def decode_audit(value: bytes) -> AuditEvent:

@@ -4,7 +4,7 @@ value = C3 01, CRC-64-AVRO fingerprint of the writer schema in little-endian, bo
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -12,14 +12,16 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import orjson
 
-from core_tables.schemas.decoder import BodyError, Decode, compile_decoder
-from core_tables.schemas.events import EMPTY_PAYLOADS, PAYLOAD_TYPES, LedgerEvent
+from core_tables.schemas import ledger_event_v1
+from core_tables.schemas.decoder import BodyError
+from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import TENANT_SCOPE_VIOLATION, UnknownSchemaError, Violation, contract_failure
 from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES, UNATTRIBUTED
 
 MARKER: Final = b"\xc3\x01"
 HEADER_BYTES: Final = 10
+Decode = Callable[[bytes, int], tuple[Any, int]]
 LEDGER_SCHEMA: Final = "work_order_ledger_event_input.v1"
 _AVRO: Final = files("core_tables.schemas") / "avro"
 
@@ -50,19 +52,11 @@ def fingerprint_of(schema: dict[str, Any]) -> bytes:
     return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 
 
-def _build(name: str, fields: Sequence[str]) -> tuple[str, Any]:
-    """How the decoder makes a value: the event's tuple, or the payload's."""
-    known = PAYLOAD_TYPES.get(name)  # type: ignore[call-overload]
-    record = known or LedgerEvent
-    values = "".join(f"f_{field}, " if field in fields else "None, " for field in record._fields)
-    return f"new(make_{name}, ({values}))", record
-
-
 _WRITER_SCHEMA: Final = load_schema(LEDGER_SCHEMA)
 _PARSED: Final = fastavro.parse_schema(_WRITER_SCHEMA)
 PREFIX: Final = MARKER + fingerprint_of(_WRITER_SCHEMA)
 # Every schema that a record of the ledger was ever written with; none ever leaves this table.
-_DECODERS: Final[dict[bytes, Decode]] = {PREFIX: compile_decoder(_WRITER_SCHEMA, _build)}
+_DECODERS: Final[dict[bytes, Decode]] = {PREFIX: ledger_event_v1.decode}
 _REFUSED: Final[frozenset[bytes]] = frozenset(
     MARKER + bytes.fromhex(line.strip())
     for line in (_AVRO / "refused.txt").read_text("utf-8").splitlines()

@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
@@ -10,8 +13,9 @@ import fastavro
 import pytest
 
 from core_tables.schemas import events
-from core_tables.schemas.decoder import BodyError, compile_decoder
+from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent
+from core_tables.schemas.generate import decoder_source, modules
 from core_tables.schemas.identity import MAX_LANES, event_id, lane_of, murmur2, offset_of, partition_of
 from core_tables.schemas.json_form import event_from_json, event_to_json
 from core_tables.schemas.reasons import UnknownSchemaError, Violation
@@ -96,9 +100,22 @@ def test_the_payloads_size_is_that_of_its_encoding() -> None:
     assert decoded.payload_bytes == 1 + 4 + 1 + 6 + 1, "branch, key, branch of the value, value, no prompt keys"
 
 
+@pytest.mark.parametrize("file", sorted(modules()))
+def test_generated_code_is_what_the_generator_writes(file: str) -> None:
+    formatter = [str(Path(sys.executable).with_name("ruff")), "format", "--stdin-filename", f"schemas/{file}", "-"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(formatter, input=modules()[file], capture_output=True, text=True, cwd=root, check=True)
+    assert (root / "schemas" / file).read_text("utf-8") == done.stdout, "run `make generate`"
+
+
 def test_maps_and_arrays_may_come_in_several_blocks() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "m", "type": {"type": "map", "values": "long"}}]}
-    decode = compile_decoder(schema, lambda _name, _fields: ("f_m", None))
+    scope: dict[str, Any] = {}
+    source = "from core_tables.schemas.ledger_event_v1 import *\n" + decoder_source(
+        schema, lambda _name, _fields: "f_m"
+    )
+    exec(source, scope)  # noqa: S102 - what the generator wrote
+    decode = scope["decode"]
     one_block = b"\x04\x02a\x02\x02b\x04\x00"
     two_blocks = b"\x01\x06\x02a\x02\x02\x02b\x04\x00"  # the first with a negative count and its size
     assert decode(one_block, 0)[0] == decode(two_blocks, 0)[0] == {"a": 1, "b": 2}
