@@ -10,10 +10,10 @@ from typing import Any
 from setuptools import setup
 
 HOT = (
-    *(f"consumer/{name}.py" for name in ("audit_queue", "batch", "lane")),
+    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "lane")),
     *(
         f"projection/{name}.py"
-        for name in ("arrays", "decide", "evolve", "fold", "pending", "rows", "store", "work_order")
+        for name in ("arrays", "cache", "decide", "evolve", "fold", "pending", "rows", "store", "work_order")
     ),
     *(
         f"schemas/{name}.py"

@@ -237,19 +237,19 @@ class AuditThread:
         self._queue = queue
         self._emitter = emitter
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._running = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._running.start()
 
     def close(self, *, flush: bool) -> None:
         """Emit what is queued for at most 5 s, if asked to, and end the thread."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
-        while flush and self._thread.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
+        while flush and self._running.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
             time.sleep(0.01)
         self._closing.set()
-        self._thread.join(REQUEST_TIMEOUT_S)
+        self._running.join(REQUEST_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._closing.is_set():

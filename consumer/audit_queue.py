@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from core_tables.projection.fold import Decided
 from core_tables.schemas.identity import lane_of, offset_of
@@ -99,7 +100,7 @@ class AuditQueue:
         with self._lock:
             if self._lanes.get(queue.lane) is not queue:
                 return []
-            return [queue.entries[i] for i in range(min(count, len(queue.entries)))]
+            return list(islice(queue.entries, count))
 
     def confirm(self, queue: LaneQueue, position: int) -> None:
         """Take what lies below a confirmed position out of a lane's queue."""
