@@ -80,7 +80,7 @@ def cache(settings: Settings, connection: Connection) -> PendingCache | None:
 
 def reads(settings: Settings) -> Reads:
     """The reads, as the reader's role."""
-    connection = connect(settings.reader(), name="core-tables reads")
+    connection = connect(settings.reader(), name="core-tables reads", planned_once=True)
     return Reads(connection, cache(settings, connection))
 
 

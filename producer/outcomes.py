@@ -175,7 +175,7 @@ def _where(positions: Mapping[str, set[int]], holds: Callable[[int], bool]) -> d
 
 
 def _open_reads(dsn: str) -> Reads:
-    return Reads(connect(dsn, name="core-tables outcomes"))
+    return Reads(connect(dsn, name="core-tables outcomes", planned_once=True))
 
 
 def _open_listener(dsn: str) -> Connection:

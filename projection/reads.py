@@ -1,5 +1,6 @@
 """The reads (contract, section 1): tenant-scoped, in one pipelined round trip each, enforced by the database."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,8 @@ from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
 from core_tables.schemas.wire import is_tenant_id
 
 MAX_PAGE: Final = 1000
+MIN_PLAN_PAUSE_S: Final = 1.0
+MAX_PLAN_PAUSE_S: Final = 60.0
 
 
 class LedgerEntry(NamedTuple):
@@ -72,6 +75,7 @@ class Reads:
         self.connection = connection
         self._cache = cache
         self._topic: tuple[int, int] | None = None
+        self._plan_pause_s, self._plan_at = MIN_PLAN_PAUSE_S, time.monotonic() + MIN_PLAN_PAUSE_S
 
     def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
         """The current record of a work order, without its attempts and leases; None if there is none."""
@@ -129,7 +133,7 @@ class Reads:
         cursors: list[Any] = []
         for tenant_id, ids in event_ids.items():
             checked_parameters(tenant_id, event_ids=list(ids))
-        with translated(), self.connection.pipeline(), self.connection.transaction():
+        with self._transaction():
             for tenant_id, ids in event_ids.items():
                 self.connection.execute(sql("set_tenant"), (tenant_id,))
                 cursors.append(self.connection.execute(sql("read_outcomes"), (tenant_id, list(ids)), binary=True))
@@ -223,8 +227,18 @@ class Reads:
         return rows
 
     @contextmanager
-    def _tenant(self, tenant_id: str) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
+        """A transaction in one round trip. Now and then plans are made anew, which were made for smaller tables."""
         with translated(), self.connection.pipeline(), self.connection.transaction():
+            if (now := time.monotonic()) >= self._plan_at:
+                self.connection.execute("DISCARD PLANS", prepare=False)
+                self._plan_pause_s = min(MAX_PLAN_PAUSE_S, 2 * self._plan_pause_s)
+                self._plan_at = now + self._plan_pause_s
+            yield
+
+    @contextmanager
+    def _tenant(self, tenant_id: str) -> Iterator[None]:
+        with self._transaction():
             self.connection.execute(sql("set_tenant"), (tenant_id,))
             yield
 

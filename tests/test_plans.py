@@ -1,6 +1,11 @@
 """The plans of the worker's statements: what they read stays in proportion to a batch while the tables grow."""
 
+import math
+
 import pytest
+
+from core_tables.cli import wiring
+from core_tables.projection.reads import MIN_PLAN_PAUSE_S
 
 from .builders import make
 from .world import World, wait_until
@@ -19,6 +24,39 @@ def test_a_worker_that_began_on_empty_tables_reads_only_what_its_keys_name(world
         assert entries - read_before[index] < 20 * WORK_ORDERS, f"{index}: {entries} entries were read"
 
 
+def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(world: World) -> None:
+    reads, kept = wiring.reads(world.settings), wiring.reads(world.settings)
+    kept._plan_at = math.inf  # outcomes are read all the time, so no plan of theirs may be bad even for a moment
+    for _ in range(10):  # from the sixth time on, a plan is kept
+        assert kept.outcomes("bells", [1]) == {}
+        assert reads.current("bells", "order-0") is None
+    with world.working():
+        names = [f"order-{number}" for number in range(WORK_ORDERS)]
+        receipts = world.append(*(make("WORK_ORDER_CREATED", tenant_id="bells", work_order_id=name) for name in names))
+        world.drain()
+    ids = [receipt.event_id() for receipt in receipts]
+    before = entries_read(world)
+    assert len(kept.outcomes("bells", ids)) == WORK_ORDERS
+
+    wait_until(
+        lambda: reads.current("bells", "order-0") and reads._plan_pause_s > MIN_PLAN_PAUSE_S, "plans to be made anew"
+    )
+    looked = sum(reads.current("bells", name) is not None for name in names)
+    assert looked == WORK_ORDERS
+    for each in (reads, kept):
+        each.connection.close()  # the server counts what a session read when it ends
+    wait_until(
+        lambda: entries_read(world)[OUTCOMES] - before[OUTCOMES] >= WORK_ORDERS, "the statistics of what was read"
+    )
+    for index, entries in entries_read(world).items():
+        assert entries - before[index] < 20 * WORK_ORDERS, f"{index}: {entries - before[index]} entries were read"
+
+
+def entries_read(world: World) -> dict[str, int]:
+    """By index, how many of its entries were read so far."""
+    return dict(world.admin.execute(READ).fetchall())
+
+
 def read_while_creating(world: World, start: int, end: int) -> dict[str, int]:
     """By index, how many entries were read of it until the work orders of a range were created, leased and moved."""
     names = [f"order-{number}" for number in range(start, end)]
@@ -27,9 +65,10 @@ def read_while_creating(world: World, start: int, end: int) -> dict[str, int]:
     world.drain()
     # Statistics come a moment later.
     wait_until(lambda: world.admin.execute(INSERTED).fetchone() == (end,), "the statistics of what was folded")
-    return dict(world.admin.execute(READ).fetchall())
+    return entries_read(world)
 
 
+OUTCOMES = "work_order_ledger_pkey"
 INSERTED = "select n_tup_ins from pg_stat_user_tables where relname = 'work_order_leases'"
 READ = """
     select indexrelname, idx_tup_read from pg_stat_user_indexes
