@@ -20,6 +20,7 @@ HOT = (
         for name in (
             "audit",
             "audit_event_v1",
+            "avro_schema",
             "decoder",
             "encoder",
             "events",

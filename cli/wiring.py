@@ -25,7 +25,7 @@ from core_tables.consumer.worker import Worker
 from core_tables.deploy.topics import create_topics
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.cache import PendingCache, connect_cache
-from core_tables.projection.database import Connection, connect, translated
+from core_tables.projection.database import PLANNED_ONCE, PROBES, Connection, connect, translated
 from core_tables.projection.fold import Record, read_content
 from core_tables.projection.migrate import check_database, migrate, register_topic
 from core_tables.projection.reads import Reads
@@ -80,7 +80,7 @@ def cache(settings: Settings, connection: Connection) -> PendingCache | None:
 
 def reads(settings: Settings) -> Reads:
     """The reads, as the reader's role."""
-    connection = connect(settings.reader(), name="core-tables reads", planned_once=True)
+    connection = connect(settings.reader(), name="core-tables reads", plans=PLANNED_ONCE)
     return Reads(connection, cache(settings, connection))
 
 
@@ -208,7 +208,7 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
 
 def worker_store(dsn: str, name: str) -> Store:
     """A worker's side of Postgres, on a connection of its own. Raises UnavailableError or SetupError."""
-    connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, probes=True)
+    connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, plans=PROBES)
     connection.autocommit = True
     return Store(connection)
 

@@ -82,12 +82,12 @@ class AuditEmitter:
         self._log = log
         self._outputs: dict[int, _Output] = {}
         self._retry_at: dict[int, tuple[float, float]] = {}  # lane: when, and how long the pause was
-        self._turns: dict[int, float] = {}  # lane: when it was its turn
+        self._turns: dict[int, float] = {}  # lane: when its last turn was
 
     def step(self, wait_s: float = WAIT_S, most: int | None = None) -> int:
-        """Emit what waits, or wait for something; how many lanes had something.
+        """Emit what waits, or wait for something; return how many lanes had something.
 
-        Of at most so many lanes: those whose turn was the longest time ago.
+        `most`: emit of so many lanes only, those whose last turn is the longest ago.
         """
         queues = self._queue.waiting(wait_s)
         for lane in [lane for lane, output in self._outputs.items() if not self._queue.holds(output.queue)]:
@@ -237,27 +237,27 @@ class AuditThread:
         self._queue = queue
         self._emitter = emitter
         self._closing = threading.Event()
-        self._running = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._loop = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._running.start()
+        self._loop.start()
 
     def close(self, *, flush: bool) -> None:
         """Emit what is queued for at most 5 s, if asked to, and end the thread."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
-        while flush and self._running.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
+        while flush and self._loop.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
             time.sleep(0.01)
         self._closing.set()
-        self._running.join(REQUEST_TIMEOUT_S)
+        self._loop.join(REQUEST_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._closing.is_set():
             if self._queue.size() >= PER_TRANSACTION:
                 self._emitter.step()
                 continue
-            # Nobody waits for an outcome here, and a transaction costs the same for one as for many: let some gather. One lane
-            # after the other, since all at once keep broker and interpreter from those who do wait, for 20 ms.
+            # Nobody waits for an outcome here, and a transaction costs the same for one as for many: let some gather. The lanes
+            # take turns, since the transactions of all, one after the other, held appends and folds up by 20 ms.
             lanes = self._emitter.step(most=1)
             self._closing.wait(min(MAX_PAUSE_S, GATHER_S / max(1, lanes)))
         self._emitter.close()

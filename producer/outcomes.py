@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psycopg
 
-from core_tables.projection.database import Connection, connect, translated
+from core_tables.projection.database import PLANNED_ONCE, Connection, connect, translated
 from core_tables.projection.reads import Reads, folded_past, missing_outcome
 from core_tables.projection.statements import sql
 from core_tables.schemas.identity import lane_of
@@ -175,7 +175,7 @@ def _where(positions: Mapping[str, set[int]], holds: Callable[[int], bool]) -> d
 
 
 def _open_reads(dsn: str) -> Reads:
-    return Reads(connect(dsn, name="core-tables outcomes", planned_once=True))
+    return Reads(connect(dsn, name="core-tables outcomes", plans=PLANNED_ONCE))
 
 
 def _open_listener(dsn: str) -> Connection:

@@ -31,12 +31,12 @@ _PASSING_STATES: Final = frozenset({"55P03", "25P03", "25P02", "25P04"})
 # Undefined table, schema, column, function, database; and what this role may not do.
 _SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "3D000"})
 _PERMISSION_STATES: Final = frozenset({"42501", "28000", "28P01"})
-# For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
-# A plan made while the tables were empty reads them whole for every batch until they are analyzed.
-_PROBES: Final = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 # Left alone, Postgres plans for each small batch anew, since a plan for two rows looks cheaper than one for any number of them;
 # planning was a seventh of its work at 1 000 events/s.
-_PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
+PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
+# For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
+# A plan made while the tables were empty reads them whole for every batch until they are analyzed.
+PROBES: Final = PLANNED_ONCE + " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 # Compiling a plan that looks costly while statistics are missing takes longer than any of our statements.
 _NO_JIT: Final = " -c jit=off"
 
@@ -48,20 +48,19 @@ def connect(
     statement_timeout_ms: int = 30_000,
     lock_timeout_ms: int = 30_000,
     transaction_timeout_ms: int = 0,
-    probes: bool = False,
-    planned_once: bool = False,
+    plans: str = "",
 ) -> Connection:
     """Open a connection with bounded waits. Raises UnavailableError or SetupError.
 
     `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The time-out of idle
     transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
-    `planned_once`: the plan of a statement of this connection fits all parameters; `probes`: it only ever looks keys up, too.
+    `plans`: how statements are planned; PLANNED_ONCE where one plan fits all parameters, PROBES where they only look keys up.
     """
     options = (
         f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms} "
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
-    options += _NO_JIT + (_PROBES if probes else "") + (_PLANNED_ONCE if planned_once or probes else "")
+    options += _NO_JIT + plans
     try:
         theirs = conninfo_to_dict(dsn).get("options") or ""
     except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password

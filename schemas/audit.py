@@ -6,13 +6,14 @@ from typing import Any, Final, NamedTuple
 import fastavro
 
 from core_tables.schemas.audit_event_v1 import encode
+from core_tables.schemas.avro_schema import AUDIT_SCHEMA, fingerprint_of, load_schema
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY, TENANT_SCOPE_VIOLATION
 from core_tables.schemas.vocabulary import ENGINE, EventType, OutcomeKind, Severity
-from core_tables.schemas.wire import HEADER_BYTES, MARKER, fingerprint_of, load_schema
+from core_tables.schemas.wire import HEADER_BYTES, MARKER
 
-_SCHEMA: Final = load_schema("work_order_audit_event.v1")
+_SCHEMA: Final = load_schema(AUDIT_SCHEMA)
 _PARSED: Final = fastavro.parse_schema(_SCHEMA)
 _PREFIX: Final = MARKER + fingerprint_of(_SCHEMA)
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import orjson
 
+from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
 from core_tables.schemas.events import EMPTY_PAYLOADS, PAYLOAD_TYPES, LedgerEvent, Payload
 from core_tables.schemas.reasons import ContractError, contract_failure
 from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, MAX_U128, EventType
-from core_tables.schemas.wire import LEDGER_SCHEMA, load_schema
 
 _DIGITS: Final = re.compile(r"[0-9]{1,39}", re.ASCII)
 _Check = Callable[[str, Any], Any]

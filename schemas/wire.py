@@ -4,15 +4,13 @@ value = C3 01, CRC-64-AVRO fingerprint of the writer schema in little-endian, bo
 """
 
 import io
-from collections.abc import Callable
 from functools import lru_cache
-from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import fastavro
-import orjson
 
 from core_tables.schemas import ledger_event_v1
+from core_tables.schemas.avro_schema import AVRO, LEDGER_SCHEMA, fingerprint_of, load_schema
 from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent
 from core_tables.schemas.identity import partition_of
@@ -21,9 +19,6 @@ from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES,
 
 MARKER: Final = b"\xc3\x01"
 HEADER_BYTES: Final = 10
-Decode = Callable[[bytes, int], tuple[Any, int]]
-LEDGER_SCHEMA: Final = "work_order_ledger_event_input.v1"
-_AVRO: Final = files("core_tables.schemas") / "avro"
 
 
 class SizedEvent(NamedTuple):
@@ -40,26 +35,14 @@ class Unreadable(NamedTuple):
     tenant_id: str
 
 
-def load_schema(name: str) -> dict[str, Any]:
-    """The Avro schema of avro/<name>.avsc, as JSON gives it."""
-    schema: dict[str, Any] = orjson.loads((_AVRO / f"{name}.avsc").read_bytes())
-    return schema
-
-
-def fingerprint_of(schema: dict[str, Any]) -> bytes:
-    """The CRC-64-AVRO fingerprint of a schema, 8 bytes, little-endian as on the wire."""
-    canonical = fastavro.schema.to_parsing_canonical_form(schema)
-    return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
-
-
 _WRITER_SCHEMA: Final = load_schema(LEDGER_SCHEMA)
 _PARSED: Final = fastavro.parse_schema(_WRITER_SCHEMA)
 PREFIX: Final = MARKER + fingerprint_of(_WRITER_SCHEMA)
 # Every schema that a record of the ledger was ever written with; none ever leaves this table.
-_DECODERS: Final[dict[bytes, Decode]] = {PREFIX: ledger_event_v1.decode}
+_DECODERS: Final = {PREFIX: ledger_event_v1.decode}
 _REFUSED: Final[frozenset[bytes]] = frozenset(
     MARKER + bytes.fromhex(line.strip())
-    for line in (_AVRO / "refused.txt").read_text("utf-8").splitlines()
+    for line in (AVRO / "refused.txt").read_text("utf-8").splitlines()
     if line.strip() and not line.startswith("#")
 )
 

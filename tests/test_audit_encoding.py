@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_tables.schemas.audit import AuditEvent, decode_audit, encode_audit
+from core_tables.schemas.avro_schema import AUDIT_SCHEMA, load_schema
 from core_tables.schemas.encoder import long
 from core_tables.schemas.generate import encoder_source
 from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, MAX_U128
-from core_tables.schemas.wire import HEADER_BYTES, load_schema
+from core_tables.schemas.wire import HEADER_BYTES
 
-SCHEMA = load_schema("work_order_audit_event.v1")
+SCHEMA = load_schema(AUDIT_SCHEMA)
 PARSED = fastavro.parse_schema(SCHEMA)
 texts = st.text(max_size=300)
 longs = st.integers(-MAX_I64 - 1, MAX_I64)

@@ -12,7 +12,8 @@ import confluent_kafka
 import fastavro
 import pytest
 
-from core_tables.schemas import events
+from core_tables.schemas import events, ledger_event_v1
+from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
 from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent
 from core_tables.schemas.generate import decoder_source, modules
@@ -22,12 +23,10 @@ from core_tables.schemas.reasons import UnknownSchemaError, Violation
 from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
 from core_tables.schemas.wire import (
     HEADER_BYTES,
-    LEDGER_SCHEMA,
     PREFIX,
     SizedEvent,
     decode_event,
     encode_event,
-    load_schema,
 )
 
 from .builders import make
@@ -110,11 +109,8 @@ def test_generated_code_is_what_the_generator_writes(file: str) -> None:
 
 def test_maps_and_arrays_may_come_in_several_blocks() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "m", "type": {"type": "map", "values": "long"}}]}
-    scope: dict[str, Any] = {}
-    source = "from core_tables.schemas.ledger_event_v1 import *\n" + decoder_source(
-        schema, lambda _name, _fields: "f_m"
-    )
-    exec(source, scope)  # noqa: S102 - what the generator wrote
+    scope = dict(vars(ledger_event_v1))
+    exec(decoder_source(schema, lambda _name, _fields: "f_m"), scope)  # noqa: S102 - what the generator wrote
     decode = scope["decode"]
     one_block = b"\x04\x02a\x02\x02b\x04\x00"
     two_blocks = b"\x01\x06\x02a\x02\x02\x02b\x04\x00"  # the first with a negative count and its size

@@ -1,4 +1,4 @@
-"""The plans of the worker's statements: what they read stays in proportion to a batch while the tables grow."""
+"""The plans of statements: what worker and reads take from an index stays what they ask for, while the tables grow."""
 
 import math
 
