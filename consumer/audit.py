@@ -85,7 +85,7 @@ class AuditEmitter:
         self._turns: dict[int, float] = {}  # lane: when its last turn was
 
     def step(self, wait_s: float = WAIT_S, most: int | None = None) -> int:
-        """Emit what waits, or wait for something; return how many lanes had something.
+        """Emit what waits, or wait for something; return how many lanes had something that could be emitted.
 
         `most`: emit of so many lanes only, those whose last turn is the longest ago.
         """
@@ -93,14 +93,16 @@ class AuditEmitter:
         for lane in [lane for lane, output in self._outputs.items() if not self._queue.holds(output.queue)]:
             self._close_output(lane)
         now = self._edges.clock()
-        due = [queue for queue in queues if self._retry_at.get(queue.lane, (0.0, 0.0))[0] <= now]
-        self._open_all([queue for queue in due if queue.lane not in self._outputs])
+        # Those of quiet lanes too: opened at its first outcome, a producer would hold up those of all lanes meanwhile.
+        closed = [queue for queue in self._queue.lanes() if queue.lane not in self._outputs]
+        self._open_all([queue for queue in closed if self._retry_at.get(queue.lane, (0.0, 0.0))[0] <= now])
+        due = [queue for queue in queues if queue.lane in self._outputs]
         turn = sorted(due, key=lambda queue: self._turns.get(queue.lane, 0.0))[:most]
         self._turns.update((queue.lane, now) for queue in turn)
         begun = [(queue, position) for queue in turn if (position := self._guarded(queue, self._begin)) is not None]
         for queue, position in begun:
             self._guarded(queue, partial(self._commit, position))
-        return len(queues)
+        return len(due)
 
     def close(self) -> None:
         """Let every producer go."""
@@ -253,13 +255,12 @@ class AuditThread:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            if self._queue.size() >= PER_TRANSACTION:
-                self._emitter.step()
-                continue
             # Nobody waits for an outcome here, and a transaction costs the same for one as for many: let some gather. The lanes
             # take turns, since the transactions of all, one after the other, held appends and folds up by 20 ms.
-            lanes = self._emitter.step(most=1)
-            self._closing.wait(min(MAX_PAUSE_S, GATHER_S / max(1, lanes)))
+            many = self._queue.size() >= PER_TRANSACTION
+            lanes = self._emitter.step(most=None if many else 1)
+            if not many or not lanes:
+                self._closing.wait(min(MAX_PAUSE_S, GATHER_S / max(1, lanes)))
         self._emitter.close()
 
 

@@ -37,6 +37,7 @@ class AuditQueue:
         with self._lock:
             self._forget(lane)
             self._lanes[lane] = LaneQueue(lane, floor, start)
+            self._wake.notify_all()
 
     def drop(self, lane: int) -> None:
         """Forget a lane. Nothing is flushed: the successor recalls what was not emitted."""
@@ -58,15 +59,16 @@ class AuditQueue:
                 if queue is not None:
                     queue.entries.append(item)
                     self._count += 1
-            self._wake.notify()
+            self._wake.notify_all()
 
     def full(self) -> bool:
         """Whether fetching has to pause."""
         return self._count >= self._size
 
-    def drained(self) -> bool:
-        """Whether fetching may go on after a pause."""
-        return self._count <= self._size // 2
+    def drained(self, timeout: float = 0.0) -> bool:
+        """Whether fetching may go on after a pause; waits for it."""
+        with self._wake:
+            return self._wake.wait_for(lambda: self._count <= self._size // 2, timeout)
 
     def size(self) -> int:
         """How many outcomes wait."""
@@ -85,12 +87,20 @@ class AuditQueue:
         with self._lock:
             return dict(self._stopped)
 
+    def lanes(self) -> list[LaneQueue]:
+        """The lanes that are open and can go on."""
+        with self._lock:
+            return self._going_on()
+
+    def _going_on(self) -> list[LaneQueue]:
+        return [queue for queue in self._lanes.values() if queue.lane not in self._stopped]
+
     def waiting(self, timeout: float) -> list[LaneQueue]:
-        """The lanes that have something to emit; waits for one."""
+        """The lanes that have something to emit; waits for one, or for a lane to be opened."""
         with self._wake:
             if self._count == 0:
                 self._wake.wait(timeout)
-            return [queue for queue in self._lanes.values() if queue.entries and queue.lane not in self._stopped]
+            return [queue for queue in self._going_on() if queue.entries]
 
     def first(self, queue: LaneQueue, count: int) -> list[Decided]:
         """The first outcomes of a lane's queue, which stay in it; none of a queue that was dropped meanwhile.
@@ -113,6 +123,7 @@ class AuditQueue:
             queue.start = max(queue.start, position)
             queue.floor = max(queue.floor, position)  # what an emptied audit partition is answered with later
             self._positions[queue.lane] = position
+            self._wake.notify_all()
 
     def stop(self, queue: LaneQueue, error: CoreTablesError) -> None:
         """Give a lane up until a person has looked; the fold reads why and stops the lane."""

@@ -42,6 +42,8 @@ from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 POLL_S: Final = 0.1
 IDLE_S: Final = 1.0
 CHECK_S: Final = 10.0
+COLLECTION_S: Final = 60.0
+PATIENCE_S: Final = 0.5
 
 
 class Worker:
@@ -69,7 +71,8 @@ class Worker:
         self.lanes: dict[int, Lane] = {}  # by partition
         self.store: Store | None = None
         self.paused = False
-        self.next_idle = self.next_check = 0.0
+        self.patience_s = PATIENCE_S
+        self.next_idle = self.next_check = self.next_collection = 0.0
         self.clock: Callable[[], float] = time.monotonic
         self.heartbeat: Callable[[], None] = lambda: None
         self.folded_records = 0
@@ -103,6 +106,7 @@ class Worker:
         if self.clock() >= self.next_idle:
             self.idle()
             self.heartbeat()
+            self.collect_garbage()
 
     # -- step 1
 
@@ -315,8 +319,14 @@ class Worker:
         self.folded_records += len(folded.decided)
 
     def pause_or_resume(self) -> None:
-        """Audit completeness outranks freshness: when its queue is full, fetching pauses."""
-        if self.audit is None or not (self.audit.drained() if self.paused else self.audit.full()):
+        """Audit completeness outranks freshness: when its queue is full, fetching pauses.
+
+        The audit gets a moment first: a pause forgets what was fetched ahead, and fetching takes a second to come back.
+        """
+        if self.audit is None:
+            return
+        audit = self.audit
+        if not (audit.drained() if self.paused else audit.full() and not audit.drained(self.patience_s)):
             return
         opened = [TopicPartition(self.topic.topic, lane.partition) for lane in self.lanes.values() if lane.opened]
         self.paused = not self.paused
@@ -327,7 +337,6 @@ class Worker:
     def idle(self) -> None:
         """Compare positions with memory, write the floors, check the cache's labels, show the group how far we are."""
         self.next_idle = self.clock() + IDLE_S
-        gc.collect(0)  # the command turns the collector off, which would look through all states again and again
         opened = [lane for lane in self.lanes.values() if lane.opened]
         if self.audit is not None:
             for number, error in self.audit.stopped().items():
@@ -357,6 +366,12 @@ class Worker:
             quiet = [lane for lane in opened if lane.opened and lane.touched_at < self.next_idle - 2 * IDLE_S]
             self.cache.advance([CacheMove(lane.lane, lane.revision, lane.applied, lane.applied, ()) for lane in quiet])
         self.show_progress([lane for lane in opened if lane.opened])
+
+    def collect_garbage(self) -> None:
+        """The command turns the collector off, since batches leave no cycles behind; errors may."""
+        if self.clock() >= self.next_collection:
+            self.next_collection = self.clock() + COLLECTION_S
+            gc.collect(0)
 
     def check_topics(self, opened: Sequence[Lane]) -> None:
         """Stop if a topic was made anew meanwhile; a broker that does not answer has not said so."""

@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from core_tables.consumer.worker import PATIENCE_S
 from core_tables.projection.pending import PendingQuery
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
@@ -64,9 +65,12 @@ def test_no_cache_at_all_only_slows_the_pending_list(fresh: World) -> None:
         assert not answer.from_cache
 
 
-def test_a_full_audit_queue_pauses_fetching_and_nothing_is_lost(fresh: World) -> None:
+@pytest.mark.parametrize("patience_s", [0.0, PATIENCE_S])
+def test_a_full_audit_queue_holds_the_fold_and_nothing_is_lost(fresh: World, patience_s: float) -> None:
+    """Without patience fetching is paused, again and again; with it, the fold waits for the audit thread."""
     fresh.append(*day(3000))
     with fresh.working(batch_size=100) as running:
+        running.worker.patience_s = patience_s
         running.worker.audit._size = 150  # type: ignore[union-attr]
         fresh.drain(120)
     check_everything(fresh, 3000)

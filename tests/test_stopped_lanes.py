@@ -342,6 +342,24 @@ def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_oth
     assert left == [[0, 1, 2], [0, 2], [0]]
 
 
+def test_the_producer_of_a_quiet_lane_is_there_before_its_first_outcome() -> None:
+    queue = AuditQueue(10)
+    opened: list[str] = []
+
+    def open_producer(transactional_id: str) -> IdleProducer:
+        opened.append(transactional_id)
+        return IdleProducer()
+
+    emitter = emitter_over(queue, open_producer=open_producer)
+    queue.open(3, 0, 0)
+    assert emitter.step(0) == 0
+    assert opened == ["audit.3"]
+    queue.put([Decided(event_id(3, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    assert emitter.step(0) == 1
+    assert opened == ["audit.3"]
+    assert queue.empty()
+
+
 def test_an_emptied_audit_partition_is_another_topic_if_the_broker_says_so() -> None:
     def check() -> None:
         raise SetupError("the topic audit was deleted and made again", "topic")
@@ -362,9 +380,9 @@ def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: Worl
         target = TopicPartition(fresh.settings.audit_topic, ACME, -1)
         for future in admin.delete_records([target]).values():
             future.result()
-        running.audit._emitter._close_output(ACME)
         stale = audit._lanes[ACME]
         stale.floor = stale.start = 0
+        running.audit._emitter._close_output(ACME)
         stale.entries.append(Decided(event_id(ACME, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None))
         audit._count += 1
         wait_until(audit.empty, "the queue to be empty")

@@ -266,5 +266,5 @@ DEFECTS: dict[Plant, int] = {
     keys_forgotten_with_a_state: 300,
     holes_not_believed: 50,
     floor_not_monotone: 600,
-    floor_of_the_opening: 200,
+    floor_of_the_opening: 400,
 }

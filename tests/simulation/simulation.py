@@ -69,7 +69,7 @@ class Process:
         topics = TopicEdges(run.broker.holes, run.broker.check)
         self.worker = Worker(TOPIC, self.consumer, self.open_store, cache, queue, topics, self.log)  # type: ignore[arg-type]
         self.worker.clock = lambda: run.scheduler.now
-        self.worker.batch_size, self.worker.states_in_memory = 6, 4
+        self.worker.batch_size, self.worker.states_in_memory, self.worker.patience_s = 6, 4, 0.0
         edges = AuditEdges(
             open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
             last_event_id=run.broker.last_event_id,
