@@ -77,7 +77,7 @@ def connect(
             keepalives_interval=2,
             keepalives_count=3,
         )
-    connection.prepare_threshold = 0
+    connection.prepare_threshold = None
     for kind, oid in OIDS.items():
         connection.adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_ArrayDumper,), {"oid": oid}))
     set_json_loads(orjson.loads, connection)

@@ -5,10 +5,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+from core_tables.projection.arrays import bigint_array
 from core_tables.projection.cache import CachedList, PendingCache
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.evolve import evolve
 from core_tables.projection.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
+from core_tables.projection.pipeline import Answer, Parameter, Pipeline
 from core_tables.projection.rows import (
     attempt_of_row,
     event_of_row,
@@ -74,6 +76,7 @@ class Reads:
     def __init__(self, connection: Connection, cache: PendingCache | None = None) -> None:
         self.connection = connection
         self._cache = cache
+        self._pipeline = Pipeline(connection)
         self._topic: tuple[int, int] | None = None
         self._plan_pause_s, self._plan_at = MIN_PLAN_PAUSE_S, time.monotonic() + MIN_PLAN_PAUSE_S
 
@@ -130,14 +133,14 @@ class Reads:
 
     def outcomes_of(self, event_ids: Mapping[str, Collection[int]]) -> dict[int, Outcome]:
         """The outcomes of records of several tenants, in one round trip: each tenant's statement sees that tenant only."""
-        cursors: list[Any] = []
         for tenant_id, ids in event_ids.items():
             checked_parameters(tenant_id, event_ids=list(ids))
-        with self._transaction():
-            for tenant_id, ids in event_ids.items():
-                self.connection.execute(sql("set_tenant"), (tenant_id,))
-                cursors.append(self.connection.execute(sql("read_outcomes"), (tenant_id, list(ids)), binary=True))
-        rows = [row for cursor in cursors for row in cursor.fetchall()]
+        with self._transaction() as pipeline:
+            answers = [
+                _tenant_answer(pipeline, tenant_id, "read_outcomes", bigint_array(list(ids)))
+                for tenant_id, ids in event_ids.items()
+            ]
+        rows = [row for answer in answers for row in answer.rows]
         return {row[0]: ACCEPTED if row[1] is None else outcome_of_row(row[2:]) for row in rows}
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
@@ -215,32 +218,33 @@ class Reads:
         first_lane, partitions = self._topic
         return first_lane + partition_of(tenant_id.encode(), partitions)
 
-    def _tenant_rows(self, tenant_id: str, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
-        """Run one statement that may see one tenant: settings, statement and commit go in one round trip.
+    def _tenant_rows(self, tenant_id: str, statement: str, **parameters: Parameter) -> list[tuple[Any, ...]]:
+        """Run one statement that may see one tenant: setting and statement go in one round trip.
 
         The tenant is the statement's first parameter, the others follow in their order.
         """
         checked_parameters(tenant_id, **parameters)
-        with self._tenant(tenant_id):
-            cursor: Any = self.connection.execute(sql(statement), (tenant_id, *parameters.values()), binary=True)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
+        with self._transaction() as pipeline:
+            answer = _tenant_answer(pipeline, tenant_id, statement, *parameters.values())
+        return answer.rows
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """A transaction in one round trip. Now and then plans are made anew, which were made for smaller tables."""
-        with translated(), self.connection.pipeline(), self.connection.transaction():
+    def _transaction(self) -> Iterator[Pipeline]:
+        """A transaction in one round trip: a pipeline is one by itself. Now and then plans are made anew.
+
+        They were made for smaller tables.
+        """
+        with translated(), self._pipeline as pipeline:
             if (now := time.monotonic()) >= self._plan_at:
-                self.connection.execute("DISCARD PLANS", prepare=False)
+                pipeline.command(b"DISCARD PLANS")
                 self._plan_pause_s = min(MAX_PLAN_PAUSE_S, 2 * self._plan_pause_s)
                 self._plan_at = now + self._plan_pause_s
-            yield
+            yield pipeline
 
-    @contextmanager
-    def _tenant(self, tenant_id: str) -> Iterator[None]:
-        with self._transaction():
-            self.connection.execute(sql("set_tenant"), (tenant_id,))
-            yield
+
+def _tenant_answer(pipeline: Pipeline, tenant_id: str, statement: str, *parameters: Parameter) -> Answer:
+    pipeline.add("set_tenant", (tenant_id,))
+    return pipeline.add(statement, (tenant_id, *parameters))
 
 
 def checked_parameters(tenant_id: str, **parameters: object) -> None:

@@ -21,6 +21,7 @@ from core_tables.projection.fold import (
     named_attempts,
     unsure_keys,
 )
+from core_tables.projection.pipeline import Answer, Pipeline
 from core_tables.projection.rows import (
     Row,
     attempt_of_row,
@@ -84,6 +85,7 @@ class Store:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._pipeline = Pipeline(connection)
         self._records = self._planned_at = 0
 
     def topics(self) -> list[TopicRow]:
@@ -106,42 +108,44 @@ class Store:
 
         Return the lanes that are where they were believed to be; if one is not, what was loaded is worth nothing.
         """
-        loading = _Loading(self.connection, records, known)
+        loading = _Loading(records, known)
         with translated():
-            with self.connection.pipeline():
-                self.connection.execute("BEGIN", prepare=False)
-                self._plan_anew(len(records))
-                guard: Any = self.connection.execute(sql("advance_lanes"), columns("advance_lanes", moves), binary=True)
-                loading.ask()
-            return {row[0] for row in guard.fetchall()}, loading.loaded()
+            with self._pipeline as pipeline:
+                pipeline.command(b"BEGIN")
+                if self._outgrown(len(records)):
+                    pipeline.command(b"DISCARD PLANS")
+                guard = pipeline.add("advance_lanes", columns("advance_lanes", moves))
+                loading.ask(pipeline)
+            return {row[0] for row in guard.rows}, loading.loaded()
 
-    def _plan_anew(self, records: int) -> None:
-        """Drop the plans whenever as many records again were folded: they were made for smaller tables.
+    def _outgrown(self, records: int) -> bool:
+        """Whether as many records again were folded since the plans were made: they were made for smaller tables.
 
         Of an empty table any index seems as good as another; such a plan, kept, reads all work orders of a tenant for each.
         """
         self._records += records
-        if self._records >= 2 * self._planned_at:
-            self.connection.execute("DISCARD PLANS", prepare=False)
+        outgrown = self._records >= 2 * self._planned_at
+        if outgrown:
             self._planned_at = self._records
+        return outgrown
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
-        tenants = [_attributed_tenant(record) for record in records]
-        ids = [record.position_id for record in records]
-        with translated():
-            with self.connection.pipeline():
-                accepted = self.connection.execute(sql("recall_accepted"), (tenants, ids), binary=True)
-                others = self.connection.execute(sql("recall_outcomes"), (tenants, ids), binary=True)
-            outcomes: dict[int, Outcome] = {row[0]: ACCEPTED for row in accepted.fetchall()}  # type: ignore[misc]
-            outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.fetchall()}  # type: ignore[misc]
+        asked = [(_attributed_tenant(record), record.position_id) for record in records]
+        with translated(), self._pipeline as pipeline:
+            accepted = pipeline.add("recall_accepted", columns("recall_accepted", asked))
+            others = pipeline.add("recall_outcomes", columns("recall_outcomes", asked))
+        outcomes: dict[int, Outcome] = {row[0]: ACCEPTED for row in accepted.rows}
+        outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.rows}
         return [_recalled(record, outcomes) for record in records]
 
-    def write(self, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
+    def write(
+        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Write ledger, outcomes, current, attempts and leases of a batch, in its transaction and one round trip.
 
         `parts` are folded while they are taken: Postgres writes a part to the ledger while the next is folded. `changed` is
-        complete after the last.
+        complete after the last. `meanwhile` is called once all is sent, and is to need nothing of Postgres.
         """
         with self._writing() as write:
             for decided in parts:
@@ -156,6 +160,7 @@ class Store:
                 )
             for statement, rows in state_rows(changed.values()):
                 write(statement, rows)
+            meanwhile()
 
     def write_rows(self, writes: Iterable[tuple[str, Sequence[Row]]]) -> None:
         """Run insert statements in one round trip; every row must be written, or something else writes our tables."""
@@ -166,22 +171,20 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Callable[[str, Sequence[Row]], None]]:
         """Sends each statement as soon as its rows are there; at the end, checks that each wrote all of its rows."""
-        sent: list[tuple[str, int, Any]] = []
+        sent: list[tuple[str, int, Answer]] = []
+        with translated(), self._pipeline as pipeline:
 
-        def write(statement: str, rows: Sequence[Row]) -> None:
-            if rows:
-                cursor = self.connection.execute(sql(statement), columns(statement, rows))
-                sent.append((statement, len(rows), cursor))
+            def write(statement: str, rows: Sequence[Row]) -> None:
+                if rows:
+                    sent.append((statement, len(rows), pipeline.add(statement, columns(statement, rows))))
 
-        with translated():
-            with self.connection.pipeline():
-                yield write
-            for statement, expected, cursor in sent:
-                if cursor.rowcount != expected:
-                    raise LaneStoppedError(
-                        f"{statement} wrote {cursor.rowcount} of {expected} rows: the tables are ahead of their "
-                        "position; run `core-tables verify`"
-                    )
+            yield write
+        for statement, expected, answer in sent:
+            if answer.count != expected:
+                raise LaneStoppedError(
+                    f"{statement} wrote {answer.count} of {expected} rows: the tables are ahead of their position; run "
+                    "`core-tables verify`"
+                )
 
     def commit(self, applied: Mapping[int, int]) -> bool:
         """Commit the batch, and wake whoever waits for an outcome in lanes that are applied to these positions now.
@@ -190,22 +193,18 @@ class Store:
         is a transaction of its own: inside of this one it would hold a global lock over the commit's fsync.
         """
         with translated():
-            committed: Any = None
             try:
-                with self.connection.pipeline():
-                    committed = self.connection.execute("COMMIT", prepare=False)
+                with self._pipeline as pipeline:
+                    committed = pipeline.command(b"COMMIT")
                     if applied:
-                        self.connection.execute(
-                            sql("notify_lanes"), (text_array([f"{lane}:{at}" for lane, at in applied.items()]),)
-                        )
+                        woken = text_array([f"{lane}:{at}" for lane, at in applied.items()])
+                        pipeline.add("notify_lanes", [woken])
             except psycopg.Error:
-                if committed is None or committed.statusmessage != "COMMIT":
+                if committed.tag != "COMMIT":
                     raise
                 return False
-            if committed.statusmessage != "COMMIT":
-                raise LaneStoppedError(
-                    f"Postgres answered COMMIT with {committed.statusmessage}; run `core-tables verify`"
-                )
+            if committed.tag != "COMMIT":
+                raise LaneStoppedError(f"Postgres answered COMMIT with {committed.tag}; run `core-tables verify`")
         return True
 
     def rollback(self) -> None:
@@ -257,8 +256,7 @@ def _recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
 class _Loading:
     """The statements that load one batch: each runs only if the batch needs it, all in one round trip."""
 
-    def __init__(self, connection: Connection, records: Sequence[Record], known: Known) -> None:
-        self.connection = connection
+    def __init__(self, records: Sequence[Record], known: Known) -> None:
         self.states: dict[WorkOrderKey, WorkOrder | None] = {}
         self.missing: list[WorkOrderKey] = []
         self.correlations: set[tuple[str, str]] = set()
@@ -267,7 +265,7 @@ class _Loading:
             self._need(event, known)
         self.keys = unsure_keys(events, known)
         self.attempts = named_attempts(events, self.states)
-        self.asked: dict[str, Any] = {}
+        self.asked: dict[str, Answer] = {}
 
     def _need(self, event: LedgerEvent, known: Known) -> None:
         key = event[2:4]
@@ -280,8 +278,8 @@ class _Loading:
             self.missing.append(key)
         self.correlations.add((event.tenant_id, str(event.correlation_id)))
 
-    def ask(self) -> None:
-        """Send the statements, in a pipeline; none if all is in memory, as it is in most batches of a steady load."""
+    def ask(self, pipeline: Pipeline) -> None:
+        """Send the statements; none if all is in memory, as it is in most batches of a steady load."""
         asked: list[tuple[str, Iterable[tuple[Any, ...]]]] = [
             ("load_current", self.missing),
             ("load_active_leases", self.missing),
@@ -290,10 +288,13 @@ class _Loading:
             ("find_first_events", self.keys),
             ("find_correlation_owners", self.correlations),
         ]
-        self.asked = {statement: self._ask(statement, keys) for statement, keys in asked}
+        for statement, keys in asked:
+            rows = sorted(keys)
+            if rows:
+                self.asked[statement] = pipeline.add(statement, columns(statement, rows))
 
     def loaded(self) -> Loaded:
-        """What came back, once the pipeline is closed: fetching inside of it would be another round trip."""
+        """What came back, once the pipeline has ended."""
         for row in self._rows("load_current"):
             self.states[row[0], row[1]] = state_of_row(row)
         for row in self._rows("load_active_leases"):
@@ -305,13 +306,9 @@ class _Loading:
         bound = {(row[0], int(row[1])): row[2] for row in self._rows("find_correlation_owners")}
         return Loaded(self.states, found, bound)
 
-    def _ask(self, statement: str, keys: Iterable[tuple[Any, ...]]) -> Any:
-        rows = sorted(keys)
-        return self.connection.execute(sql(statement), columns(statement, rows), binary=True) if rows else None
-
     def _rows(self, statement: str) -> list[tuple[Any, ...]]:
-        cursor = self.asked[statement]
-        return [] if cursor is None else cursor.fetchall()
+        answer = self.asked.get(statement)
+        return [] if answer is None else answer.rows
 
     def _update(self, row: Sequence[Any], **parts: Any) -> None:
         state = self.states[row[0], row[1]]

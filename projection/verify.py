@@ -121,6 +121,7 @@ def rebuild(
     """
     compared = events = repaired = 0
     differences: list[Difference] = []
+    store = Store(connection)
     with translated():
         with connection.transaction():
             _check_role(connection, writes=True)
@@ -132,7 +133,7 @@ def rebuild(
                 keys = next(pages, None)
             if keys is None:
                 break
-            chunk = _repair(connection, topic, keys, notice)
+            chunk = _repair(store, topic, keys, notice)
             if chunk.broken and cache is not None:
                 for lane in sorted({_lane(topic, key) for key in chunk.broken}):
                     cache.forget(lane)
@@ -148,17 +149,16 @@ def rebuild(
     return Report(compared, compared - repaired, repaired, events, differences, versions)
 
 
-def _repair(
-    connection: Connection, topic: TopicRow, keys: Sequence[WorkOrderKey], notice: Callable[[str], None]
-) -> "_Chunk":
+def _repair(store: Store, topic: TopicRow, keys: Sequence[WorkOrderKey], notice: Callable[[str], None]) -> "_Chunk":
     """Compare and replace one chunk under its lanes' locks; a deadlock or a lock that takes too long is tried again."""
+    connection = store.connection
     for left in reversed(range(CHUNK_TRIES)):
         try:
             with translated(), connection.transaction():
                 connection.execute(sql("lock_lanes"), (sorted({_lane(topic, key) for key in keys}),))
                 chunk = _compare(connection, keys)
                 if chunk.broken:
-                    _replace(Store(connection), chunk)
+                    _replace(store, chunk)
                     connection.execute(sql("raise_revisions"), (sorted({_lane(topic, key) for key in chunk.broken}),))
                 return chunk
         except UnavailableError as error:

@@ -1,6 +1,6 @@
 """A model of Postgres: guarded transactions, commits whose reply is lost, and a failover that forgets the last one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core_tables.projection.decide import First
@@ -189,7 +189,9 @@ class Store:
         }
         return Loaded(states, firsts, owners)
 
-    def write(self, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
+    def write(
+        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         self._call()
         assert self.open is not None
         for decided in (each for part in parts for each in part):
@@ -201,6 +203,7 @@ class Store:
         for key, (_, after) in changed.items():
             self.open.put(after)
             self.written.add(key)
+        meanwhile()
 
     def commit(self, applied: Mapping[int, int]) -> bool:  # noqa: ARG002 - nobody waits to be woken here
         """Commit; the request or its answer may get lost."""
