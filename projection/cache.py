@@ -143,14 +143,22 @@ class PendingCache:
         return None if value is None else str(value, "utf-8")
 
     def _advance_lanes(self, moves: Sequence[CacheMove]) -> None:
+        try:
+            self._run_advance(moves)
+        except (
+            redis.exceptions.NoScriptError
+        ):  # asked for beforehand, as redis-py does, it is a round trip for each batch
+            self._client.script_load(lua("advance"))
+            self._run_advance(moves)
+
+    def _run_advance(self, moves: Sequence[CacheMove]) -> None:
         together = self._client.pipeline(transaction=False)
         for move in moves:
             too_many = len(move.ops) > MAX_OPS
             flat = () if too_many else [part for op in move.ops for part in op]
             nonce = f"{move.revision}.{secrets.token_hex(6)}"
             start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
-            arguments = [start, move.to_position, nonce, *flat]
-            self._advance(keys=[self._label(move.lane)], args=arguments, client=together)
+            together.evalsha(self._advance.sha, 1, self._label(move.lane), start, move.to_position, nonce, *flat)
         together.execute()
 
     def _prefix(self, lane: int) -> str:

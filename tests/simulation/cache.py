@@ -10,11 +10,26 @@ from core_tables.projection.statements import lua
 from .scheduler import Scheduler
 
 
+class Script:
+    """A script, which its text stands for: the server always knows it."""
+
+    def __init__(self, run: Callable[[Sequence[Any], Sequence[Any]], Any], sha: str) -> None:
+        self.run = run
+        self.sha = sha
+
+    def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        return self.run(keys, args)
+
+
 class Pipeline:
     """Calls that are sent together; each may get lost, and then those behind it are not made."""
 
-    def __init__(self) -> None:
+    def __init__(self, scripts: dict[str, Script]) -> None:
+        self.scripts = scripts
         self.calls: list[Callable[[], Any]] = []
+
+    def evalsha(self, sha: str, keys: int, *rest: Any) -> None:
+        self.calls.append(lambda: self.scripts[sha](rest[:keys], rest[keys:]))
 
     def execute(self) -> None:
         for call in self.calls:
@@ -31,8 +46,9 @@ class Redis:
         self.faults = 0.0
         self.fenced = True
         self.revised = True
+        self.scripts: dict[str, Script] = {}
 
-    def register_script(self, text: str) -> Callable[..., Any]:
+    def register_script(self, text: str) -> Script:
         scripts = {lua("advance"): self._advance, lua("fill"): self._fill, lua("read"): self._read}
         script = scripts[text]
 
@@ -43,17 +59,11 @@ class Redis:
             self._maybe_lost()
             return answer
 
-        def call(keys: Sequence[str], args: Sequence[Any], client: Pipeline | None = None) -> Any:
-            if client is None:
-                return run(keys, args)
-            client.calls.append(lambda: run(keys, args))
-            return None
-
-        return call
+        return self.scripts.setdefault(text, Script(run, text))
 
     def pipeline(self, transaction: bool) -> "Pipeline":
         assert not transaction
-        return Pipeline()
+        return Pipeline(self.scripts)
 
     def flush(self) -> None:
         """FLUSHALL."""
