@@ -10,10 +10,21 @@ from typing import Any
 from setuptools import setup
 
 HOT = (
-    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "lane")),
+    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "fetched", "lane")),
     *(
         f"projection/{name}.py"
-        for name in ("arrays", "cache", "decide", "evolve", "fold", "pending", "rows", "store", "work_order")
+        for name in (
+            "arrays",
+            "cache",
+            "decide",
+            "evolve",
+            "fold",
+            "pending",
+            "pipeline",
+            "rows",
+            "store",
+            "work_order",
+        )
     ),
     *(
         f"schemas/{name}.py"

@@ -1,21 +1,17 @@
 """What one poll brought: records by partition, in order, and what cannot be folded of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError
 
-from core_tables.consumer.kafka import header, translate
+from core_tables.consumer.fetched import Failure, Read
+from core_tables.consumer.kafka import translate
 from core_tables.consumer.lane import Lane
 from core_tables.projection.decide import Request
-from core_tables.projection.fold import Known, Record, read_content
-from core_tables.projection.store import TopicRow
-from core_tables.schemas.identity import event_id, offset_of
-from core_tables.schemas.reasons import CoreTablesError, UnknownSchemaError
-from core_tables.schemas.vocabulary import NS_PER_MS
-
-MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in version 00
+from core_tables.projection.fold import Known, Record
+from core_tables.schemas.identity import lane_of, offset_of
+from core_tables.schemas.reasons import CoreTablesError
 
 
 @dataclass
@@ -63,21 +59,20 @@ class Batch:
         return known
 
 
-def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: TopicRow) -> Batch:
-    """Read what a poll brought. What lies before a lane's next offset, or in a lane that is not open, is left out."""
+def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) -> Batch:
+    """A batch of what was read. What lies before a lane's next offset, or in a lane that is not open, is left out."""
     batch = Batch()
     broken: set[int] = set()
-    for message in messages:
-        error = message.error()
-        partition, offset = message.partition(), message.offset()
-        if error is not None:
-            if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                batch.lost[partition] = translate(error)
+    for read in reads:
+        if isinstance(read, Failure):
+            if read.partition is not None and read.error.code() == KafkaError._AUTO_OFFSET_RESET:
+                batch.lost[read.partition] = translate(read.error)
             else:
-                batch.errors.append(error)
+                batch.errors.append(read.error)
             continue
-        lane = lanes.get(partition) if partition is not None else None
-        if lane is None or partition is None or offset is None or not lane.opened or partition in broken:
+        partition, offset = lane_of(read.position_id) - first_lane, offset_of(read.position_id)
+        lane = lanes.get(partition)
+        if lane is None or not lane.opened or partition in broken:
             continue
         expected = batch.ends.get(partition, lane.next_offset)
         if offset < expected:
@@ -86,23 +81,10 @@ def read_batch(messages: Sequence[Message], lanes: Mapping[int, Lane], topic: To
             # A hole of the log, or a message that was fetched before the lane was reopened: the log knows.
             batch.gaps[partition] = (expected, offset)
             broken.add(partition)
-            continue
-        try:
-            record = _read(message, event_id(lane.lane, offset), partition, topic.partitions)
-        except UnknownSchemaError as unknown:
-            what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.sentence}"
-            batch.stops[partition] = offset, UnknownSchemaError(what)
+        elif isinstance(read, Record):
+            batch.records.setdefault(partition, []).append(read)
+            batch.ends[partition] = offset + 1
+        else:
+            batch.stops[partition] = offset, read.error
             broken.add(partition)
-            continue
-        batch.records.setdefault(partition, []).append(record)
-        batch.ends[partition] = offset + 1
     return batch
-
-
-def _read(message: Message, position_id: int, partition: int, partitions: int) -> Record:
-    headers = message.headers()
-    trace = header(headers, "traceparent") if headers else None
-    if trace is not None and len(trace) > MAX_TRACEPARENT_BYTES:
-        trace = None  # a header may be as large as the broker takes; copied, it would make the audit event too large
-    content = read_content(position_id, message.key(), message.value(), partition, partitions)
-    return Record(position_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

@@ -8,7 +8,6 @@ from typing import Final
 from core_tables.projection.fold import ANY_KEY, Folded, Known, Loaded, WorkOrderKey, key_bits
 from core_tables.projection.work_order import WorkOrder, settled
 from core_tables.schemas.identity import partition_of
-from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError
 
 MIN_BACKOFF_S: Final = 0.05
@@ -64,11 +63,9 @@ class Lane:
 def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, folded: Folded, loaded: Loaded) -> None:
     """Keep the states of a batch in memory, each with its lane, by partition, and the bits of the keys that are bound."""
     bound: dict[WorkOrderKey, int] = {}
-    for decided in folded.decided:
-        event = decided.event
-        if event is not None and event.idempotency_key is not None and isinstance(decided.outcome, Accepted):
-            key = event[2:4]
-            bound[key] = bound.get(key, 0) | key_bits(event.idempotency_key)
+    for tenant_id, work_order_id, idempotency_key in loaded.firsts:
+        key = (tenant_id, work_order_id)
+        bound[key] = bound.get(key, 0) | key_bits(idempotency_key)
     for key, state in loaded.states.items():
         if state is None:
             continue

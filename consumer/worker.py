@@ -25,11 +25,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.batch import Batch, read_batch
+from core_tables.consumer.batch import Batch, gather
 from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
+from core_tables.consumer.fetched import Fetched
 from core_tables.consumer.kafka import translate_running
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, forget_some, remember
 from core_tables.consumer.tail import TopicEdges
@@ -69,6 +70,7 @@ class Worker:
         self.batch_size = 4000
         self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
+        self.fetched = Fetched(consumer, topic)
         self.store: Store | None = None
         self.paused = False
         self.patience_s = PATIENCE_S
@@ -165,10 +167,8 @@ class Worker:
     def poll(self) -> Batch:
         """The next batch: waits for one record, then takes what is there."""
         self.pause_or_resume()
-        messages: list[Message] = self.consumer.consume(1, POLL_S)
-        if messages:
-            messages += self.consumer.consume(self.batch_size - 1, 0)
-        return read_batch(messages, self.lanes, self.topic)
+        reads = self.fetched.take(0 if self.paused else self.batch_size, POLL_S)
+        return gather(reads, self.lanes, self.topic.first_lane)
 
     def look_into_gaps(self, batch: Batch) -> None:
         """Ask the log whether it has a hole where an offset was skipped, and fetch the lane anew from there."""
@@ -183,6 +183,7 @@ class Worker:
             else:
                 self.log.info("gap", lane=lane.lane, expected=expected, came=came, holes=len(lane.holes))
                 self.consumer.incremental_unassign([TopicPartition(self.topic.topic, partition)])
+                self.fetched.forget(partition)
                 self.fetch(lane)
 
     def heed_errors(self, batch: Batch) -> None:
@@ -236,7 +237,9 @@ class Worker:
         decided = store.recall(recalled) if recalled else []
         folded = Folded([], {})
         if records:
-            store.write(fold_in_parts(records, loaded, folded), folded.changed)
+            store.write(
+                fold_in_parts(records, loaded, folded), folded.changed, lambda: self.fetched.read_ahead(self.batch_size)
+            )
         applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
         if not store.commit(applied):
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
@@ -272,6 +275,7 @@ class Worker:
         if lane.opened:
             lane.opened = False
             self.consumer.incremental_unassign([TopicPartition(self.topic.topic, lane.partition)])
+            self.fetched.forget(lane.partition)
         lane.states = StateCache()
         if self.audit is not None:
             self.audit.drop(lane.lane)
@@ -396,15 +400,16 @@ class Worker:
 
     def dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Revoked or lost: forget the lanes. Nothing is flushed or committed here."""
-        fetched = []
+        assigned = []
         for target in partitions:
             lane = self.lanes.pop(target.partition, None)
             if lane is not None:
                 if self.audit is not None:
                     self.audit.drop(lane.lane)
                 if lane.opened:
-                    fetched.append(TopicPartition(target.topic, target.partition))
-        consumer.incremental_unassign(fetched)
+                    assigned.append(TopicPartition(target.topic, target.partition))
+            self.fetched.forget(target.partition)
+        consumer.incremental_unassign(assigned)
         self.log.info("dropped", partitions=sorted(target.partition for target in partitions))
 
     # -- the connection, and the end

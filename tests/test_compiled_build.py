@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("schemas", "projection", "producer", "consumer", "cli", "deploy")
 PROBE = """
-from core_tables.consumer import batch, lane
-from core_tables.projection import arrays, decide, evolve, fold, rows, store
+from core_tables.consumer import batch, fetched, lane
+from core_tables.projection import arrays, decide, evolve, fold, pipeline, rows, store
 from core_tables.schemas import audit, validation, wire
 from tests.book import Book
 from tests.golden.grow import append, outcome_json, read
-for module in (batch, lane, arrays, decide, evolve, fold, rows, store, audit, validation, wire):
+for module in (batch, fetched, lane, arrays, decide, evolve, fold, pipeline, rows, store, audit, validation, wire):
     assert module.__file__.endswith(".so"), module.__file__
 book = Book()
 lines = list(read())

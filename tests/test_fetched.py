@@ -1,0 +1,118 @@
+"""What was fetched and is not folded yet: in its order, at most a batch ahead, and forgotten with its partition."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core_tables.consumer import fetched as module
+from core_tables.consumer.fetched import Fetched, Read, Unknown
+from core_tables.projection.fold import Record
+from core_tables.projection.store import TopicRow
+from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.wire import encode_event
+
+from .builders import make
+from .simulation.broker import Message
+
+TOPIC = TopicRow(100, "ledger", "id", "cluster", 12, "audit", "audit id")
+VALUE = encode_event(make("FIELD_SET"))
+ACME = partition_of(b"acme", 12)
+OTHER = (ACME + 1) % 12
+
+
+class Listed:
+    """A consumer that hands out a list of messages; `served` is called as a group's callback would be."""
+
+    def __init__(self, messages: list[Message], served: Callable[[], None] = lambda: None) -> None:
+        self.messages = messages
+        self.served = served
+        self.waits = 0
+
+    def consume(self, count: int, wait_s: float) -> list[Message]:
+        self.waits += wait_s > 0
+        self.served()
+        given, self.messages = self.messages[:count], self.messages[count:]
+        return given
+
+
+def fetched_from(consumer: Listed) -> Fetched:
+    return Fetched(consumer, TOPIC)  # type: ignore[arg-type]
+
+
+def places(reads: list[Read]) -> list[tuple[int, int]]:
+    """Partition and offset of each record."""
+    records = [read for read in reads if isinstance(read, Record)]
+    assert len(records) == len(reads)
+    return [(lane_of(read.position_id) - 100, offset_of(read.position_id)) for read in records]
+
+
+def log(count: int, partition: int = ACME) -> list[Message]:
+    return [Message(partition, offset, b"acme", VALUE) for offset in range(count)]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_come_in_order_whether_they_were_read_ahead_or_not(ahead: bool) -> None:
+    consumer = Listed(log(8))
+    fetched = fetched_from(consumer)
+    sizes = []
+    for start in (0, 3, 6):
+        taken = fetched.take(3, 1.0)
+        assert places(taken) == [(ACME, offset) for offset in range(start, start + len(taken))]
+        sizes.append(len(taken))
+        if ahead:
+            fetched.read_ahead(3)
+    assert sizes == [3, 3, 2]
+    assert consumer.waits == 1, "nothing is waited for while something is here"
+
+
+def test_at_most_one_batch_is_fetched_ahead_and_none_is_given_out_in_a_pause() -> None:
+    consumer = Listed(log(20))
+    fetched = fetched_from(consumer)
+    fetched.take(3, 1.0)
+    assert len(consumer.messages) == 14
+    consumer.messages = []
+    assert fetched.take(0, 1.0) == []
+    assert len(fetched.take(3, 1.0)) == 3
+
+
+@pytest.mark.parametrize("ahead", [0, 2, 4])
+def test_a_partition_is_forgotten_read_or_not(ahead: int) -> None:
+    mixed = [message for pair in zip(log(4), log(4, OTHER), strict=True) for message in pair]
+    fetched = fetched_from(Listed(mixed))
+    fetched.take(4, 1.0)
+    fetched.read_ahead(ahead)
+    fetched.forget(OTHER)
+    assert places(fetched.take(4, 1.0)) == [(ACME, 2), (ACME, 3)]
+
+
+def test_what_a_callback_forgets_while_more_is_fetched_does_not_come_back() -> None:
+    consumer = Listed(log(2, OTHER) + log(2))
+    fetched = fetched_from(consumer)
+    fetched.take(1, 1.0)
+    consumer.messages, consumer.served = log(2), lambda: fetched.forget(OTHER)
+    assert set(places(fetched.take(4, 1.0))) == {(ACME, 0), (ACME, 1)}
+
+
+def test_a_record_of_an_unknown_schema_has_its_place() -> None:
+    fetched = fetched_from(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
+    (read,) = fetched.take(1, 1.0)
+    assert isinstance(read, Unknown)
+    assert (lane_of(read.position_id), offset_of(read.position_id)) == (100 + ACME, 7)
+    assert f"offset 7 of partition {ACME} of ledger" in read.error.sentence
+
+
+def test_a_defect_met_ahead_is_raised_when_its_batch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised ahead, it would stop a lane of the batch whose transaction is open."""
+    fetched = fetched_from(Listed(log(2)))
+    assert len(fetched.take(1, 1.0)) == 1
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(module, "read_content", fails)
+    fetched.read_ahead(1)
+    with pytest.raises(RuntimeError, match="planted"):
+        fetched.take(1, 1.0)
+    monkeypatch.undo()
+    assert places(fetched.take(1, 1.0)) == [(ACME, 1)]
