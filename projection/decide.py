@@ -135,7 +135,7 @@ def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation |
         if unexpired is None or unexpired.lease_owner_id == event.lease_owner_id:
             return None
         return Violation(LEASE_HELD_BY_OTHER, "lease_owner_id", "another owner holds an unexpired lease")
-    if not isinstance(event.payload, LeaseRenewed | LeaseReleased):
+    if not isinstance(event.payload, (LeaseRenewed, LeaseReleased)):
         return None
     if unexpired is None:
         return Violation(LEASE_NOT_FOUND, "lease_token_hash", "the work order has no active lease at created_at")
@@ -148,7 +148,7 @@ def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation |
 
 def _bound_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
     """Each JSON column stays within 64 keys and 16 KiB, prompt_dedupe_keys_json within 256 keys."""
-    if not isinstance(event.payload, FieldSet | FieldConflictResolved | FieldAsked | WorkOrderCreated):
+    if not isinstance(event.payload, (FieldSet, FieldConflictResolved, FieldAsked, WorkOrderCreated)):
         return None
     before = _NOTHING_COLLECTED if state is None else state.collected
     after = collect(before, event)

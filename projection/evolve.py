@@ -7,7 +7,6 @@ from core_tables.projection.work_order import (
     OPEN_ATTEMPTS,
     ActiveStep,
     Approval,
-    Asked,
     Attempt,
     AttemptKey,
     Collected,
@@ -35,10 +34,12 @@ from core_tables.schemas.events import (
     WorkOrderCanceled,
     WorkOrderCreated,
 )
-from core_tables.schemas.vocabulary import CLOSED_STATUSES, NS_PER_MS, AttemptStatus
+from core_tables.schemas.vocabulary import CLOSED_STATUSES, NS_PER_MS, AttemptStatus, LeaseState
 
 # A fold that answers otherwise for a ledger already written has another number; the tables know which one wrote them.
 FOLD_VERSION: Final = 1
+
+_NOTHING_ELSE: Final[tuple[object, ...]] = (Origin(), Collected(), None, Approval(), ActiveStep(), None, {}, None, ())
 
 Attempts = Mapping[AttemptKey, Attempt]
 new: Final = tuple.__new__  # a named tuple's own constructor is a function written in Python
@@ -71,11 +72,11 @@ def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOr
             lease, closed = _acquire(lease, closed, event, event_id, lease_expires_at)
         case LeaseRenewed():
             lease_expires_at = created_at + payload.ttl_ms * NS_PER_MS
-            lease = lease and lease._replace(expires_at=lease_expires_at)
+            lease = lease and new(Lease, (*lease[:5], lease_expires_at, None))
         case LeaseReleased():
             lease, closed = _release(lease, closed, created_at)
         case WorkOrderCreated():
-            origin, collected = Origin(*payload[:7]), collect(collected, event)
+            origin, collected = new(Origin, payload[:7]), collect(collected, event)
         case ExternalApprovalRequested():
             approval = Approval(True, *payload)
         case ExternalApprovalResolved():
@@ -99,15 +100,18 @@ def collect(collected: Collected, event: LedgerEvent) -> Collected:
     """The fields and prompts of a work order after an event."""
     fields, missing, asked, resolved, keys = collected
     match payload := event.payload:
-        case FieldSet(field_key, value, invalidated):
+        case FieldSet():
+            field_key, value, invalidated = payload
             fields = {**fields, field_key: value}
             missing, keys = _without(missing, (field_key,)), _without(keys, invalidated or ())
-        case FieldConflictResolved(field_key, value):
+        case FieldConflictResolved():
+            field_key, value = payload
             fields, resolved = {**fields, field_key: value}, {**resolved, field_key: value}
-        case FieldAsked(field_key, prompt_dedupe_key):
+        case FieldAsked():
+            field_key, prompt_dedupe_key = payload
             before = asked.get(field_key)
             attempts = before["attempts"] + 1 if before else 1
-            asked = {**asked, field_key: Asked(asked_at=event.created_at, attempts=attempts)}
+            asked = {**asked, field_key: {"asked_at": event.created_at, "attempts": attempts}}
             keys = keys if prompt_dedupe_key in keys else (*keys, prompt_dedupe_key)
         case WorkOrderCreated():
             fields, missing = {**fields, **(payload.fields or {})}, tuple(payload.missing_fields or ())
@@ -122,9 +126,9 @@ def _without(items: tuple[str, ...], dropped: object) -> tuple[str, ...]:
 
 def _first(event: LedgerEvent) -> WorkOrder:
     """A work order that nothing is known about yet but its identity."""
-    identity = Identity(event.tenant_id, event.work_order_id, event.correlation_id, event.created_at)
-    nothing = Last(0, event.work_order_status, 0, 0, 0, None, None, None, None, None)
-    return WorkOrder(identity, nothing, Origin(), Collected(), None, Approval(), ActiveStep(), None, {}, None, ())
+    identity = new(Identity, (event.tenant_id, event.work_order_id, event.correlation_id, event.created_at))
+    nothing = new(Last, (0, event.work_order_status, 0, 0, 0, None, None, None, None, None))
+    return new(WorkOrder, (identity, nothing, *_NOTHING_ELSE))
 
 
 def _step(
@@ -142,7 +146,7 @@ def _step(
     finished_at: int | None = event.created_at
     if isinstance(payload, StepStarted):
         limits, status, started_at, finished_at = payload[1:4], "RUNNING", event.created_at, None
-        active = ActiveStep(step_id, payload.attempt_index, *limits, None, active.last_failure_reason_code)
+        active = new(ActiveStep, (step_id, payload.attempt_index, *limits, None, active.last_failure_reason_code))
     else:
         active = _no_longer_active(active, key)
         match payload:
@@ -150,10 +154,10 @@ def _step(
                 status = "SUCCEEDED"
             case StepFailed():
                 status, reason_code = "FAILED", payload.failure_reason_code
-                active = active._replace(last_failure_reason_code=reason_code)
+                active = new(ActiveStep, (*active[:6], reason_code))
             case StepRetryScheduled():
                 status, finished_at, next_retry_at = "SCHEDULED", None, payload.next_retry_at
-                active = active._replace(next_retry_at=next_retry_at)
+                active = new(ActiveStep, (*active[:5], next_retry_at, active.last_failure_reason_code))
     times = (next_retry_at, started_at, finished_at)
     return active, {**attempts, key: new(Attempt, (status, *limits, *times, reason_code, event.idempotency_key))}
 
@@ -162,7 +166,7 @@ def _no_longer_active(active: ActiveStep, key: AttemptKey) -> ActiveStep:
     """The active step columns after an attempt ended: emptied if it was the active one."""
     if (active.active_step_id, active.active_step_attempt) != key:
         return active
-    return ActiveStep(next_retry_at=active.next_retry_at, last_failure_reason_code=active.last_failure_reason_code)
+    return new(ActiveStep, (None, None, None, None, None, *active[5:]))
 
 
 def _acquire(
@@ -172,14 +176,18 @@ def _acquire(
     if lease is not None:
         if event.created_at < lease.expires_at:
             return lease._replace(lease_token_hash=token, expires_at=expires_at), closed
-        closed = (*closed, lease._replace(lease_state="EXPIRED", ended_at=lease.expires_at))
-    return Lease(event_id, "ACTIVE", owner, token, event.created_at, expires_at, None), closed
+        closed = (*closed, _ended(lease, "EXPIRED", lease.expires_at))
+    return new(Lease, (event_id, "ACTIVE", owner, token, event.created_at, expires_at, None)), closed
 
 
 def _release(lease: Lease | None, closed: tuple[Lease, ...], at: int) -> tuple[None, tuple[Lease, ...]]:
     if lease is None:
         return None, closed
-    return None, (*closed, lease._replace(lease_state="RELEASED", ended_at=at))
+    return None, (*closed, _ended(lease, "RELEASED", at))
+
+
+def _ended(lease: Lease, state: LeaseState, at: int) -> Lease:
+    return new(Lease, (lease.granted_event_id, state, *lease[2:6], at))
 
 
 def _cancel(active: ActiveStep, attempts: Attempts, event: LedgerEvent) -> tuple[ActiveStep, Attempts]:

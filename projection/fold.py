@@ -153,7 +153,7 @@ def named_attempts(
     named: set[tuple[str, str, str, int]] = set()
     for event in events:
         # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
-        if event.step_id is None or not isinstance(event.payload, StepFinished | StepFailed | StepRetryScheduled):
+        if event.step_id is None or not isinstance(event.payload, (StepFinished, StepFailed, StepRetryScheduled)):
             continue
         key, attempt = event[2:4], (event.step_id, event.payload.attempt_index)
         state = states.get(key)

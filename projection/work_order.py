@@ -135,7 +135,9 @@ OPEN_ATTEMPTS: Final[frozenset[str]] = frozenset({"SCHEDULED", "RUNNING"})
 
 def settled(state: WorkOrder) -> WorkOrder:
     """The state without the rows that are closed: all that deciding about later events needs."""
-    if not state.closed_leases and all(row.status in OPEN_ATTEMPTS for row in state.attempts.values()):
+    open_attempts = state.attempts
+    if open_attempts:
+        open_attempts = {key: row for key, row in open_attempts.items() if row.status in OPEN_ATTEMPTS}
+    if not state.closed_leases and len(open_attempts) == len(state.attempts):
         return state
-    open_attempts = {key: row for key, row in state.attempts.items() if row.status in OPEN_ATTEMPTS}
     return state._replace(attempts=open_attempts, closed_leases=())

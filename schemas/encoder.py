@@ -32,7 +32,8 @@ def long(value: int) -> bytes:
 def string(text: str) -> bytes:
     """A string: its length in bytes, then its UTF-8."""
     encoded = text.encode()
-    return long(len(encoded)) + encoded
+    size = len(encoded)
+    return (_LAST[size << 1] if size < 1 << 13 else long(size)) + encoded
 
 
 known: Final = lru_cache(4096)(string)

@@ -91,7 +91,7 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
         )
     values: tuple[object, ...] = payload
     for index, value in enumerate(values):
-        if "\0" in value if isinstance(value, str) else isinstance(value, list | dict) and _contains_nul(value):
+        if "\0" in value if isinstance(value, str) else isinstance(value, (list, dict)) and _contains_nul(value):
             return contract_failure(payload._fields[index], f"{payload._fields[index]} {_NUL}")
     return _payload_range_violation(payload)
 
@@ -163,7 +163,7 @@ def _lease_violation(event: LedgerEvent) -> Violation | None:
         return _missing("lease_owner_id", event.event_type)
     if event.lease_token_hash is None:
         return _missing("lease_token_hash", event.event_type)
-    if not isinstance(event.payload, events.LeaseAcquired | events.LeaseRenewed):
+    if not isinstance(event.payload, (events.LeaseAcquired, events.LeaseRenewed)):
         return None
     expires_at = event.created_at + event.payload.ttl_ms * NS_PER_MS
     if event.lease_expires_at not in (None, expires_at):
