@@ -52,6 +52,10 @@ class Fetched:
         taken, self._read = self._read[:size], self._read[size:]
         return taken
 
+    def ahead(self) -> bool:
+        """Whether there is something to read ahead."""
+        return bool(self._messages)
+
     def read_ahead(self, size: int) -> None:
         """Read the next `size` while there is nothing else to do. A defect is left for `take`, outside of any transaction."""
         with suppress(Exception):

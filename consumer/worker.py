@@ -23,6 +23,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -237,9 +238,8 @@ class Worker:
         decided = store.recall(recalled) if recalled else []
         folded = Folded([], {})
         if records:
-            store.write(
-                fold_in_parts(records, loaded, folded), folded.changed, lambda: self.fetched.read_ahead(self.batch_size)
-            )
+            ahead = partial(self.fetched.read_ahead, self.batch_size) if self.fetched.ahead() else None
+            store.write(fold_in_parts(records, loaded, folded), folded.changed, ahead)
         applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
         if not store.commit(applied):
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second

@@ -84,6 +84,10 @@ class Pipeline:
         self._libpq.send_query_params(text, None)
         return self._expect()
 
+    def flush(self) -> None:
+        """Send what libpq still holds of what was added, so that Postgres can begin; as much as the socket takes."""
+        self._libpq.flush()
+
     def _expect(self) -> Answer:
         self._sent.append((Answer(), ""))
         return self._sent[-1][0]

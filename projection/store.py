@@ -10,6 +10,7 @@ from core_tables.projection.arrays import columns, text_array
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.decide import First, Request
 from core_tables.projection.fold import (
+    PART,
     Changed,
     Decided,
     Known,
@@ -140,12 +141,12 @@ class Store:
         return [_recalled(record, outcomes) for record in records]
 
     def write(
-        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] = lambda: None
+        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] | None = None
     ) -> None:
         """Write ledger, outcomes, current, attempts and leases of a batch, in its transaction and one round trip.
 
         `parts` are folded while they are taken: Postgres writes a part to the ledger while the next is folded. `changed` is
-        complete after the last. `meanwhile` is called once all is sent, and is to need nothing of Postgres.
+        complete after the last. `meanwhile`, if there is something to do, is called once all is sent, without Postgres.
         """
         with self._writing() as write:
             for decided in parts:
@@ -158,9 +159,13 @@ class Store:
                 write(
                     "insert_outcomes", [outcome_row(each) for each in decided if not isinstance(each.outcome, Accepted)]
                 )
+                if len(decided) >= PART:  # another follows, most likely
+                    self._pipeline.flush()
             for statement, rows in state_rows(changed.values()):
                 write(statement, rows)
-            meanwhile()
+            if meanwhile is not None:
+                self._pipeline.flush()
+                meanwhile()
 
     def write_rows(self, writes: Iterable[tuple[str, Sequence[Row]]]) -> None:
         """Run insert statements in one round trip; every row must be written, or something else writes our tables."""

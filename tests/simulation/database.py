@@ -190,7 +190,7 @@ class Store:
         return Loaded(states, firsts, owners)
 
     def write(
-        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] = lambda: None
+        self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] | None = None
     ) -> None:
         self._call()
         assert self.open is not None
@@ -203,7 +203,8 @@ class Store:
         for key, (_, after) in changed.items():
             self.open.put(after)
             self.written.add(key)
-        meanwhile()
+        if meanwhile is not None:
+            meanwhile()
 
     def commit(self, applied: Mapping[int, int]) -> bool:  # noqa: ARG002 - nobody waits to be woken here
         """Commit; the request or its answer may get lost."""
