@@ -126,7 +126,7 @@ def worker(audit: bool, batch: int, processes: int) -> None:
         audit_thread.start()
     finished = False
     # Nothing of a batch refers to itself, but the collector would look through all states in memory for it: a third of
-    # the worker's CPU. It looks at what is new once a second instead (Worker.idle).
+    # the worker's CPU. It looks at what is new once a minute instead (Worker.collect_garbage).
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -93,9 +93,11 @@ class AuditEmitter:
         for lane in [lane for lane, output in self._outputs.items() if not self._queue.holds(output.queue)]:
             self._close_output(lane)
         now = self._edges.clock()
-        # Those of quiet lanes too: opened at its first outcome, a producer would hold up those of all lanes meanwhile.
+        # Those of quiet lanes too, once: opened at its first outcome, a producer would hold up those of all lanes meanwhile.
         closed = [queue for queue in self._queue.lanes() if queue.lane not in self._outputs]
-        self._open_all([queue for queue in closed if self._retry_at.get(queue.lane, (0.0, 0.0))[0] <= now])
+        fresh = [queue for queue in closed if queue.lane not in self._retry_at]
+        tried = [queue for queue in closed if queue.lane in self._retry_at and queue.entries]
+        self._open_all([*fresh, *(queue for queue in tried if self._retry_at[queue.lane][0] <= now)])
         due = [queue for queue in queues if queue.lane in self._outputs]
         turn = sorted(due, key=lambda queue: self._turns.get(queue.lane, 0.0))[:most]
         self._turns.update((queue.lane, now) for queue in turn)

@@ -66,7 +66,7 @@ class AuditQueue:
         return self._count >= self._size
 
     def drained(self, timeout: float = 0.0) -> bool:
-        """Whether fetching may go on after a pause; waits for it."""
+        """Whether little enough waits for fetching to go on; waits up to `timeout` seconds for it."""
         with self._wake:
             return self._wake.wait_for(lambda: self._count <= self._size // 2, timeout)
 

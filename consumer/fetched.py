@@ -42,8 +42,8 @@ class Fetched:
         self._messages: list[Message] = []
 
     def take(self, size: int, wait_s: float) -> list[Read]:
-        """At most `size`; waits for one if none is here, or none is wanted. The group's callbacks run in here alone."""
-        if size == 0 or not (self._read or self._messages):
+        """At most `size`; waits for one if none is here. The group's callbacks run in here, and in `failures`."""
+        if not (self._read or self._messages):
             self._keep(self._consumer.consume(1, wait_s))
         room = 2 * size - len(self._read) - len(self._messages)
         if 0 < room < 2 * size:
@@ -51,6 +51,13 @@ class Fetched:
         self._read_some(size - len(self._read))
         taken, self._read = self._read[:size], self._read[size:]
         return taken
+
+    def failures(self, wait_s: float) -> list[Read]:
+        """What went wrong, if anything, in a pause: what else is here stays, and no more of it comes."""
+        self._keep(self._consumer.consume(1, wait_s))
+        failed = [message for message in self._messages if message.error() is not None]
+        self._messages = [message for message in self._messages if message.error() is None]
+        return [_read(message, self._topic) for message in failed]
 
     def ahead(self) -> bool:
         """Whether there is something to read ahead."""
@@ -69,12 +76,14 @@ class Fetched:
 
     def forget(self, partition: int) -> None:
         """Drop what is here of a partition: it is fetched anew from where the fold is, or is another worker's now."""
-        lane = self._topic.first_lane + partition
-        self._read = [read for read in self._read if isinstance(read, Failure) or lane_of(read.position_id) != lane]
+        self._read = [read for read in self._read if self._partition(read) != partition]
         self._messages = [message for message in self._messages if message.partition() != partition]
 
+    def _partition(self, read: Read) -> int | None:
+        return read.partition if isinstance(read, Failure) else lane_of(read.position_id) - self._topic.first_lane
+
     def _keep(self, messages: list[Message]) -> None:
-        self._messages += messages  # not before they came: a callback may have dropped some
+        self._messages += messages  # of now: the callbacks of `consume`, which has ended, may have replaced the list
 
 
 def _read(message: Message, topic: TopicRow) -> Read:

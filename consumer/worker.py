@@ -45,7 +45,7 @@ POLL_S: Final = 0.1
 IDLE_S: Final = 1.0
 CHECK_S: Final = 10.0
 COLLECTION_S: Final = 60.0
-PATIENCE_S: Final = 0.5
+PATIENCE_S: Final = 1.0
 
 
 class Worker:
@@ -166,9 +166,9 @@ class Worker:
     # -- steps 2 and 3
 
     def poll(self) -> Batch:
-        """The next batch: waits for one record, then takes what is there."""
+        """The next batch: waits for a record if none is here, then takes what is there; in a pause, what is no record."""
         self.pause_or_resume()
-        reads = self.fetched.take(0 if self.paused else self.batch_size, POLL_S)
+        reads = self.fetched.failures(POLL_S) if self.paused else self.fetched.take(self.batch_size, POLL_S)
         return gather(reads, self.lanes, self.topic.first_lane)
 
     def look_into_gaps(self, batch: Batch) -> None:
@@ -327,10 +327,10 @@ class Worker:
 
         The audit gets a moment first: a pause forgets what was fetched ahead, and fetching takes a second to come back.
         """
-        if self.audit is None:
+        if self.audit is None or not (self.paused or self.audit.full()):
             return
-        audit = self.audit
-        if not (audit.drained() if self.paused else audit.full() and not audit.drained(self.patience_s)):
+        may_fetch = self.audit.drained(0.0 if self.paused else self.patience_s)
+        if may_fetch != self.paused:  # it fetches and may, or it may not yet
             return
         opened = [TopicPartition(self.topic.topic, lane.partition) for lane in self.lanes.values() if lane.opened]
         self.paused = not self.paused

@@ -145,9 +145,8 @@ class PendingCache:
     def _advance_lanes(self, moves: Sequence[CacheMove]) -> None:
         try:
             self._run_advance(moves)
-        except (
-            redis.exceptions.NoScriptError
-        ):  # asked for beforehand, as redis-py does, it is a round trip for each batch
+        except redis.exceptions.NoScriptError:
+            # To ask beforehand whether it is there, as redis-py does, is a round trip for each batch.
             self._client.script_load(lua("advance"))
             self._run_advance(moves)
 

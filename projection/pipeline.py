@@ -1,7 +1,7 @@
 """Statements that travel to Postgres together (libpq, "Pipeline Mode").
 
 psycopg's own pipeline gives each statement a send and a look for answers of its own; for small batches, which are those that
-somebody waits for, that was two fifths of a worker's time. Here they leave when libpq's buffer is full, and at the end.
+somebody waits for, that took a third of the time (ADR 7). Here they leave when libpq's buffer is full, and at the end.
 """
 
 import re
@@ -47,7 +47,7 @@ class Answer:
 class Pipeline:
     """The pipelines of a connection, one after the other: `with` one, `add` statements, and read the answers after it.
 
-    Leaving it raises the psycopg.Error of the first statement that failed; those after it were not run.
+    Leaving it raises the psycopg.Error of the first statement that failed, unless the body raised; those after it were not run.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -71,11 +71,11 @@ class Pipeline:
     def add(self, statement: str, parameters: Sequence[Parameter] = ()) -> Answer:
         """Send the statement of sql/<statement>.sql, which the connection prepares when it first sees it."""
         name = statement.encode()
+        values = [_encoded(value) for value in parameters]
         if statement not in self._prepared:
-            self._prepared.add(statement)
             self._libpq.send_prepare(name, _numbered(statement), [_oid(value) for value in parameters])
             self._sent.append((Answer(), statement))
-        values = [_encoded(value) for value in parameters]
+            self._prepared.add(statement)
         self._libpq.send_query_prepared(name, values, [BINARY] * len(values), BINARY)
         return self._expect()
 
@@ -106,9 +106,11 @@ class Pipeline:
                 self._next()  # the null that ends a command's results
             self._next()  # the synchronization, which no null follows
             self._libpq.exit_pipeline_mode()
-        except psycopg.Error as lost:
-            self._libpq.finish()  # nobody knows which answer would come next
-            return first or lost
+        except BaseException as broken:  # an interrupt, too: nobody knows which answer would come next
+            self._libpq.finish()
+            if not isinstance(broken, psycopg.Error):
+                raise
+            return first or broken
         return first
 
     def _next(self) -> PGresult | None:

@@ -230,9 +230,9 @@ class Reads:
 
     @contextmanager
     def _transaction(self) -> Iterator[Pipeline]:
-        """A transaction in one round trip: a pipeline is one by itself. Now and then plans are made anew.
+        """A transaction in one round trip, which a pipeline without BEGIN is.
 
-        They were made for smaller tables.
+        Now and then plans are dropped, which were made for smaller tables.
         """
         with translated(), self._pipeline as pipeline:
             if (now := time.monotonic()) >= self._plan_at:

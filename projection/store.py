@@ -146,7 +146,7 @@ class Store:
         """Write ledger, outcomes, current, attempts and leases of a batch, in its transaction and one round trip.
 
         `parts` are folded while they are taken: Postgres writes a part to the ledger while the next is folded. `changed` is
-        complete after the last. `meanwhile`, if there is something to do, is called once all is sent, without Postgres.
+        complete after the last. `meanwhile`, if there is something to do, is called once all is handed over.
         """
         with self._writing() as write:
             for decided in parts:
@@ -198,6 +198,7 @@ class Store:
         is a transaction of its own: inside of this one it would hold a global lock over the commit's fsync.
         """
         with translated():
+            committed = Answer()
             try:
                 with self._pipeline as pipeline:
                     committed = pipeline.command(b"COMMIT")

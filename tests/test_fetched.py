@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from core_tables.consumer import fetched as module
-from core_tables.consumer.fetched import Fetched, Read, Unknown
+from core_tables.consumer.fetched import Failure, Fetched, Read, Unknown
 from core_tables.projection.fold import Record
 from core_tables.projection.store import TopicRow
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
@@ -19,6 +20,17 @@ TOPIC = TopicRow(100, "ledger", "id", "cluster", 12, "audit", "audit id")
 VALUE = encode_event(make("FIELD_SET"))
 ACME = partition_of(b"acme", 12)
 OTHER = (ACME + 1) % 12
+
+
+class Failed(Message):
+    """An error in the place of a record."""
+
+    def __init__(self, partition: int, error: KafkaError) -> None:
+        super().__init__(partition, 0, b"", b"")
+        self._error = error
+
+    def error(self) -> Any:
+        return self._error
 
 
 class Listed:
@@ -72,8 +84,27 @@ def test_at_most_one_batch_is_fetched_ahead_and_none_is_given_out_in_a_pause() -
     fetched.take(3, 1.0)
     assert len(consumer.messages) == 14
     consumer.messages = []
-    assert fetched.take(0, 1.0) == []
+    assert fetched.failures(1.0) == []
     assert len(fetched.take(3, 1.0)) == 3
+
+
+def test_errors_come_in_a_pause_too() -> None:
+    lost = KafkaError(KafkaError._AUTO_OFFSET_RESET, "planted")
+    fetched = fetched_from(Listed([*log(4), Failed(OTHER, lost)]))
+    fetched.take(3, 1.0)
+    assert fetched.failures(1.0) == [Failure(OTHER, lost)]
+    assert fetched.failures(1.0) == []
+    assert places(fetched.take(3, 1.0)) == [(ACME, 3)]
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_the_errors_of_a_partition_are_forgotten_with_it(ahead: int) -> None:
+    lost = KafkaError(KafkaError._AUTO_OFFSET_RESET, "planted")
+    fetched = fetched_from(Listed([*log(3), Failed(ACME, lost), Failed(OTHER, lost)]))
+    fetched.take(3, 1.0)
+    fetched.read_ahead(ahead)
+    fetched.forget(ACME)
+    assert fetched.take(3, 1.0) == [Failure(OTHER, lost)]
 
 
 @pytest.mark.parametrize("ahead", [0, 2, 4])

@@ -98,3 +98,27 @@ def test_arrays_and_null_elements_arrive_as_they_are(connection: Connection) -> 
     with Pipeline(connection) as pipeline:
         found = pipeline.add("recall_outcomes", [text_array(["acme", None]), bigint_array([1, None])])
     assert found.rows == []
+
+
+def test_what_is_no_parameter_spoils_no_later_call(connection: Connection) -> None:
+    pipeline = Pipeline(connection)
+    with pytest.raises(AttributeError), pipeline:
+        pipeline.add("set_tenant", (1.5,))  # type: ignore[arg-type]
+    with pipeline:
+        told = pipeline.add("set_tenant", ("acme",))
+    assert told.rows == [("acme",)]
+
+
+def test_an_interrupt_while_answers_are_read_ends_the_connection(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left unread would be taken for the answers of the next."""
+    pipeline = Pipeline(connection)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt), pipeline:
+        pipeline.add("set_tenant", ("acme",))
+    assert connection.closed
