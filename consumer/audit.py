@@ -130,9 +130,13 @@ class AuditEmitter:
             return step(queue)
         except (CoreTablesError, KafkaException, BufferError) as error:
             self._failed(queue, error)
-        except Exception as error:  # a defect of ours: this lane's audit stops, with its cause, and the others go on
-            self._log.exception("audit_failed", lane=queue.lane)
-            self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
+        except Exception as error:
+            # Fenced while it serves delivery reports, the client raises, and Python complains of the report that comes next.
+            if isinstance(error, SystemError) and isinstance(error.__cause__, KafkaException):
+                self._failed(queue, error.__cause__)
+            else:  # a defect of ours: this lane's audit stops, with its cause, and the others go on
+                self._log.exception("audit_failed", lane=queue.lane)
+                self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
         return None
 
     def _failed(self, queue: LaneQueue, error: CoreTablesError | KafkaException | BufferError) -> None:

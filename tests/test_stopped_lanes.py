@@ -307,6 +307,21 @@ def test_an_audit_that_is_not_permitted_stops_its_lane_and_one_that_may_pass_is_
     assert list(queue.stopped()) == ([0] if stops else [])
 
 
+class ReportingProducer(RefusingProducer):
+    """A producer that is told no while it serves a delivery report, as Python and the client show that."""
+
+    def init_transactions(self, _timeout: float) -> None:
+        raise SystemError("a report returned a result with an exception set") from KafkaException(
+            KafkaError(self.code, "planted")
+        )
+
+
+def test_an_audit_that_is_fenced_while_it_serves_reports_is_tried_again() -> None:
+    queue = queue_of(0)
+    emitter_over(queue, open_producer=lambda _: ReportingProducer(KafkaError._FENCED)).step(0)
+    assert not queue.stopped()
+
+
 class IdleProducer:
     """A producer that takes everything."""
 

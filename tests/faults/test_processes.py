@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -86,10 +87,10 @@ def test_a_commit_whose_answer_is_lost_is_recalled_not_decided_again(
     written, lost = [0], []
     real_write, real_commit = Store.write, Store.commit
 
-    def write(store: Store, parts: Iterable[Sequence[Decided]], changed: Changed) -> None:
+    def write(store: Store, parts: Iterable[Sequence[Decided]], changed: Changed, *meanwhile: Any) -> None:
         taken = list(parts)
         written[0] = sum(map(len, taken))
-        real_write(store, taken, changed)
+        real_write(store, taken, changed, *meanwhile)
 
     def commit(store: Store, applied: dict[int, int]) -> bool:
         """Cut only the COMMIT of a batch that decided something: no other transaction is open on the connection."""

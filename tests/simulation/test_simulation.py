@@ -41,10 +41,10 @@ def test_a_seed_replays_its_run() -> None:
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize(("plant", "within"), DEFECTS.items(), ids=lambda value: getattr(value, "__name__", None))
-def test_a_planted_defect_is_found(plant: Plant, within: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("plant", "seeds"), DEFECTS.items(), ids=lambda value: getattr(value, "__name__", None))
+def test_a_planted_defect_is_found(plant: Plant, seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     change = plant(monkeypatch)
-    for seed in range(within):
+    for seed in seeds:
         run = Simulation(seed)
         change(run)
         try:
@@ -54,4 +54,4 @@ def test_a_planted_defect_is_found(plant: Plant, within: int, monkeypatch: pytes
             return
         finally:
             run.close()
-    pytest.fail(f"{plant.__name__} went unseen in {within} seeds")
+    pytest.fail(f"{plant.__name__} went unseen in {len(seeds)} seeds")
