@@ -163,6 +163,11 @@ class Worker:
         if self.paused:
             self.consumer.pause([TopicPartition(self.topic.topic, lane.partition)])
 
+    def stop_fetching(self, lane: Lane) -> None:
+        """Fetch a lane no more, and drop what was fetched of it and is not folded."""
+        self.consumer.incremental_unassign([TopicPartition(self.topic.topic, lane.partition)])
+        self.fetched.forget(lane.partition)
+
     # -- steps 2 and 3
 
     def poll(self) -> Batch:
@@ -183,8 +188,7 @@ class Worker:
                 self.give_up([lane], error)
             else:
                 self.log.info("gap", lane=lane.lane, expected=expected, came=came, holes=len(lane.holes))
-                self.consumer.incremental_unassign([TopicPartition(self.topic.topic, partition)])
-                self.fetched.forget(partition)
+                self.stop_fetching(lane)
                 self.fetch(lane)
 
     def heed_errors(self, batch: Batch) -> None:
@@ -274,8 +278,7 @@ class Worker:
         """Stop fetching a lane and forget it; its queue goes too."""
         if lane.opened:
             lane.opened = False
-            self.consumer.incremental_unassign([TopicPartition(self.topic.topic, lane.partition)])
-            self.fetched.forget(lane.partition)
+            self.stop_fetching(lane)
         lane.states = StateCache()
         if self.audit is not None:
             self.audit.drop(lane.lane)
