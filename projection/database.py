@@ -6,13 +6,9 @@ from typing import Final
 
 import orjson
 import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Format
 from psycopg.types.json import set_json_loads
 
-from core_tables.projection.arrays import OIDS, Array
 from core_tables.schemas.reasons import (
     APPEND_ONLY_VIOLATION,
     CoreTablesError,
@@ -78,19 +74,8 @@ def connect(
             keepalives_count=3,
         )
     connection.prepare_threshold = None
-    for kind, oid in OIDS.items():
-        connection.adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_ArrayDumper,), {"oid": oid}))
     set_json_loads(orjson.loads, connection)
     return connection
-
-
-class _ArrayDumper(Dumper):
-    """Sends an array that arrays.py made as it is."""
-
-    format = Format.BINARY
-
-    def dump(self, obj: Array) -> Buffer:
-        return obj.data
 
 
 @contextmanager
