@@ -17,7 +17,9 @@ _HEADER: Final = Struct("!iiIii")
 _SIZE: Final = Struct("!i")
 _SIZES: Final = [_SIZE.pack(size) for size in range(1024)]
 _NULL: Final = _SIZE.pack(-1)
-_BIGINT: Final = Struct("!iq")
+_BIGINT: Final = Struct("!q")
+_BOOLEAN: Final = Struct("!?")
+_BIGINT_ELEMENT: Final = Struct("!iq")
 _BOOLEANS: Final = {None: _NULL, True: _SIZE.pack(1) + b"\1", False: _SIZE.pack(1) + b"\0"}
 
 
@@ -64,7 +66,7 @@ def text_array(values: Sequence[str | None]) -> TextArray:
 def bigint_array(values: Sequence[int | None]) -> BigintArray:
     """The array of 64-bit whole numbers."""
     if None in values:
-        body = b"".join([_NULL if value is None else _BIGINT.pack(8, value) for value in values])
+        body = b"".join([_NULL if value is None else _BIGINT_ELEMENT.pack(8, value) for value in values])
     else:
         flat = [8] * (2 * len(values))
         flat[1::2] = values  # type: ignore[assignment]
@@ -82,10 +84,25 @@ def columns(statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
     return [make(column) for make, column in zip(_makers(statement), zip(*rows, strict=True), strict=True)]
 
 
+def fields(statement: str, row: Sequence[Any]) -> list[bytes | None]:
+    """The parameters of the same statement for one row (statements.sql_of_one_row), in their binary form."""
+    return [None if value is None else encode(value) for encode, value in zip(_encoders(statement), row, strict=True)]
+
+
+@cache
+def _encoders(statement: str) -> list[Callable[[Any], bytes]]:
+    encoders: dict[str, Callable[[Any], bytes]] = {"text": str.encode, "bigint": _BIGINT.pack, "boolean": _BOOLEAN.pack}
+    return [encoders[kind] for kind in _kinds(statement)]
+
+
 @cache
 def _makers(statement: str) -> list[Callable[[Any], Any]]:
     makers: dict[str, Callable[[Any], Any]] = {"text": text_array, "bigint": bigint_array, "boolean": boolean_array}
-    return [makers[kind] for kind in re.findall(r"%b::(\w+)\[\]", sql(statement))]
+    return [makers[kind] for kind in _kinds(statement)]
+
+
+def _kinds(statement: str) -> list[str]:
+    return re.findall(r"%b::(\w+)\[\]", sql(statement))
 
 
 def _header(oid: int, values: Sequence[object]) -> bytes:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from core_tables.projection.arrays import columns, text_array
 from core_tables.projection.database import Connection, translated
 from core_tables.projection.decide import First, Request
 from core_tables.projection.fold import (
@@ -115,7 +114,7 @@ class Store:
                 pipeline.command(b"BEGIN")
                 if self._outgrown(len(records)):
                     pipeline.command(b"DISCARD PLANS")
-                guard = pipeline.add("advance_lanes", columns("advance_lanes", moves))
+                guard = pipeline.add_rows("advance_lanes", moves)
                 loading.ask(pipeline)
             return {row[0] for row in guard.rows}, loading.loaded()
 
@@ -134,8 +133,8 @@ class Store:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
         asked = [(_attributed_tenant(record), record.position_id) for record in records]
         with translated(), self._pipeline as pipeline:
-            accepted = pipeline.add("recall_accepted", columns("recall_accepted", asked))
-            others = pipeline.add("recall_outcomes", columns("recall_outcomes", asked))
+            accepted = pipeline.add_rows("recall_accepted", asked)
+            others = pipeline.add_rows("recall_outcomes", asked)
         outcomes: dict[int, Outcome] = {row[0]: ACCEPTED for row in accepted.rows}
         outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.rows}
         return [_recalled(record, outcomes) for record in records]
@@ -181,7 +180,7 @@ class Store:
 
             def write(statement: str, rows: Sequence[Row]) -> None:
                 if rows:
-                    sent.append((statement, len(rows), pipeline.add(statement, columns(statement, rows))))
+                    sent.append((statement, len(rows), pipeline.add_rows(statement, rows)))
 
             yield write
         for statement, expected, answer in sent:
@@ -203,8 +202,7 @@ class Store:
                 with self._pipeline as pipeline:
                     committed = pipeline.command(b"COMMIT")
                     if applied:
-                        woken = text_array([f"{lane}:{at}" for lane, at in applied.items()])
-                        pipeline.add("notify_lanes", [woken])
+                        pipeline.add_rows("notify_lanes", [(f"{lane}:{at}",) for lane, at in applied.items()])
             except psycopg.Error:
                 if committed.tag != "COMMIT":
                     raise
@@ -297,7 +295,7 @@ class _Loading:
         for statement, keys in asked:
             rows = sorted(keys)
             if rows:
-                self.asked[statement] = pipeline.add(statement, columns(statement, rows))
+                self.asked[statement] = pipeline.add_rows(statement, rows)
 
     def loaded(self) -> Loaded:
         """What came back, once the pipeline has ended."""

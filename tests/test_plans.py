@@ -5,21 +5,28 @@ import math
 import pytest
 
 from core_tables.cli import wiring
+from core_tables.deploy.stack import StackAddresses
+from core_tables.projection.pipeline import FEW
 from core_tables.projection.reads import MIN_PLAN_PAUSE_S
 
 from .builders import make
-from .world import World, wait_until
+from .world import World, new_world, wait_until
 
 pytestmark = pytest.mark.stack
 
 WORK_ORDERS = 2000
 
 
-def test_a_worker_that_began_on_empty_tables_reads_only_what_its_keys_name(world: World) -> None:
+@pytest.mark.parametrize("batch_size", [FEW, 100])
+def test_a_worker_that_began_on_empty_tables_reads_only_what_its_keys_name(
+    stack: StackAddresses, batch_size: int
+) -> None:
     """All are of one tenant: an index that is asked for the tenant alone gives all of them for each."""
-    with world.working(batch_size=100):
-        read_before = read_while_creating(world, 0, WORK_ORDERS)
-        read_after = read_while_creating(world, WORK_ORDERS, 2 * WORK_ORDERS)
+    empty = new_world(stack)
+    with empty.working(batch_size=batch_size):
+        read_before = read_while_creating(empty, 0, WORK_ORDERS)
+        read_after = read_while_creating(empty, WORK_ORDERS, 2 * WORK_ORDERS)
+    empty.close()
     for index, entries in read_after.items():
         assert entries - read_before[index] < 20 * WORK_ORDERS, f"{index}: {entries} entries were read"
 
