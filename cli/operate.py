@@ -97,7 +97,7 @@ def init() -> None:
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
-    default=4000,
+    default=8000,
     show_default=True,
     help="Records folded in one transaction.",
 )

@@ -15,11 +15,9 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
 from core_tables.consumer.checks import defect
 from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate_running
-from core_tables.projection.fold import Decided
-from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, UnavailableError
 
@@ -176,13 +174,9 @@ class AuditEmitter:
         self._produce(output.producer, partition, decided[-1], output.delivered)
         return offset_of(decided[-1].position_id) + 1
 
-    def _produce(self, producer: Producer, partition: int, item: Decided, delivered: Any = None) -> None:
-        event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+    def _produce(self, producer: Producer, partition: int, item: AuditRecord, delivered: Any = None) -> None:
         headers: Any = None if item.traceparent is None else [("traceparent", item.traceparent)]
-        key = item.tenant_id.encode()
-        producer.produce(
-            self._topic, encode_audit(event), key, partition=partition, headers=headers, on_delivery=delivered
-        )
+        producer.produce(self._topic, item.value, item.key, partition=partition, headers=headers, on_delivery=delivered)
 
     def _commit(self, position: int, queue: LaneQueue) -> int | None:
         output = self._outputs[queue.lane]

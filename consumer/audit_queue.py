@@ -4,10 +4,28 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from core_tables.projection.fold import Decided
+from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
+
+
+class AuditRecord(NamedTuple):
+    """A record of the audit topic, encoded, and the position id of the ledger record that it tells of."""
+
+    position_id: int
+    key: bytes
+    value: bytes
+    traceparent: bytes | None
+
+
+def audit_record(decided: Decided) -> AuditRecord:
+    """What the audit topic tells of an outcome."""
+    position_id, tenant_id, event, outcome, broker_time, traceparent = decided
+    value = encode_audit(audit_event(position_id, tenant_id, event, outcome, broker_time))
+    return tuple.__new__(AuditRecord, (position_id, tenant_id.encode(), value, traceparent))
 
 
 @dataclass
@@ -17,7 +35,7 @@ class LaneQueue:
     lane: int
     floor: int
     start: int
-    entries: deque[Decided] = field(default_factory=deque)
+    entries: deque[AuditRecord] = field(default_factory=deque)
 
 
 class AuditQueue:
@@ -51,10 +69,10 @@ class AuditQueue:
         self._positions.pop(lane, None)
         self._stopped.pop(lane, None)
 
-    def put(self, decided: list[Decided]) -> None:
+    def put(self, audited: list[AuditRecord]) -> None:
         """Queue the outcomes of a batch; those of each lane are in order."""
         with self._wake:
-            for item in decided:
+            for item in audited:
                 queue = self._lanes.get(lane_of(item.position_id))
                 if queue is not None:
                     queue.entries.append(item)
@@ -102,7 +120,7 @@ class AuditQueue:
                 self._wake.wait(timeout)
             return [queue for queue in self._going_on() if queue.entries]
 
-    def first(self, queue: LaneQueue, count: int) -> list[Decided]:
+    def first(self, queue: LaneQueue, count: int) -> list[AuditRecord]:
         """The first outcomes of a lane's queue, which stay in it; none of a queue that was dropped meanwhile.
 
         What such a queue still holds may lie below the position that was read since.

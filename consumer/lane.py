@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from core_tables.projection.fold import ANY_KEY, Folded, Known, Loaded, WorkOrderKey, key_bits
+from core_tables.projection.fold import ANY_KEY, Changed, Known, Loaded, WorkOrderKey, key_bits
 from core_tables.projection.work_order import WorkOrder, settled
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import CoreTablesError
@@ -60,7 +60,7 @@ class Lane:
     states: StateCache = field(default_factory=StateCache)
 
 
-def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, folded: Folded, loaded: Loaded) -> None:
+def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: Changed, loaded: Loaded) -> None:
     """Keep the states of a batch in memory, each with its lane, by partition, and the bits of the keys that are bound."""
     bound: dict[WorkOrderKey, int] = {}
     for tenant_id, work_order_id, idempotency_key in loaded.firsts:
@@ -69,9 +69,9 @@ def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, folded: F
     for key, state in loaded.states.items():
         if state is None:
             continue
-        held, changed = known.get(key), folded.changed.get(key)
+        held, change = known.get(key), changed.get(key)
         # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
-        created = changed is not None and changed[0] is None
+        created = change is not None and change[0] is None
         bits = held[1] if held is not None else 0 if created else ANY_KEY
         lanes[partition_of(key[0].encode(), partitions)].states.keep(key, state, bits | bound.get(key, 0))
 

@@ -16,7 +16,7 @@ class WorkerSettings:
     topic: str = LEDGER_TOPIC
     group_id: str = "core-tables"
     audit: bool = True
-    batch_size: int = 4000
+    batch_size: int = 8000
     states_in_memory: int = 20_000
     audit_queue_size: int = 20_000
     # Passed to every Kafka client as it is: security settings and the like.

@@ -22,13 +22,13 @@ None of the last four can fail the fold.
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
 from core_tables.consumer.batch import Batch, gather
 from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
 from core_tables.consumer.fetched import Fetched
@@ -37,7 +37,7 @@ from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateC
 from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Decided, Folded, fold_in_parts
+from core_tables.projection.fold import Changed, Decided, fold_in_parts
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
@@ -68,7 +68,7 @@ class Worker:
         self.audit = audit
         self.topics = topics
         self.log = log
-        self.batch_size = 4000
+        self.batch_size = 8000
         self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.fetched = Fetched(consumer, topic)
@@ -239,16 +239,18 @@ class Worker:
             if batch.records:
                 self.fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
             return
-        decided = store.recall(recalled) if recalled else []
-        folded = Folded([], {})
+        audited = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
+        changed: Changed = {}
         if records:
+            parts = self.with_audit(fold_in_parts(records, loaded, changed), audited)
             ahead = partial(self.fetched.read_ahead, self.batch_size) if self.fetched.ahead() else None
-            store.write(fold_in_parts(records, loaded, folded), folded.changed, ahead)
+            store.write(parts, changed, ahead)
         applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
         if not store.commit(applied):
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
-        self.committed(batch, decided, folded)
-        remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, folded, loaded)
+        self.committed(batch, audited, changed)
+        self.folded_records += len(records)
+        remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, changed, loaded)
         forget_some(self.lanes, batch.records, self.states_in_memory)
         self.log.info(
             "batch_committed",
@@ -259,6 +261,13 @@ class Worker:
             in_memory=len(known),
             ms=round((self.clock() - started) * 1000, 1),
         )
+
+    def with_audit(self, parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:
+        """Pass outcomes on, and add to `audited` what the audit tells of them: encoded later, they would be cold in memory."""
+        for decided in parts:
+            if self.audit is not None:
+                audited += [audit_record(each) for each in decided]
+            yield decided
 
     def move(self, lane: Lane, batch: Batch) -> Move:
         """What the batch does to a lane."""
@@ -308,10 +317,10 @@ class Worker:
 
     # -- step 4
 
-    def committed(self, batch: Batch, recalled: list[Decided], folded: Folded) -> None:
+    def committed(self, batch: Batch, audited: list[AuditRecord], changed: Changed) -> None:
         """Hand on what a commit made true; nothing here can fail the fold."""
         now = self.clock()
-        ops = cache_ops(folded.changed.values()) if self.cache is not None else {}
+        ops = cache_ops(changed.values()) if self.cache is not None else {}
         moves = []
         for partition, end in batch.ends.items():
             lane = self.lanes[partition]
@@ -322,8 +331,7 @@ class Worker:
         if self.cache is not None:
             self.cache.advance(moves)
         if self.audit is not None:
-            self.audit.put([*recalled, *folded.decided])
-        self.folded_records += len(folded.decided)
+            self.audit.put(audited)
 
     def pause_or_resume(self) -> None:
         """Audit completeness outranks freshness: when its queue is full, fetching pauses.

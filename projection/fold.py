@@ -95,13 +95,11 @@ def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
 
 
 def fold_in_parts(
-    records: Sequence[Record], loaded: Loaded, folded: Folded, size: int = PART
+    records: Sequence[Record], loaded: Loaded, changed: Changed, size: int = PART
 ) -> Iterator[list[Decided]]:
-    """The same, part by part: yield the outcomes of each, and add it to `folded`."""
+    """The same, part by part: yield the outcomes of each, and add to `changed` what it changed."""
     for start in range(0, len(records), size):
-        decided = _fold(records[start : start + size], loaded, folded.changed)
-        folded.decided.extend(decided)
-        yield decided
+        yield _fold(records[start : start + size], loaded, changed)
 
 
 def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[Decided]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from core_tables.projection.decide import First
 from core_tables.projection.evolve import evolve
 from core_tables.projection.fold import (
+    Changed,
     Decided,
-    Folded,
     Loaded,
     Record,
     WorkOrderKey,
@@ -71,15 +71,16 @@ class Tables:
             if event.idempotency_key is not None
         }
         owners = {(row[0], int(row[2])): row[1] for row in self.current.values()}
-        folded = Folded([], {})
-        for _ in fold_in_parts(records, Loaded(states, firsts, owners), folded, size=3):
-            pass
-        self.decided += folded.decided
-        for decided in folded.decided:
+        changed: Changed = {}
+        folded = [
+            each for part in fold_in_parts(records, Loaded(states, firsts, owners), changed, size=3) for each in part
+        ]
+        self.decided += folded
+        for decided in folded:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
                 row = ledger_row(decided.position_id, decided.event)
                 _, self.ledger[decided.position_id] = event_of_row((*row[:17], orjson.loads(row[17])))
-        for key, (before, after) in folded.changed.items():
+        for key, (before, after) in changed.items():
             self.current[key] = current_row(after)
             self.attempts |= {row[:4]: row for row in attempt_rows(after, before)}
             self.leases |= {row[:3]: row for row in lease_rows(after, before)}

@@ -22,15 +22,12 @@ from core_tables.consumer.checks import (
 from core_tables.consumer.kafka import translate
 from core_tables.deploy.topics import _raise_unless_it_exists
 from core_tables.projection import database
-from core_tables.projection.fold import Decided
 from core_tables.projection.store import LanePosition, TopicRow
 from core_tables.schemas.identity import event_id
-from core_tables.schemas.outcomes import ACCEPTED
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.wire import read_record
 
-from .builders import make
-from .test_stopped_lanes import IdleProducer, emitter_over
+from .test_stopped_lanes import IdleProducer, accepted, emitter_over
 
 STEP = re.compile(
     r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that"
@@ -67,7 +64,7 @@ def of_the_audit(floor: int = 5, **edges: Any) -> CoreTablesError:
     """Why the audit of a lane stops whose queue begins at offset 5."""
     queue = AuditQueue(10)
     queue.open(0, floor, 5)
-    queue.put([Decided(event_id(0, 5), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    queue.put([accepted(event_id(0, 5))])
     usual = {"open_producer": lambda _: IdleProducer(), "ledger_end": lambda _: 6}
     emitter_over(queue, **{**usual, **edges}).step(0)
     return queue.stopped()[0]

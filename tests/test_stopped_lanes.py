@@ -9,10 +9,10 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Produc
 
 from core_tables.cli import wiring
 from core_tables.consumer.audit import AuditEdges, AuditEmitter
-from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
 from core_tables.consumer.checks import describe
 from core_tables.deploy.topics import create_topics
-from core_tables.projection.fold import Decided, Folded, Loaded, Record, fold_in_parts
+from core_tables.projection.fold import Changed, Decided, Loaded, Record, fold_in_parts
 from core_tables.projection.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id, partition_of
@@ -59,10 +59,10 @@ def test_a_worker_whose_lanes_have_all_stopped_ends_with_the_cause(fresh: World)
 
 
 def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(records: list[Record], loaded: Loaded, folded: Folded) -> Iterator[list[Decided]]:
+    def broken(records: list[Record], loaded: Loaded, changed: Changed) -> Iterator[list[Decided]]:
         if any(getattr(getattr(record.content, "event", None), "turn_id", 0) == 666 for record in records):
             raise ZeroDivisionError("a defect")
-        yield from fold_in_parts(records, loaded, folded)
+        yield from fold_in_parts(records, loaded, changed)
 
     monkeypatch.setattr("core_tables.consumer.worker.fold_in_parts", broken)
     other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
@@ -281,11 +281,16 @@ def emitter_over(queue: AuditQueue, **edges: Any) -> AuditEmitter:
     return AuditEmitter(queue, "audit", 0, AuditEdges(**{**usual, **edges}), Quiet())
 
 
+def accepted(position_id: int) -> AuditRecord:
+    """What the audit tells of an event that was accepted."""
+    return audit_record(Decided(position_id, "acme", make("FIELD_SET"), ACCEPTED, 0, None))
+
+
 def queue_of(offset: int) -> AuditQueue:
     """A queue of lane 0 with one outcome in it."""
     queue = AuditQueue(10)
     queue.open(0, 0, offset)
-    queue.put([Decided(event_id(0, offset), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    queue.put([accepted(event_id(0, offset))])
     return queue
 
 
@@ -341,7 +346,7 @@ def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_oth
     opened: list[str] = []
     for lane in range(3):
         queue.open(lane, 0, 0)
-        queue.put([Decided(event_id(lane, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+        queue.put([accepted(event_id(lane, 0))])
 
     def open_producer(transactional_id: str) -> IdleProducer:
         opened.append(transactional_id)
@@ -352,7 +357,7 @@ def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_oth
     for _ in range(3):
         emitter.step(0, most=1)
         assert opened == ["audit.0", "audit.1", "audit.2"]
-        queue.put([Decided(event_id(0, 1 + len(left)), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+        queue.put([accepted(event_id(0, 1 + len(left)))])
         left.append([waiting.lane for waiting in queue.waiting(0)])
     assert left == [[0, 1, 2], [0, 2], [0]]
 
@@ -369,7 +374,7 @@ def test_the_producer_of_a_quiet_lane_is_there_before_its_first_outcome() -> Non
     queue.open(3, 0, 0)
     assert emitter.step(0) == 0
     assert opened == ["audit.3"]
-    queue.put([Decided(event_id(3, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None)])
+    queue.put([accepted(event_id(3, 0))])
     assert emitter.step(0) == 1
     assert opened == ["audit.3"]
     assert queue.empty()
@@ -398,7 +403,7 @@ def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: Worl
         stale = audit._lanes[ACME]
         stale.floor = stale.start = 0
         running.audit._emitter._close_output(ACME)
-        stale.entries.append(Decided(event_id(ACME, 0), "acme", make("FIELD_SET"), ACCEPTED, 0, None))
+        stale.entries.append(accepted(event_id(ACME, 0)))
         audit._count += 1
         wait_until(audit.empty, "the queue to be empty")
         assert fresh.outcome(make("FIELD_SET")) == Accepted()

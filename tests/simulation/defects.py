@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from core_tables.consumer.audit import AuditEmitter
-from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
 from core_tables.consumer.lane import Lane, StateCache
 from core_tables.consumer.worker import IDLE_S, Worker
-from core_tables.projection.fold import Decided
 from core_tables.projection.store import LanePosition, Move
 from core_tables.schemas.reasons import UnavailableError
 
@@ -159,7 +158,7 @@ def commit_tried_again(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None
 def queue_entry_dropped_before_its_commit_is_confirmed(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     real = AuditQueue.first
 
-    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[Decided]:
+    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[AuditRecord]:
         taken = real(self, queue, count)
         for _ in taken:
             queue.entries.popleft()
@@ -196,7 +195,7 @@ def queue_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation]
 
 
 def dropped_queue_still_emits(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[Decided]:
+    def first(self: AuditQueue, queue: LaneQueue, count: int) -> list[AuditRecord]:
         del self
         return list(queue.entries)[:count]
 
