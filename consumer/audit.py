@@ -163,20 +163,22 @@ class AuditEmitter:
                 )
             raise UnavailableError("kafka", "the tail of the audit topic was stale")
         output.fresh = False
-        decided = self._queue.first(queue, PER_TRANSACTION)
-        if not decided:
+        records = self._queue.first(queue, PER_TRANSACTION)
+        if not records:
             return None
         output.producer.begin_transaction()
         output.landed = None
         partition = queue.lane - self._first_lane
-        for item in decided[:-1]:
-            self._produce(output.producer, partition, item)
-        self._produce(output.producer, partition, decided[-1], output.delivered)
-        return offset_of(decided[-1].position_id) + 1
+        for record in records[:-1]:
+            self._produce(output.producer, partition, record)
+        self._produce(output.producer, partition, records[-1], output.delivered)
+        return offset_of(records[-1].position_id) + 1
 
-    def _produce(self, producer: Producer, partition: int, item: AuditRecord, delivered: Any = None) -> None:
-        headers: Any = None if item.traceparent is None else [("traceparent", item.traceparent)]
-        producer.produce(self._topic, item.value, item.key, partition=partition, headers=headers, on_delivery=delivered)
+    def _produce(self, producer: Producer, partition: int, record: AuditRecord, delivered: Any = None) -> None:
+        headers: Any = None if record.traceparent is None else [("traceparent", record.traceparent)]
+        producer.produce(
+            self._topic, record.value, record.key, partition=partition, headers=headers, on_delivery=delivered
+        )
 
     def _commit(self, position: int, queue: LaneQueue) -> int | None:
         output = self._outputs[queue.lane]

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -26,6 +27,13 @@ def audit_record(decided: Decided) -> AuditRecord:
     position_id, tenant_id, event, outcome, broker_time, traceparent = decided
     value = encode_audit(audit_event(position_id, tenant_id, event, outcome, broker_time))
     return tuple.__new__(AuditRecord, (position_id, tenant_id.encode(), value, traceparent))
+
+
+def with_audit(parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:
+    """Pass outcomes on, and add to `audited` what the audit tells of them: encoded later, they would be cold in memory."""
+    for decided in parts:
+        audited += [audit_record(each) for each in decided]
+        yield decided
 
 
 @dataclass

@@ -22,13 +22,13 @@ None of the last four can fail the fold.
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
+from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record, with_audit
 from core_tables.consumer.batch import Batch, gather
 from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
 from core_tables.consumer.fetched import Fetched
@@ -37,7 +37,7 @@ from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateC
 from core_tables.consumer.tail import TopicEdges
 from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Changed, Decided, fold_in_parts
+from core_tables.projection.fold import Changed, fold_in_parts
 from core_tables.projection.store import LanePosition, Move, Store, TopicRow
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
@@ -242,9 +242,9 @@ class Worker:
         audited = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
         changed: Changed = {}
         if records:
-            parts = self.with_audit(fold_in_parts(records, loaded, changed), audited)
+            parts = fold_in_parts(records, loaded, changed)
             ahead = partial(self.fetched.read_ahead, self.batch_size) if self.fetched.ahead() else None
-            store.write(parts, changed, ahead)
+            store.write(parts if self.audit is None else with_audit(parts, audited), changed, ahead)
         applied = {self.lanes[p].lane: end for p, end in batch.ends.items() if end > self.lanes[p].applied}
         if not store.commit(applied):
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
@@ -261,13 +261,6 @@ class Worker:
             in_memory=len(known),
             ms=round((self.clock() - started) * 1000, 1),
         )
-
-    def with_audit(self, parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:
-        """Pass outcomes on, and add to `audited` what the audit tells of them: encoded later, they would be cold in memory."""
-        for decided in parts:
-            if self.audit is not None:
-                audited += [audit_record(each) for each in decided]
-            yield decided
 
     def move(self, lane: Lane, batch: Batch) -> Move:
         """What the batch does to a lane."""
