@@ -63,8 +63,9 @@ check: $(READY)  ## lint, format, strict types, and the rules of the house (impo
 	@$(BIN)/mypy bench
 	@$(BIN)/pytest -q tests/test_house.py -k "not wheel"
 
-generate: $(READY)  ## write the decoders and encoders anew from the Avro schemas
+generate: $(READY)  ## write decoders and encoders anew from the Avro schemas, and the statements of one row
 	@$(BIN)/python -m core_tables.schemas.generate
+	@$(BIN)/python -m core_tables.projection.generate
 	@$(BIN)/ruff format --quiet schemas
 
 format: $(READY)  ## let the formatter and the linter's fixes run

@@ -49,7 +49,7 @@ def records(settings: Settings) -> Iterator[Record]:
 
 
 def batches(settings: Settings, size: int = BATCH) -> Iterator[Folded]:
-    """The load folded in batches, of the worker's size if not told otherwise; everything it knows stays in memory."""
+    """The load folded in batches; everything it knows stays in memory."""
     loaded = Loaded({}, {}, {})
     reading = records(settings)
     while batch := list(islice(reading, size)):

@@ -1,4 +1,4 @@
-"""The bounded queue between fold and audit thread: all that the two share."""
+"""The bounded queue of encoded outcomes between fold and audit thread: all that the two share."""
 
 import threading
 from collections import deque
@@ -26,7 +26,7 @@ def audit_record(decided: Decided) -> AuditRecord:
     """What the audit topic tells of an outcome."""
     position_id, tenant_id, event, outcome, broker_time, traceparent = decided
     value = encode_audit(audit_event(position_id, tenant_id, event, outcome, broker_time))
-    return tuple.__new__(AuditRecord, (position_id, tenant_id.encode(), value, traceparent))
+    return AuditRecord(position_id, tenant_id.encode(), value, traceparent)
 
 
 def with_audit(parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:

@@ -15,8 +15,8 @@ The rule, step by step (DESIGN, "Positions and fences"; tests/model searches eve
    differ; write the floor; check the Redis label. Every ten seconds, check the topics as in 1.
 7. Revoked and lost are one function: drop. Nothing is flushed or committed there.
 
-The order of effects of a batch: guard, load, recall, fold, write, commit; then notify, cache, audit queue, memory.
-None of the last four can fail the fold.
+The order of effects of a batch: guard, load, recall, fold, encode for the audit, write, commit; then notify, cache, audit
+queue, memory. None of the last four can fail the fold.
 """
 
 import gc
@@ -69,6 +69,7 @@ class Worker:
         self.topics = topics
         self.log = log
         self.batch_size = 8000
+        self.most = self.batch_size  # for the next batch: half of one that Postgres did not finish, then more again
         self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.fetched = Fetched(consumer, topic)
@@ -173,7 +174,8 @@ class Worker:
     def poll(self) -> Batch:
         """The next batch: waits for a record if none is here, then takes what is there; in a pause, what is no record."""
         self.pause_or_resume()
-        reads = self.fetched.failures(POLL_S) if self.paused else self.fetched.take(self.batch_size, POLL_S)
+        most = min(self.most, self.batch_size)
+        reads = self.fetched.failures(POLL_S) if self.paused else self.fetched.take(most, POLL_S)
         return gather(reads, self.lanes, self.topic.first_lane)
 
     def look_into_gaps(self, batch: Batch) -> None:
@@ -212,6 +214,7 @@ class Worker:
         try:
             self.fold_lanes(batch, partitions)
         except UnavailableError as error:
+            self.most = max(1, sum(map(len, batch.records.values())) // 2)
             self.unavailable([self.lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self.disconnect()
@@ -250,6 +253,7 @@ class Worker:
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
         self.committed(batch, audited, changed)
         self.folded_records += len(records)
+        self.most = min(self.batch_size, self.most + 1 + self.most // 20)
         remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, changed, loaded)
         forget_some(self.lanes, batch.records, self.states_in_memory)
         self.log.info(

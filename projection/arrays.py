@@ -1,4 +1,4 @@
-"""The columns of a batch as binary Postgres arrays, each made in one go.
+"""The rows of a batch as binary parameters: as arrays, one a column and each made in one go, or one by one.
 
 psycopg's own list dumper looks at every element and calls a dumper for it, which was half of the worker's time to write.
 Source: Postgres' `array_recv`: dimensions, has nulls, element type, length, lower bound; each value with its size before it.
@@ -85,7 +85,7 @@ def columns(statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def fields(statement: str, row: Sequence[Any]) -> list[bytes | None]:
-    """The parameters of the same statement for one row (statements.sql_of_one_row), in their binary form."""
+    """The parameters of the same statement for one row (sql/one_row/), in their binary form."""
     return [None if value is None else encode(value) for encode, value in zip(_encoders(statement), row, strict=True)]
 
 

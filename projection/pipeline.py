@@ -22,7 +22,7 @@ from psycopg.pq.abc import PGresult
 
 from core_tables.projection.arrays import OIDS, Array, columns, fields
 from core_tables.projection.database import Connection
-from core_tables.projection.statements import sql, sql_of_one_row
+from core_tables.projection.statements import sql
 
 BINARY: Final = 1
 FEW: Final = 8  # rows that are sent one by one; more of them travel as columns
@@ -72,7 +72,7 @@ class Pipeline:
         """Send the statement of sql/<statement>.sql, which the connection prepares when it first sees it."""
         values = [_encoded(value) for value in parameters]
         if statement not in self._prepared:
-            self._prepare(statement, sql(statement), [_oid(value) for value in parameters])
+            self._prepare(statement, [_oid(value) for value in parameters])
         return self._send(statement, values, Answer())
 
     def add_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> Answer:
@@ -83,9 +83,9 @@ class Pipeline:
         """
         if len(rows) > FEW:
             return self.add(statement, columns(statement, rows))
-        answer, name = Answer(), f"{statement} of one row"
+        answer, name = Answer(), f"one_row/{statement}"
         if name not in self._prepared:
-            self._prepare(name, sql_of_one_row(statement))
+            self._prepare(name)
         for row in rows:
             self._send(name, fields(statement, row), answer)
         return answer
@@ -100,8 +100,8 @@ class Pipeline:
         """Send what libpq still holds of what was added, so that Postgres can begin; as much as the socket takes."""
         self._libpq.flush()
 
-    def _prepare(self, name: str, statement: str, types: Sequence[int] | None = None) -> None:
-        self._libpq.send_prepare(name.encode(), _numbered(statement), types)
+    def _prepare(self, name: str, types: Sequence[int] | None = None) -> None:
+        self._libpq.send_prepare(name.encode(), _numbered(name), types)
         self._sent.append((Answer(), name))
         self._prepared.add(name)
 
@@ -172,4 +172,4 @@ def _encoded(value: Parameter) -> bytes:
 def _numbered(statement: str) -> bytes:
     """The statement with libpq's placeholders, $1 and so on."""
     numbers = count(1)
-    return re.sub("%b", lambda _: f"${next(numbers)}", statement).encode()
+    return re.sub("%b", lambda _: f"${next(numbers)}", sql(statement)).encode()

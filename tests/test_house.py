@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from core_tables.projection.generate import STATEMENTS, of_one_row
+
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "schemas": set(),
@@ -27,6 +29,7 @@ PURE = [
     "projection/pending.py",
 ]
 SQL = sorted((ROOT / "projection" / "sql").glob("*.sql"))
+OF_ONE_ROW = sorted((ROOT / "projection" / "sql" / "one_row").glob("*.sql"))
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -80,7 +83,9 @@ def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> N
     assert {name.split("/")[0] for name in readers} <= {"cli", "deploy"}, readers
 
 
-@pytest.mark.parametrize("path", SQL, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*SQL, *OF_ONE_ROW], ids=lambda path: str(path.relative_to(ROOT / "projection" / "sql"))
+)
 def test_a_sql_file_says_its_purpose_and_holds_one_statement_without_quoted_placeholders(path: Path) -> None:
     text = path.read_text("utf-8")
     assert re.match(r"-- [A-Z]", text)
@@ -92,6 +97,19 @@ def test_every_sql_file_is_used_and_every_use_has_its_file() -> None:
     text = "".join(path.read_text("utf-8") for path in MODULES)
     used = {name for name in (path.stem for path in SQL) if f'"{name}"' in text}
     assert used == {path.stem for path in SQL}
+
+
+def test_statements_of_one_row_are_what_the_generator_writes() -> None:
+    written = {path.stem: path.read_text("utf-8") for path in OF_ONE_ROW}
+    assert written == {name: of_one_row(name) for name in STATEMENTS}, "run `make generate`"
+    with pytest.raises(ValueError, match="read_current takes no rows"):
+        of_one_row("read_current")
+
+
+def test_statements_that_are_sent_row_by_row_have_a_file_for_it() -> None:
+    store = (ROOT / "projection" / "store.py").read_text("utf-8")
+    sent = {path.stem for path in SQL if f'"{path.stem}"' in store and "unnest(" in path.read_text("utf-8")}
+    assert sent - {"raise_floors"} == set(STATEMENTS)
 
 
 def test_no_statement_is_assembled_from_strings() -> None:

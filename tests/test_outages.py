@@ -1,10 +1,14 @@
 """Something is down: the worker reopens for as long as it takes, and the end is the same."""
 
+from collections.abc import Sequence
+
 import psycopg
 import pytest
 
 from core_tables.consumer.worker import PATIENCE_S
+from core_tables.projection.fold import Known, Loaded, Record
 from core_tables.projection.pending import PendingQuery
+from core_tables.projection.store import Move, Store
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
 
@@ -38,6 +42,24 @@ def test_backends_terminated_in_the_middle_of_a_statement_cost_nothing_but_time(
         fresh.drain(120)
     assert running.log_lines("lane_reopens")
     check_everything(fresh, 2400)
+
+
+def test_a_postgres_that_is_too_slow_for_a_full_batch_is_given_smaller_ones(
+    fresh: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Store.begin
+
+    def slow(store: Store, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
+        if len(records) > 100:
+            raise UnavailableError("postgres", "planted: the transaction would take too long")
+        return begin(store, moves, records, known)
+
+    monkeypatch.setattr(Store, "begin", slow)
+    fresh.append(*day(2000))
+    with fresh.working() as running:
+        fresh.drain(60)
+    assert running.log_lines("lane_reopens")
+    check_everything(fresh, 2000)
 
 
 def test_a_lost_cache_costs_misses_only(fresh: World) -> None:

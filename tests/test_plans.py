@@ -1,6 +1,7 @@
 """The plans of statements: what worker and reads take from an index stays what they ask for, while the tables grow."""
 
 import math
+from contextlib import closing
 
 import pytest
 
@@ -22,11 +23,9 @@ def test_a_worker_that_began_on_empty_tables_reads_only_what_its_keys_name(
     stack: StackAddresses, batch_size: int
 ) -> None:
     """All are of one tenant: an index that is asked for the tenant alone gives all of them for each."""
-    empty = new_world(stack)
-    with empty.working(batch_size=batch_size):
+    with closing(new_world(stack)) as empty, empty.working(batch_size=batch_size):
         read_before = read_while_creating(empty, 0, WORK_ORDERS)
         read_after = read_while_creating(empty, WORK_ORDERS, 2 * WORK_ORDERS)
-    empty.close()
     for index, entries in read_after.items():
         assert entries - read_before[index] < 20 * WORK_ORDERS, f"{index}: {entries} entries were read"
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from core_tables.projection.fold import Folded, fold_batch
+from core_tables.projection.pipeline import FEW
 from core_tables.projection.store import Move, Store
 from core_tables.projection.verify import Scope, verify
 from core_tables.schemas.events import LedgerEvent
@@ -22,6 +23,13 @@ def store(world: World) -> Store:
     return world.store()
 
 
+@pytest.fixture(params=[0, FEW], ids=["as columns", "row by row"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How rows are sent."""
+    monkeypatch.setattr("core_tables.projection.pipeline.FEW", request.param)
+
+
+@pytest.mark.usefixtures("form")
 @given(logs)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[LedgerEvent]) -> None:
