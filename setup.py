@@ -53,7 +53,9 @@ def compiled() -> list[Any]:
         return []
     from mypyc.build import mypycify
 
-    modules: list[Any] = mypycify([f".typing/core_tables/{path}" for path in HOT], opt_level="3")
+    modules: list[Any] = mypycify(
+        [f".typing/core_tables/{path}" for path in HOT], opt_level=os.environ.get("MYPYC_OPT_LEVEL", "3")
+    )
     return modules
 
 

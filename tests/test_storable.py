@@ -31,7 +31,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("form")
 @given(logs)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[LedgerEvent]) -> None:
     records = records_of(events)
     lanes = sorted({lane_of(record.position_id) for record in records})
