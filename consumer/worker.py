@@ -69,7 +69,7 @@ class Worker:
         self.topics = topics
         self.log = log
         self.batch_size = 8000
-        self.most = self.batch_size  # for the next batch: half of one that Postgres did not finish, then more again
+        self.next_size = self.batch_size  # half of a batch that Postgres did not finish, then more again
         self.states_in_memory = 20_000
         self.lanes: dict[int, Lane] = {}  # by partition
         self.fetched = Fetched(consumer, topic)
@@ -174,8 +174,8 @@ class Worker:
     def poll(self) -> Batch:
         """The next batch: waits for a record if none is here, then takes what is there; in a pause, what is no record."""
         self.pause_or_resume()
-        most = min(self.most, self.batch_size)
-        reads = self.fetched.failures(POLL_S) if self.paused else self.fetched.take(most, POLL_S)
+        size = min(self.next_size, self.batch_size)
+        reads = self.fetched.failures(POLL_S) if self.paused else self.fetched.take(size, POLL_S)
         return gather(reads, self.lanes, self.topic.first_lane)
 
     def look_into_gaps(self, batch: Batch) -> None:
@@ -214,7 +214,7 @@ class Worker:
         try:
             self.fold_lanes(batch, partitions)
         except UnavailableError as error:
-            self.most = max(1, sum(map(len, batch.records.values())) // 2)
+            self.next_size = max(1, sum(map(len, batch.records.values())) // 2)
             self.unavailable([self.lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self.disconnect()
@@ -253,7 +253,7 @@ class Worker:
             self.log.warning("notify_failed")  # a wake-up that is lost costs whoever waits a quarter of a second
         self.committed(batch, audited, changed)
         self.folded_records += len(records)
-        self.most = min(self.batch_size, self.most + 1 + self.most // 20)
+        self.next_size = min(self.batch_size, self.next_size + 1 + self.next_size // 20)
         remember({p: self.lanes[p] for p in batch.records}, self.topic.partitions, known, changed, loaded)
         forget_some(self.lanes, batch.records, self.states_in_memory)
         self.log.info(

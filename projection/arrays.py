@@ -17,7 +17,7 @@ _HEADER: Final = Struct("!iiIii")
 _SIZE: Final = Struct("!i")
 _SIZES: Final = [_SIZE.pack(size) for size in range(1024)]
 _NULL: Final = _SIZE.pack(-1)
-_BIGINT: Final = Struct("!q")
+BIGINT: Final = Struct("!q")
 _BOOLEAN: Final = Struct("!?")
 _BIGINT_ELEMENT: Final = Struct("!iq")
 _BOOLEANS: Final = {None: _NULL, True: _SIZE.pack(1) + b"\1", False: _SIZE.pack(1) + b"\0"}
@@ -91,7 +91,7 @@ def fields(statement: str, row: Sequence[Any]) -> list[bytes | None]:
 
 @cache
 def _encoders(statement: str) -> list[Callable[[Any], bytes]]:
-    encoders: dict[str, Callable[[Any], bytes]] = {"text": str.encode, "bigint": _BIGINT.pack, "boolean": _BOOLEAN.pack}
+    encoders: dict[str, Callable[[Any], bytes]] = {"text": str.encode, "bigint": BIGINT.pack, "boolean": _BOOLEAN.pack}
     return [encoders[kind] for kind in _kinds(statement)]
 
 

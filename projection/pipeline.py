@@ -9,7 +9,6 @@ import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from struct import Struct
 from types import TracebackType
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
@@ -20,7 +19,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
-from core_tables.projection.arrays import OIDS, Array, columns, fields
+from core_tables.projection.arrays import BIGINT, OIDS, Array, columns, fields
 from core_tables.projection.database import Connection
 from core_tables.projection.statements import sql
 
@@ -28,7 +27,6 @@ BINARY: Final = 1
 FEW: Final = 8  # rows that are sent one by one; more of them travel as columns
 TEXT_OID: Final = 25
 BIGINT_OID: Final = 20
-_BIGINT: Final = Struct("!q")
 
 Parameter = Array | str | int
 # By connection, what it has prepared. psycopg prepares nothing beside (database.connect): after a rollback it would drop all.
@@ -166,7 +164,7 @@ def _oid(value: Parameter) -> int:
 def _encoded(value: Parameter) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    return _BIGINT.pack(value) if isinstance(value, int) else value.data
+    return BIGINT.pack(value) if isinstance(value, int) else value.data
 
 
 def _numbered(statement: str) -> bytes:
