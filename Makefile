@@ -44,7 +44,7 @@ $(VENV)/.bench: $(READY) bench/requirements.txt bench/peers/requirements-quix.tx
 	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r bench/peers/requirements-quix.txt
 	@touch $@
 
-build/compiled: $(READY) setup.py $(wildcard schemas/*.py projection/*.py projection/*/* producer/*.py consumer/*.py cli/*.py deploy/*.py)
+build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* producer/*.py consumer/*.py cli/*.py deploy/*.py src/core_tables/*.py)
 	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
 	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
@@ -65,7 +65,7 @@ check: $(READY)  ## lint, format, strict types, and the rules of the house (impo
 
 generate: $(READY)  ## write decoders and encoders anew from the Avro schemas, and the statements of one row
 	@$(BIN)/python -m core_tables.schemas.generate
-	@$(BIN)/python -m core_tables.projection.generate
+	@$(BIN)/python -m core_tables.projection.postgres.generate
 	@$(BIN)/ruff format --quiet schemas
 
 format: $(READY)  ## let the formatter and the linter's fixes run

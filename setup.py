@@ -11,21 +11,9 @@ from setuptools import setup
 
 HOT = (
     *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "fetched", "lane")),
-    *(
-        f"projection/{name}.py"
-        for name in (
-            "arrays",
-            "cache",
-            "decide",
-            "evolve",
-            "fold",
-            "pending",
-            "pipeline",
-            "rows",
-            "store",
-            "work_order",
-        )
-    ),
+    *(f"projection/fold/{name}.py" for name in ("batch", "decide", "evolve", "needs", "pending", "work_order")),
+    *(f"projection/postgres/{name}.py" for name in ("arrays", "pipeline", "rows", "store")),
+    "projection/cache/pending_cache.py",
     *(
         f"schemas/{name}.py"
         for name in (
@@ -48,13 +36,13 @@ HOT = (
 
 
 def compiled() -> list[Any]:
-    """The extension modules; .typing gives the rooms their import names."""
+    """The extension modules; src/core_tables gives the rooms their import names."""
     if os.environ.get("CORE_TABLES_COMPILED") != "1":
         return []
     from mypyc.build import mypycify
 
     level = os.environ.get("MYPYC_OPT_LEVEL", "3")  # the test builds without the optimizer, in two thirds of the time
-    modules: list[Any] = mypycify([f".typing/core_tables/{path}" for path in HOT], opt_level=level)
+    modules: list[Any] = mypycify([f"src/core_tables/{path}" for path in HOT], opt_level=level)
     return modules
 
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,12 +17,11 @@ from bench.measure import Cpu, load
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import PER_TRANSACTION
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
-from core_tables.consumer.settings import WorkerSettings
-from core_tables.projection.database import Connection, connect
-from core_tables.projection.fold import Folded
-from core_tables.projection.rows import current_row, ledger_row
-from core_tables.projection.statements import sql
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
+from core_tables.projection.fold.batch import Folded
+from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.rows import current_row, ledger_row
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
@@ -92,7 +92,7 @@ def consume(settings: Settings, folder: Path) -> Ceiling:
     """Consume and decode the ledger topic, as the worker does, and nothing else."""
     ends = {partition: end for partition, end in place.ends(settings, settings.topic).items() if end}
     events = sum(ends.values())
-    told = WorkerSettings(settings.kafka_servers(), "", group_id=f"{settings.group_id}.ceiling", kafka=settings.kafka)
+    told = replace(wiring.kafka_settings(settings), group_id=f"{settings.group_id}.ceiling")
     with closing(ledger_consumer(told, wiring.kafka_log())) as consumer:
         consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in ends])
 
@@ -112,7 +112,7 @@ def consume(settings: Settings, folder: Path) -> Ceiling:
 def audit(settings: Settings, folder: Path) -> Ceiling:
     """The audit events, encoded beforehand, into the audit topic of a fresh run: a producer a lane, 2000 a transaction."""
     lanes = _audit_values(settings)
-    told = WorkerSettings(settings.kafka_servers(), "", group_id=settings.group_id, kafka=settings.kafka)
+    told = wiring.kafka_settings(settings)
     producers = {lane: audit_producer(told, f"{settings.audit_topic}.{lane}", wiring.kafka_log()) for lane in lanes}
     for producer in producers.values():
         producer.init_transactions(REQUEST_TIMEOUT_S)

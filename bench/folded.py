@@ -8,8 +8,8 @@ from typing import NamedTuple
 from bench import place
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from core_tables.projection.fold import Folded, Loaded, Record, WorkOrderKey, fold_batch, read_content
-from core_tables.projection.work_order import settled
+from core_tables.projection.fold.batch import Folded, Loaded, Record, WorkOrderKey, fold_batch, read_content
+from core_tables.projection.fold.work_order import settled
 from core_tables.schemas.identity import event_id, lane_of
 from core_tables.schemas.outcomes import Accepted, Refused
 from core_tables.schemas.vocabulary import NS_PER_MS

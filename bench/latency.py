@@ -11,7 +11,7 @@ from bench.measure import load as load_average
 from bench.pacing import Spread
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from core_tables.deploy.topics import create_topics
+from core_tables.kafka.topics import create_topics
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.events import LedgerEvent
 

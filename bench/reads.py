@@ -14,10 +14,10 @@ from bench.measure import load as load_average
 from bench.pacing import Spread
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from core_tables.projection.cache import CacheMove
-from core_tables.projection.database import connect
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
+from core_tables.projection.cache.pending_cache import CacheMove
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import Reads
 
 Kind = Literal["current", "pending, cache", "pending, postgres"]
 KINDS: Final[tuple[Kind, ...]] = ("current", "pending, cache", "pending, postgres")

@@ -13,8 +13,8 @@ from psycopg.conninfo import make_conninfo
 
 from bench import events
 from core_tables.cli.settings import Settings
-from core_tables.projection.database import connect
-from core_tables.projection.migrate import migrate
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.migrate import migrate
 
 Admin = psycopg.Connection[tuple[Any, ...]]
 

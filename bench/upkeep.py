@@ -11,9 +11,9 @@ from bench import events, place, running
 from bench.measure import load as load_average
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.verify import Report, Scope
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.tables import Report, Scope
 
 LIVE_RATE: Final = 500  # events a second beside it
 _LOST: Final = ("work_order_leases", "work_order_step_attempts", "work_orders_current")

@@ -13,10 +13,10 @@ from core_tables.cli.append import Summary, append_lines
 from core_tables.cli.settings import Settings
 from core_tables.cli.topics import audit_trail
 from core_tables.producer import Ledger
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.verify import tables as verification
 from core_tables.schemas.outcomes import Outcome, Refused, Replayed
 from core_tables.schemas.reasons import CoreTablesError, SetupError
 from core_tables.schemas.vocabulary import NS_PER_HOUR

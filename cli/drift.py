@@ -5,9 +5,9 @@ import time
 
 from core_tables.cli import output, wiring
 from core_tables.cli.settings import Settings
-from core_tables.projection import verify as verification
-from core_tables.projection.database import Connection
-from core_tables.projection.fold import WorkOrderKey
+from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.verify import tables as verification
 from core_tables.schemas.reasons import UnavailableError
 
 SHOWN = 20

@@ -15,7 +15,7 @@ from core_tables.cli.health import health
 from core_tables.cli.operate import init, rebuild, stack, status, verify, worker
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
 from core_tables.cli.topics import audit, refused
-from core_tables.consumer.kafka import translate
+from core_tables.kafka.errors import translate
 from core_tables.schemas.reasons import CoreTablesError
 
 

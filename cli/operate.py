@@ -15,12 +15,14 @@ from core_tables.cli import drift, output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.reads import checked_parameters
-from core_tables.projection.store import LanePosition, TopicRow
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.errors import translate
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import checked_parameters
+from core_tables.projection.postgres.store import LanePosition
+from core_tables.projection.verify import tables as verification
+from core_tables.schemas.topic import LedgerTopic
 
 DIFFERENCES_SHOWN = 20
 # A chunk may be of large work orders; what this bounds is how long a rebuild that was stopped (SIGSTOP) holds its lanes.
@@ -158,7 +160,7 @@ def status(as_json: bool) -> None:
     output.out.print("everything is folded" if lag == 0 else f"{lag} records wait; does a worker run?")
 
 
-def _lane_rows(settings: Settings, topic: TopicRow, positions: dict[int, LanePosition]) -> list[dict[str, Any]]:
+def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, LanePosition]) -> list[dict[str, Any]]:
     consumer = wiring.reader_of_topics(settings)
     rows = []
     try:

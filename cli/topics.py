@@ -11,10 +11,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.settings import Settings
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate
-from core_tables.projection.database import translated
-from core_tables.projection.reads import RefusedRecord, checked_parameters
-from core_tables.projection.statements import sql
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.errors import translate
+from core_tables.projection.postgres.connection import translated
+from core_tables.projection.postgres.reads import RefusedRecord, checked_parameters
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.json_form import event_to_json

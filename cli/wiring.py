@@ -16,24 +16,27 @@ from confluent_kafka.admin import AdminClient
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import AuditEdges, AuditEmitter, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.checks import RESTORE, ClusterFacts, check_again, check_topics, describe, log_bounds
 from core_tables.consumer.health import write_health
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer, translate
 from core_tables.consumer.settings import WorkerSettings
-from core_tables.consumer.tail import AuditTail, LogProbe, TopicEdges
 from core_tables.consumer.worker import Worker
-from core_tables.deploy.topics import create_topics
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer
+from core_tables.kafka.errors import translate
+from core_tables.kafka.log import log_bounds
+from core_tables.kafka.settings import KafkaSettings
+from core_tables.kafka.tail import AuditTail, LogProbe, TopicEdges
+from core_tables.kafka.topics import RESTORE, ClusterFacts, check_again, check_topics, create_topics, describe
 from core_tables.producer import Ledger, LedgerSettings
-from core_tables.projection.cache import PendingCache, connect_cache
-from core_tables.projection.database import PLANNED_ONCE, PROBES, Connection, connect, translated
-from core_tables.projection.fold import Record, read_content
-from core_tables.projection.migrate import check_database, migrate, register_topic
-from core_tables.projection.reads import Reads
-from core_tables.projection.store import LanePosition, Store, TopicRow
-from core_tables.projection.verify import Difference, Report
-from core_tables.projection.verify_topic import LaneLog, rows_between, rows_by_lane, verify_lane
+from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
+from core_tables.projection.fold.batch import Record, read_content
+from core_tables.projection.postgres.connection import PLANNED_ONCE, PROBES, Connection, connect, translated
+from core_tables.projection.postgres.migrate import check_database, migrate, register_topic
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.store import LanePosition, Store
+from core_tables.projection.verify.tables import Difference, Report
+from core_tables.projection.verify.topic import LaneLog, rows_between, rows_by_lane, verify_lane
 from core_tables.schemas.identity import event_id
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 
 def logger() -> Any:
@@ -57,6 +60,11 @@ def kafka_log() -> logging.Logger:
     log.addHandler(logging.NullHandler())
     log.propagate = False
     return log
+
+
+def kafka_settings(settings: Settings) -> KafkaSettings:
+    """How every Kafka client reaches the broker."""
+    return KafkaSettings(settings.kafka_servers(), settings.group_id, settings.kafka)
 
 
 def admin_client(settings: Settings) -> AdminClient:
@@ -116,14 +124,14 @@ def initialize(settings: Settings) -> list[str]:
     return done
 
 
-def _refuse_lost_topics(present: ClusterFacts, asked: list[str], known: list[TopicRow]) -> None:
+def _refuse_lost_topics(present: ClusterFacts, asked: list[str], known: list[LedgerTopic]) -> None:
     """A topic that the database knows is never made anew: its positions are the ids, so it would be another ledger."""
     for row in known:
         for name in {row.topic, row.audit_topic}.intersection(asked) - present.topics.keys():
             raise SetupError(f"the topic {name} does not exist, though the database knows it; {RESTORE}", "topic")
 
 
-def _topic_row(settings: Settings, facts: ClusterFacts, known: list[TopicRow]) -> TopicRow:
+def _topic_row(settings: Settings, facts: ClusterFacts, known: list[LedgerTopic]) -> LedgerTopic:
     """The row of the topic: the one the database has, or a new one whose lanes continue after the last."""
     for row in known:
         if row.topic == settings.topic:
@@ -137,7 +145,7 @@ def _topic_row(settings: Settings, facts: ClusterFacts, known: list[TopicRow]) -
             )
     first_lane = max((row.first_lane + row.partitions for row in known), default=0)
     ledger_topic, audit_topic = facts.topics[settings.topic], facts.topics[settings.audit_topic]
-    return TopicRow(
+    return LedgerTopic(
         first_lane,
         settings.topic,
         ledger_topic.topic_id,
@@ -148,7 +156,7 @@ def _topic_row(settings: Settings, facts: ClusterFacts, known: list[TopicRow]) -
     )
 
 
-def registered_topic(settings: Settings, connection: Connection) -> TopicRow:
+def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
     """The row of the topic that the settings name. Raises SetupError."""
     for row in Store(connection).topics():
         if row.topic == settings.topic:
@@ -158,16 +166,8 @@ def registered_topic(settings: Settings, connection: Connection) -> TopicRow:
 
 def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tuple[Worker, AuditThread | None]:
     """A worker and its audit thread, after the start-up checks. Raises SetupError or UnavailableError."""
-    told = WorkerSettings(
-        bootstrap_servers=settings.kafka_servers(),
-        postgres_dsn=settings.worker(),
-        redis_url=settings.cache(),
-        topic=settings.topic,
-        group_id=settings.group_id,
-        audit=audit,
-        batch_size=batch_size,
-        kafka=settings.kafka,
-    )
+    told = WorkerSettings(settings.worker(), batch_size=batch_size, health_file=settings.health_file)
+    kafka = kafka_settings(settings)
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
     connection = connect(told.postgres_dsn, name=name)
     check_database(connection)
@@ -180,9 +180,9 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     queue = AuditQueue(told.audit_queue_size) if audit else None
     thread = None
     if queue is not None:
-        tails = tail_consumer(told, kafka_log())
+        tails = tail_consumer(kafka, kafka_log())
         edges = AuditEdges(
-            open_producer=lambda transactional_id: audit_producer(told, transactional_id, kafka_log()),
+            open_producer=lambda transactional_id: audit_producer(kafka, transactional_id, kafka_log()),
             last_event_id=AuditTail(tails, topic.audit_topic).last_event_id,
             ledger_end=lambda partition: log_bounds(tails, topic.topic, partition)[1],
             floor=partial(_floor, told.postgres_dsn),
@@ -193,11 +193,11 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, edges, log))
     built = Worker(
         topic,
-        ledger_consumer(told, kafka_log()),
+        ledger_consumer(kafka, kafka_log()),
         lambda: worker_store(told.postgres_dsn, name),
         held,
         queue,
-        TopicEdges(LogProbe(tail_consumer(told, kafka_log()), topic.topic).holes, check),
+        TopicEdges(LogProbe(tail_consumer(kafka, kafka_log()), topic.topic).holes, check),
         log,
     )
     if settings.health_file is not None:
@@ -224,9 +224,7 @@ def _floor(dsn: str, lane: int) -> int:
 
 def reader_of_topics(settings: Settings) -> Consumer:
     """A consumer that reads given offsets of both topics; it joins no group and commits nothing."""
-    return tail_consumer(
-        WorkerSettings(settings.kafka_servers(), "", group_id=settings.group_id, kafka=settings.kafka), kafka_log()
-    )
+    return tail_consumer(kafka_settings(settings), kafka_log())
 
 
 def record_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Message | None:
@@ -295,14 +293,16 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
     return Report(compared, compared - broken, 0, compared, differences)
 
 
-def _records_between(consumer: Consumer, topic: TopicRow, partition: int, start: int, end: int) -> Iterator[Record]:
+def _records_between(consumer: Consumer, topic: LedgerTopic, partition: int, start: int, end: int) -> Iterator[Record]:
     for message in _messages_between(consumer, topic, partition, start, end):
         position = event_id(topic.first_lane + partition, message.offset() or 0)
         content = read_content(position, message.key(), message.value(), partition, topic.partitions)
         yield Record(position, content, 0, None)
 
 
-def _messages_between(consumer: Consumer, topic: TopicRow, partition: int, start: int, end: int) -> Iterator[Message]:
+def _messages_between(
+    consumer: Consumer, topic: LedgerTopic, partition: int, start: int, end: int
+) -> Iterator[Message]:
     if start >= end:
         return
     for message in records_to_end(consumer, topic.topic, {partition: start}):

@@ -17,7 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
 from core_tables.consumer.checks import defect
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate_running
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.errors import translate_running
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, UnavailableError
 

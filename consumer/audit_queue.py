@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from core_tables.projection.fold import Decided
+from core_tables.projection.fold.batch import Decided
 from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError
 
 from core_tables.consumer.fetched import Failure, Read
-from core_tables.consumer.kafka import translate
 from core_tables.consumer.lane import Lane
-from core_tables.projection.decide import Request
-from core_tables.projection.fold import Known, Record
+from core_tables.kafka.errors import translate
+from core_tables.projection.fold.batch import Record
+from core_tables.projection.fold.decide import Request
+from core_tables.projection.fold.needs import Known
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
 

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message
 
-from core_tables.consumer.kafka import header
-from core_tables.projection.fold import Record, read_content
-from core_tables.projection.store import TopicRow
+from core_tables.kafka.clients import header
+from core_tables.projection.fold.batch import Record, read_content
 from core_tables.schemas.identity import event_id, lane_of
 from core_tables.schemas.reasons import UnknownSchemaError
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.vocabulary import NS_PER_MS
 
 MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in version 00
@@ -35,7 +35,7 @@ Read = Record | Unknown | Failure
 class Fetched:
     """Messages in the order they came: those at the front are read, those behind are not yet."""
 
-    def __init__(self, consumer: Consumer, topic: TopicRow) -> None:
+    def __init__(self, consumer: Consumer, topic: LedgerTopic) -> None:
         self._consumer = consumer
         self._topic = topic
         self._read: list[Read] = []
@@ -86,7 +86,7 @@ class Fetched:
         self._messages += messages  # of now: the callbacks of `consume`, which has ended, may have replaced the list
 
 
-def _read(message: Message, topic: TopicRow) -> Read:
+def _read(message: Message, topic: LedgerTopic) -> Read:
     error, partition, offset = message.error(), message.partition(), message.offset()
     if error is not None:
         return Failure(partition, error)

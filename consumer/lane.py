@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from core_tables.projection.fold import ANY_KEY, Changed, Known, Loaded, WorkOrderKey, key_bits
-from core_tables.projection.work_order import WorkOrder, settled
+from core_tables.projection.fold.batch import Changed, Loaded, WorkOrderKey
+from core_tables.projection.fold.needs import ANY_KEY, Known, key_bits
+from core_tables.projection.fold.work_order import WorkOrder, settled
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import CoreTablesError
 

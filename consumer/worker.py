@@ -30,16 +30,18 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record, with_audit
 from core_tables.consumer.batch import Batch, gather
-from core_tables.consumer.checks import check_log, defect, log_bounds, no_row
+from core_tables.consumer.checks import check_log, defect, no_row
 from core_tables.consumer.fetched import Fetched
-from core_tables.consumer.kafka import translate_running
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, forget_some, remember
-from core_tables.consumer.tail import TopicEdges
-from core_tables.projection.cache import CacheMove, PendingCache, cache_ops
-from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import Changed, fold_in_parts
-from core_tables.projection.store import LanePosition, Move, Store, TopicRow
+from core_tables.kafka.errors import translate_running
+from core_tables.kafka.log import log_bounds
+from core_tables.kafka.tail import TopicEdges
+from core_tables.projection.cache.pending_cache import CacheMove, PendingCache, cache_ops
+from core_tables.projection.fold.batch import Changed, fold_in_parts
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.store import LanePosition, Move, Store
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 POLL_S: Final = 0.1
 IDLE_S: Final = 1.0
@@ -53,7 +55,7 @@ class Worker:
 
     def __init__(
         self,
-        topic: TopicRow,
+        topic: LedgerTopic,
         consumer: Consumer,
         open_store: Callable[[], Store],
         cache: PendingCache | None,

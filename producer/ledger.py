@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from core_tables.producer.log_end import PartitionLog, wait_folded
+from core_tables.kafka.log import PartitionLog
+from core_tables.producer.log_end import wait_folded
 from core_tables.producer.outcomes import OutcomeWaiter
-from core_tables.projection.reads import Reads
-from core_tables.projection.work_order import WorkOrder
+from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, WorkOrderCanceled
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Outcome

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import psycopg
 
-from core_tables.projection.database import PLANNED_ONCE, Connection, connect, translated
-from core_tables.projection.reads import Reads, folded_past, missing_outcome
-from core_tables.projection.statements import sql
+from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, connect, translated
+from core_tables.projection.postgres.reads import Reads, folded_past, missing_outcome
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError

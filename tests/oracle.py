@@ -8,14 +8,14 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from core_tables.cli import wiring
-from core_tables.projection.cache import MAX_LIST
-from core_tables.projection.database import connect
-from core_tables.projection.decide import Request
-from core_tables.projection.fold import Decided, Record, decided_request, read_content
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
-from core_tables.projection.rows import outcome_of_row
-from core_tables.projection.verify_topic import LaneLog, rows_by_lane, verify_lane
+from core_tables.projection.cache.pending_cache import MAX_LIST
+from core_tables.projection.fold.batch import Decided, Record, decided_request, read_content
+from core_tables.projection.fold.decide import Request
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.rows import outcome_of_row
+from core_tables.projection.verify.topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id, lane_of

@@ -7,9 +7,9 @@ import pytest
 
 from core_tables.cli import wiring
 from core_tables.producer import Receipt
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.pending import PendingQuery
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.verify import tables as verification
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted, Replayed
 

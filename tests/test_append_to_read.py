@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import PendingAnswer
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.reads import PendingAnswer
 from core_tables.schemas import events
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed

@@ -10,14 +10,19 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schemas", "projection", "producer", "consumer", "cli", "deploy")
+ROOMS = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
 PROBE = """
 from core_tables.consumer import batch, fetched, lane
-from core_tables.projection import arrays, decide, evolve, fold, pipeline, rows, store
+from core_tables.projection.cache import pending_cache
+from core_tables.projection.fold import batch as folding, decide, evolve, needs
+from core_tables.projection.postgres import arrays, pipeline, rows, store
 from core_tables.schemas import audit, validation, wire
 from tests.book import Book
 from tests.golden.grow import append, outcome_json, read
-for module in (batch, fetched, lane, arrays, decide, evolve, fold, pipeline, rows, store, audit, validation, wire):
+for module in (
+    *(batch, fetched, lane, folding, decide, evolve, needs, pending_cache, arrays, pipeline, rows, store),
+    *(audit, validation, wire),
+):
     assert module.__file__.endswith(".so"), module.__file__
 book = Book()
 lines = list(read())
@@ -34,9 +39,9 @@ def test_the_compiled_build_decides_the_golden_log_as_it_was_decided(tmp_path: P
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "setup.py"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / ".typing", source / ".typing", symlinks=True)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("src", *ROOMS):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / room, source / room, ignore=ignored, symlinks=True)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     environment = {**os.environ, "CORE_TABLES_COMPILED": "1", "MYPYC_OPT_LEVEL": "0"}
     done = subprocess.run(build, capture_output=True, text=True, env=environment, cwd=source)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core_tables.projection.pending import PendingQuery, PendingRecord, checked, pending_list
+from core_tables.projection.fold.pending import PendingQuery, PendingRecord, checked, pending_list
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, ContractError

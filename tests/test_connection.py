@@ -3,7 +3,7 @@
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from core_tables.projection.database import connect
+from core_tables.projection.postgres.connection import connect
 from core_tables.schemas.reasons import SetupError
 
 from .world import World

@@ -8,15 +8,15 @@ from confluent_kafka import KafkaError
 
 from core_tables.consumer import fetched as module
 from core_tables.consumer.fetched import Failure, Fetched, Read, Unknown
-from core_tables.projection.fold import Record
-from core_tables.projection.store import TopicRow
+from core_tables.projection.fold.batch import Record
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import encode_event
 
 from .builders import make
 from .simulation.broker import Message
 
-TOPIC = TopicRow(100, "ledger", "id", "cluster", 12, "audit", "audit id")
+TOPIC = LedgerTopic(100, "ledger", "id", "cluster", 12, "audit", "audit id")
 VALUE = encode_event(make("FIELD_SET"))
 ACME = partition_of(b"acme", 12)
 OTHER = (ACME + 1) % 12

@@ -10,26 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from core_tables.projection.generate import STATEMENTS, of_one_row
+from core_tables.projection.postgres.generate import STATEMENTS, of_one_row
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "schemas": set(),
+    "kafka": {"schemas"},
     "projection": {"schemas"},
-    "producer": {"schemas", "projection"},
-    "consumer": {"schemas", "projection"},
+    "producer": {"schemas", "kafka", "projection"},
+    "consumer": {"schemas", "kafka", "projection"},
     "deploy": {"schemas"},
-    "cli": {"schemas", "projection", "producer", "consumer", "deploy"},
+    "cli": {"schemas", "kafka", "projection", "producer", "consumer", "deploy"},
 }
-PURE = [
-    "projection/decide.py",
-    "projection/evolve.py",
-    "projection/fold.py",
-    "projection/work_order.py",
-    "projection/pending.py",
-]
-SQL = sorted((ROOT / "projection" / "sql").glob("*.sql"))
-OF_ONE_ROW = sorted((ROOT / "projection" / "sql" / "one_row").glob("*.sql"))
+FOLD = sorted((ROOT / "projection" / "fold").glob("*.py"))  # pure: the folder is the rule
+SQL = sorted((ROOT / "projection" / "postgres" / "sql").glob("*.sql"))
+OF_ONE_ROW = sorted((ROOT / "projection" / "postgres" / "sql" / "one_row").glob("*.sql"))
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -51,9 +46,9 @@ def test_rooms_import_downwards_only(path: Path) -> None:
     assert ours <= ROOMS[room] | {room}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_the_fold_is_pure(name: str) -> None:
-    allowed_rooms = ("core_tables.schemas", *(f"core_tables.{other[:-3].replace('/', '.')}" for other in PURE))
+@pytest.mark.parametrize("path", FOLD, ids=lambda path: path.name)
+def test_the_fold_is_pure(path: Path) -> None:
+    allowed_rooms = ("core_tables.schemas.", "core_tables.projection.fold.")
     forbidden = {
         "time",
         "datetime",
@@ -67,7 +62,7 @@ def test_the_fold_is_pure(name: str) -> None:
         "pathlib",
         "io",
     }
-    for module in imports(ROOT / name):
+    for module in imports(path):
         if module.startswith("core_tables."):
             assert module.startswith(allowed_rooms), module
         else:
@@ -84,7 +79,7 @@ def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> N
 
 
 @pytest.mark.parametrize(
-    "path", [*SQL, *OF_ONE_ROW], ids=lambda path: str(path.relative_to(ROOT / "projection" / "sql"))
+    "path", [*SQL, *OF_ONE_ROW], ids=lambda path: str(path.relative_to(ROOT / "projection" / "postgres" / "sql"))
 )
 def test_a_sql_file_says_its_purpose_and_holds_one_statement_without_quoted_placeholders(path: Path) -> None:
     text = path.read_text("utf-8")
@@ -107,7 +102,7 @@ def test_statements_of_one_row_are_what_the_generator_writes() -> None:
 
 
 def test_statements_that_are_sent_row_by_row_have_a_file_for_it() -> None:
-    store = (ROOT / "projection" / "store.py").read_text("utf-8")
+    store = (ROOT / "projection" / "postgres" / "store.py").read_text("utf-8")
     sent = {path.stem for path in SQL if f'"{path.stem}"' in store and "unnest(" in path.read_text("utf-8")}
     assert sent - {"raise_floors"} == set(STATEMENTS)
 
@@ -120,17 +115,13 @@ def test_no_statement_is_assembled_from_strings() -> None:
 
 
 def test_no_room_is_imported_under_its_short_name() -> None:
-    assert not {"schemas", "projection", "producer", "consumer", "cli", "deploy"} & sys.modules.keys()
+    assert not ROOMS.keys() & sys.modules.keys()
 
 
 def test_every_room_is_packaged_with_its_files() -> None:
-    import tomllib
-
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    assert set(told["packages"]) == {f"core_tables.{room}" for room in ROOMS}
     for room in ROOMS:
-        assert (ROOT / ".typing" / "core_tables" / room).resolve() == ROOT / room
-        assert (ROOT / room / "py.typed").exists()
+        assert (ROOT / "src" / "core_tables" / room).resolve() == ROOT / room
+    assert (ROOT / "src" / "core_tables" / "py.typed").exists()
 
 
 def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_path: Path) -> None:
@@ -139,8 +130,9 @@ def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_pa
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("src", *ROOMS):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / room, source / room, ignore=ignored, symlinks=True)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -153,8 +145,8 @@ def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_pa
     done = subprocess.run([home / "bin" / "core-tables", "--version"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     probe = (
-        "import core_tables.projection.statements as s, core_tables.schemas.wire as w; "
-        "s.sql('insert_ledger'); s.lua('advance'); print(w.__file__)"
+        "import core_tables.projection.postgres.statements as s, core_tables.projection.cache.scripts as l; "
+        "import core_tables.schemas.wire as w; s.sql('insert_ledger'); l.lua('advance'); print(w.__file__)"
     )
     done = subprocess.run([python, "-c", probe], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -13,8 +13,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import output
-from core_tables.projection.database import connect
-from core_tables.projection.migrate import migrate
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.migrate import migrate
 from core_tables.schemas.reasons import SetupError
 
 from .world import World

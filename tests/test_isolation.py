@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import APPEND_ONLY_VIOLATION, ContractError, CoreTablesError
@@ -201,7 +201,7 @@ def test_db02_an_upsert_and_a_merge_cannot_either(world: World) -> None:
 
 
 def test_db02_the_violation_becomes_an_error_with_its_reason_code(world: World) -> None:
-    from core_tables.projection.database import translated
+    from core_tables.projection.postgres.connection import translated
 
     with pytest.raises(CoreTablesError) as violation, translated():
         world.admin.execute("delete from os_core.work_order_ledger")

@@ -7,20 +7,20 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_tables.projection.decide import First
-from core_tables.projection.evolve import evolve
-from core_tables.projection.fold import (
+from core_tables.projection.fold.batch import (
     Changed,
     Decided,
     Loaded,
     Record,
     WorkOrderKey,
     fold_in_parts,
-    loadable_events,
-    named_attempts,
     read_content,
 )
-from core_tables.projection.rows import (
+from core_tables.projection.fold.decide import First
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.needs import loadable_events, named_attempts
+from core_tables.projection.fold.work_order import OPEN_ATTEMPTS, WorkOrder, settled
+from core_tables.projection.postgres.rows import (
     Row,
     attempt_of_row,
     attempt_rows,
@@ -31,7 +31,6 @@ from core_tables.projection.rows import (
     ledger_row,
     state_of_row,
 )
-from core_tables.projection.work_order import OPEN_ATTEMPTS, WorkOrder, settled
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id, partition_of

@@ -5,9 +5,9 @@ import gc
 import psycopg
 import pytest
 
-from core_tables.projection.arrays import bigint_array, text_array
-from core_tables.projection.database import Connection, connect
-from core_tables.projection.pipeline import FEW, Pipeline
+from core_tables.projection.postgres.arrays import bigint_array, text_array
+from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.pipeline import FEW, Pipeline
 
 from .builders import make
 from .world import World

@@ -7,8 +7,8 @@ import pytest
 
 from core_tables.cli import wiring
 from core_tables.deploy.stack import StackAddresses
-from core_tables.projection.pipeline import FEW
-from core_tables.projection.reads import MIN_PLAN_PAUSE_S
+from core_tables.projection.postgres.pipeline import FEW
+from core_tables.projection.postgres.reads import MIN_PLAN_PAUSE_S
 
 from .builders import make
 from .world import World, new_world, wait_until

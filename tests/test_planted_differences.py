@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from core_tables.cli import wiring
-from core_tables.projection import verify as verification
-from core_tables.projection.pending import PendingQuery
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.verify import tables as verification
 from core_tables.schemas.outcomes import Accepted, Refused
 
 from .builders import START, make

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, ContractError
 from core_tables.schemas.vocabulary import MAX_I64

@@ -9,22 +9,21 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.checks import (
+from core_tables.consumer.checks import check_log, defect, no_row
+from core_tables.kafka.errors import translate
+from core_tables.kafka.topics import (
     ClusterFacts,
     TopicFacts,
+    _raise_unless_it_exists,
     check_identity,
-    check_log,
     check_settings,
     check_topics,
-    defect,
-    no_row,
 )
-from core_tables.consumer.kafka import translate
-from core_tables.deploy.topics import _raise_unless_it_exists
-from core_tables.projection import database
-from core_tables.projection.store import LanePosition, TopicRow
+from core_tables.projection.postgres import connection as database
+from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.identity import event_id
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import read_record
 
 from .test_stopped_lanes import IdleProducer, accepted, emitter_over
@@ -34,7 +33,7 @@ STEP = re.compile(
     r"|deploy a worker"
 )
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-ROW = TopicRow(0, "ledger", "id-1", "cluster", 12, "audit", "id-2")
+ROW = LedgerTopic(0, "ledger", "id-1", "cluster", 12, "audit", "id-2")
 POSITION = LanePosition(3, 10, 5, 0, 1)
 
 

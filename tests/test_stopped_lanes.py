@@ -10,10 +10,9 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Produc
 from core_tables.cli import wiring
 from core_tables.consumer.audit import AuditEdges, AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
-from core_tables.consumer.checks import describe
-from core_tables.deploy.topics import create_topics
-from core_tables.projection.fold import Changed, Decided, Loaded, Record, fold_in_parts
-from core_tables.projection.store import Store
+from core_tables.kafka.topics import create_topics, describe
+from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
+from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Accepted

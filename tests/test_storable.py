@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from core_tables.projection.fold import Folded, fold_batch
-from core_tables.projection.pipeline import FEW
-from core_tables.projection.store import Move, Store
-from core_tables.projection.verify import Scope, verify
+from core_tables.projection.fold.batch import Folded, fold_batch
+from core_tables.projection.postgres.pipeline import FEW
+from core_tables.projection.postgres.store import Move, Store
+from core_tables.projection.verify.tables import Scope, verify
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of
 
@@ -26,7 +26,7 @@ def store(world: World) -> Store:
 @pytest.fixture(params=[0, FEW], ids=["as columns", "row by row"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How rows are sent."""
-    monkeypatch.setattr("core_tables.projection.pipeline.FEW", request.param)
+    monkeypatch.setattr("core_tables.projection.postgres.pipeline.FEW", request.param)
 
 
 @pytest.mark.usefixtures("form")

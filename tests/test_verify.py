@@ -13,11 +13,11 @@ from confluent_kafka import Producer
 
 from core_tables.cli import output, wiring
 from core_tables.cli.drift import Drift
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.statements import sql
-from core_tables.projection.verify import Difference, Report, Scope
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.statements import sql
+from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.tables import Difference, Report, Scope
 from core_tables.schemas.identity import event_id, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import UnavailableError

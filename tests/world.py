@@ -28,9 +28,9 @@ from core_tables.cli.settings import Settings
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.stack import StackAddresses
 from core_tables.producer import Ledger, Receipt
-from core_tables.projection import verify as verification
-from core_tables.projection.reads import Reads
-from core_tables.projection.store import Store
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify import tables as verification
 from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Outcome

@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from bench import folded, place
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from core_tables.deploy.topics import create_topics
-from core_tables.projection.rows import current_row, ledger_row
+from core_tables.kafka.topics import create_topics
+from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
 

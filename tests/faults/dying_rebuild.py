@@ -4,9 +4,9 @@ import sys
 from typing import Any
 
 from core_tables.cli.main import main
-from core_tables.projection import verify
-from core_tables.projection.cache import PendingCache
-from core_tables.projection.store import Store
+from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify import tables as verify
 
 from .dying_worker import plant
 

@@ -12,8 +12,8 @@ from core_tables.cli.main import main
 from core_tables.consumer import worker
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.projection.cache import PendingCache
-from core_tables.projection.store import Store
+from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.postgres.store import Store
 
 DIED = 77  # the exit code of a death at the point, and of nothing else
 

@@ -16,8 +16,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from core_tables.cli import wiring
-from core_tables.projection.fold import Changed, Decided
-from core_tables.projection.store import Store
+from core_tables.projection.fold.batch import Changed, Decided
+from core_tables.projection.postgres.store import Store
 from tests.builders import HOUR
 from tests.oracle import check_everything
 from tests.test_crashes import day

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 
 from core_tables.cli import output, wiring
-from core_tables.projection import verify as verification
-from core_tables.projection.database import connect
-from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.evolve import evolve as real_evolve
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.verify import CHUNK
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.fold.evolve import evolve as real_evolve
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.tables import CHUNK
 from core_tables.schemas.events import LedgerEvent
 from tests.builders import START, make
 from tests.oracle import check_everything
@@ -274,7 +274,7 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
         after = real_evolve(state, event, event_id)
         return after._replace(confirmation_state="PENDING") if event.work_order_id == "order-2" else after
 
-    for module in ("verify", "fold", "reads"):
+    for module in ("verify.tables", "fold.batch", "postgres.reads"):
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)
     monkeypatch.setattr(verification, "FOLD_VERSION", FOLD_VERSION + 1)
     monkeypatch.setattr("core_tables.consumer.worker.FOLD_VERSION", FOLD_VERSION + 1)

@@ -26,11 +26,11 @@ from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, Progress, Start
-from core_tables.deploy.topics import create_topics
-from core_tables.producer.log_end import PartitionLog
-from core_tables.projection.database import connect
-from core_tables.projection.pending import PendingQuery
-from core_tables.projection.reads import Reads
+from core_tables.kafka.log import PartitionLog
+from core_tables.kafka.topics import create_topics
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.identity import offset_of
 from core_tables.schemas.outcomes import Accepted

@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from core_tables.projection.statements import lua
+from core_tables.projection.cache.scripts import lua
 
 from .scheduler import Scheduler
 

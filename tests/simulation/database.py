@@ -3,21 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core_tables.projection.decide import First
-from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.fold import (
-    Changed,
-    Decided,
-    Known,
-    Loaded,
-    Record,
-    WorkOrderKey,
-    loadable_events,
-    named_attempts,
-    unsure_keys,
-)
-from core_tables.projection.store import LanePosition, Move, _recalled
-from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
+from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, WorkOrderKey
+from core_tables.projection.fold.decide import First
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
+from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
+from core_tables.projection.postgres.store import LanePosition, Move, _recalled
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome
 from core_tables.schemas.reasons import LaneStoppedError, UnavailableError

@@ -9,7 +9,7 @@ from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
 from core_tables.consumer.lane import Lane, StateCache
 from core_tables.consumer.worker import IDLE_S, Worker
-from core_tables.projection.store import LanePosition, Move
+from core_tables.projection.postgres.store import LanePosition, Move
 from core_tables.schemas.reasons import UnavailableError
 
 from .broker import Broker

@@ -6,18 +6,18 @@ from typing import Any
 
 from core_tables.consumer.audit import AuditEdges, AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
-from core_tables.consumer.tail import TopicEdges
 from core_tables.consumer.worker import Worker
-from core_tables.projection.cache import CachedList, PendingCache
-from core_tables.projection.evolve import evolve
-from core_tables.projection.fold import Decided, WorkOrderKey
-from core_tables.projection.pending import PendingRecord, pending_record
-from core_tables.projection.store import TopicRow
-from core_tables.projection.work_order import WorkOrder
+from core_tables.kafka.tail import TopicEdges
+from core_tables.projection.cache.pending_cache import CachedList, PendingCache
+from core_tables.projection.fold.batch import Decided, WorkOrderKey
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.pending import PendingRecord, pending_record
+from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.audit import AuditEvent, audit_event
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_MS
 from core_tables.schemas.wire import encode_event
 from tests.book import Book
@@ -33,7 +33,7 @@ EVENTS = 22
 TENANTS = ("acme", "globex", "initech", "umbrella")
 FAULTY_TURNS = 700
 MAX_TURNS = 9000
-TOPIC = TopicRow(0, "ledger", "ledger-id", "cluster", LANES, "audit", "audit-id")
+TOPIC = LedgerTopic(0, "ledger", "ledger-id", "cluster", LANES, "audit", "audit-id")
 
 
 class ViolationError(AssertionError):

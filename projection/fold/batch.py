@@ -3,13 +3,13 @@
 The store loads what a batch `Needs`, the fold decides record after record, and the store writes what it `Changed`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from core_tables.projection.decide import First, Request, decide
-from core_tables.projection.evolve import evolve, new
-from core_tables.projection.work_order import WorkOrder
-from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled
+from core_tables.projection.fold.decide import First, Request, decide
+from core_tables.projection.fold.evolve import evolve, new
+from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
 from core_tables.schemas.validation import malformed_identity
 from core_tables.schemas.vocabulary import UNATTRIBUTED
@@ -18,11 +18,7 @@ from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
 WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
 ReplayKey = tuple[str, str, str]  # tenant_id, work_order_id, idempotency_key
 
-Known = dict[WorkOrderKey, tuple[WorkOrder, int]]  # states in memory, each with the bits of its keys
-
 PART: Final = 500  # records that are folded before Postgres is given them to write
-
-ANY_KEY: Final = -1  # the bits of a work order whose keys are not all known: each may be bound
 
 
 class Record(NamedTuple):
@@ -74,17 +70,6 @@ def read_content(
     if isinstance(read, Unreadable):
         return read
     return new(Request, (position_id, *read, malformed_identity(read.event)))
-
-
-def loadable(content: Request | Unreadable) -> bool:
-    """Whether a record names a work order that could exist, so that its state must be known to decide about it."""
-    return isinstance(content, Request) and content.malformed is None and is_tenant_id(content.event.tenant_id)
-
-
-def loadable_events(records: Iterable[Record]) -> list[LedgerEvent]:
-    """The events of a batch whose work orders could exist."""
-    contents = [record.content for record in records]
-    return [content.event for content in contents if isinstance(content, Request) and loadable(content)]
 
 
 def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
@@ -142,47 +127,3 @@ def decided_request(record: Record, request: Request, outcome: Outcome) -> Decid
 
 def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome: Outcome) -> Decided:
     return new(Decided, (record[0], tenant_id, event, outcome, record[2], record[3]))
-
-
-def named_attempts(
-    events: Iterable[LedgerEvent], states: Mapping[WorkOrderKey, WorkOrder | None]
-) -> set[tuple[str, str, str, int]]:
-    """The attempts that a batch changes in part and that are not in memory: their rows may exist, closed."""
-    named: set[tuple[str, str, str, int]] = set()
-    for event in events:
-        # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
-        if event.step_id is None or not isinstance(event.payload, (StepFinished, StepFailed, StepRetryScheduled)):
-            continue
-        key, attempt = event[2:4], (event.step_id, event.payload.attempt_index)
-        state = states.get(key)
-        # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
-        if (state is None or attempt not in state.attempts) and "\0" not in event.step_id:
-            named.add((*key, *attempt))
-    return named
-
-
-def unsure_keys(events: Iterable[LedgerEvent], known: Known) -> set[ReplayKey]:
-    """The idempotency keys of a batch that the ledger may hold already, as far as memory knows."""
-    unsure: set[ReplayKey] = set()
-    for event in events:
-        idempotency_key = event.idempotency_key
-        if idempotency_key is None:
-            continue
-        key = event[2:4]
-        held = known.get(key)
-        if held is not None:
-            bits = key_bits(idempotency_key)
-            if held[1] & bits != bits:
-                continue
-        unsure.add((*key, idempotency_key))
-    return unsure
-
-
-def key_bits(idempotency_key: str) -> int:
-    """The two bits of 256 that stand for a key in the bits of its work order (a Bloom filter, Bloom 1970).
-
-    Of a work order that was seen from its first event on, a key whose bits are not both set is bound to nothing; so the
-    ledger need not be asked, which costs Postgres more than deciding costs the worker.
-    """
-    hashed = hash(idempotency_key)
-    return 1 << (hashed & 255) | 1 << (hashed >> 8 & 255)

@@ -7,12 +7,13 @@ replaces what differs and raises `revision`, so that a worker drops the states i
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from core_tables.projection.cache import PendingCache, list_name
-from core_tables.projection.database import Connection, translated
-from core_tables.projection.evolve import FOLD_VERSION, evolve
-from core_tables.projection.fold import WorkOrderKey
-from core_tables.projection.pending import PendingRecord, pending_record
-from core_tables.projection.rows import (
+from core_tables.projection.cache.pending_cache import PendingCache, list_name
+from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.evolve import FOLD_VERSION, evolve
+from core_tables.projection.fold.pending import PendingRecord, pending_record
+from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.rows import (
     ATTEMPT_COLUMNS,
     CURRENT_COLUMNS,
     LEASE_COLUMNS,
@@ -22,11 +23,11 @@ from core_tables.projection.rows import (
     lease_rows,
     state_of_row,
 )
-from core_tables.projection.statements import sql
-from core_tables.projection.store import Store, TopicRow, state_rows
-from core_tables.projection.work_order import WorkOrder
+from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.store import Store, state_rows
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import SetupError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 CHUNK: Final = 200
 CHUNK_TRIES: Final = 5
@@ -149,7 +150,7 @@ def rebuild(
     return Report(compared, compared - repaired, repaired, events, differences, versions)
 
 
-def _repair(store: Store, topic: TopicRow, keys: Sequence[WorkOrderKey], notice: Callable[[str], None]) -> "_Chunk":
+def _repair(store: Store, topic: LedgerTopic, keys: Sequence[WorkOrderKey], notice: Callable[[str], None]) -> "_Chunk":
     """Compare and replace one chunk under its lanes' locks; a deadlock or a lock that takes too long is tried again."""
     connection = store.connection
     for left in reversed(range(CHUNK_TRIES)):
@@ -293,11 +294,11 @@ def _check_role(connection: Connection, *, writes: bool) -> None:
         )
 
 
-def _topic(connection: Connection) -> TopicRow:
+def _topic(connection: Connection) -> LedgerTopic:
     rows: Any = connection.execute(sql("load_topics")).fetchall()
     if not rows:
         raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
-    return TopicRow(*rows[-1])
+    return LedgerTopic(*rows[-1])
 
 
 def _fold_versions(connection: Connection) -> tuple[int, ...]:
@@ -310,7 +311,7 @@ def _applied(connection: Connection) -> dict[int, int]:
     return dict(rows)
 
 
-def _lane(topic: TopicRow, key: WorkOrderKey) -> int:
+def _lane(topic: LedgerTopic, key: WorkOrderKey) -> int:
     return topic.first_lane + partition_of(key[0].encode(), topic.partitions)
 
 
@@ -321,9 +322,9 @@ class _CachedLists:
         self._cache = cache
         self._held: dict[tuple[int, str], list[PendingRecord]] = {}
         self._expected: dict[tuple[int, str], list[PendingRecord]] = {}
-        self._topic: TopicRow | None = None
+        self._topic: LedgerTopic | None = None
 
-    def open(self, topic: TopicRow, applied: dict[int, int]) -> None:
+    def open(self, topic: LedgerTopic, applied: dict[int, int]) -> None:
         """Read the lists of each lane that the cache has at the snapshot's position."""
         self._topic = topic
         if self._cache is None:

@@ -5,21 +5,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from core_tables.projection.arrays import bigint_array
-from core_tables.projection.cache import CachedList, PendingCache
-from core_tables.projection.database import Connection, translated
-from core_tables.projection.evolve import evolve
-from core_tables.projection.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
-from core_tables.projection.pipeline import Answer, Parameter, Pipeline
-from core_tables.projection.rows import (
+from core_tables.projection.cache.pending_cache import CachedList, PendingCache
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
+from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
+from core_tables.projection.postgres.arrays import bigint_array
+from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.pipeline import Answer, Parameter, Pipeline
+from core_tables.projection.postgres.rows import (
     attempt_of_row,
     event_of_row,
     lease_of_row,
     outcome_of_row,
     state_of_row,
 )
-from core_tables.projection.statements import sql
-from core_tables.projection.work_order import Attempt, AttemptKey, Lease, WorkOrder
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused

@@ -5,8 +5,8 @@ What it answers for a record that was ever written is frozen: another answer nee
 
 from typing import Final, NamedTuple
 
-from core_tables.projection.evolve import collect, is_cancel
-from core_tables.projection.work_order import Collected, WorkOrder
+from core_tables.projection.fold.evolve import collect, is_cancel
+from core_tables.projection.fold.work_order import Collected, WorkOrder
 from core_tables.schemas.events import (
     FieldAsked,
     FieldConflictResolved,

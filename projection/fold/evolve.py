@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from core_tables.projection.work_order import (
+from core_tables.projection.fold.work_order import (
     OPEN_ATTEMPTS,
     ActiveStep,
     Approval,

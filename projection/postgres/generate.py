@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from core_tables.projection.statements import sql
+from core_tables.projection.postgres.statements import sql
 
 STATEMENTS: Final = (
     *("advance_lanes", "recall_accepted", "recall_outcomes", "notify_lanes"),

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 import redis
 
-from core_tables.projection.fold import WorkOrderKey
-from core_tables.projection.pending import PendingRecord, is_pending, pending_record
-from core_tables.projection.statements import lua
-from core_tables.projection.work_order import WorkOrder
+from core_tables.projection.cache.scripts import lua
+from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.pending import PendingRecord, is_pending, pending_record
+from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.identity import lane_of
 
 TIMEOUT_S: Final = 0.05

@@ -6,23 +6,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from core_tables.projection.database import Connection, translated
-from core_tables.projection.decide import First, Request
-from core_tables.projection.fold import (
-    PART,
-    Changed,
-    Decided,
-    Known,
-    Loaded,
-    Record,
-    WorkOrderKey,
-    decided_request,
-    loadable_events,
-    named_attempts,
-    unsure_keys,
-)
-from core_tables.projection.pipeline import Answer, Pipeline
-from core_tables.projection.rows import (
+from core_tables.projection.fold.batch import PART, Changed, Decided, Loaded, Record, WorkOrderKey, decided_request
+from core_tables.projection.fold.decide import First, Request
+from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
+from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.pipeline import Answer, Pipeline
+from core_tables.projection.postgres.rows import (
     Row,
     attempt_of_row,
     attempt_rows,
@@ -35,13 +25,13 @@ from core_tables.projection.rows import (
     outcome_row,
     state_of_row,
 )
-from core_tables.projection.statements import sql
-from core_tables.projection.work_order import WorkOrder
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.json_form import payload_from_json
 from core_tables.schemas.outcomes import ACCEPTED, Accepted, Outcome
 from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import Unreadable
 
 
@@ -53,18 +43,6 @@ class LanePosition(NamedTuple):
     audited: int
     revision: int
     fold_version: int
-
-
-class TopicRow(NamedTuple):
-    """A row of os_core.work_order_topics."""
-
-    first_lane: int
-    topic: str
-    topic_id: str
-    cluster_id: str
-    partitions: int
-    audit_topic: str
-    audit_topic_id: str
 
 
 class Move(NamedTuple):
@@ -88,10 +66,10 @@ class Store:
         self._pipeline = Pipeline(connection)
         self._records = self._planned_at = 0
 
-    def topics(self) -> list[TopicRow]:
+    def topics(self) -> list[LedgerTopic]:
         """The topics of the ledger, oldest first."""
         with translated(), self.connection.transaction():
-            return [TopicRow(*row) for row in self._rows("load_topics")]
+            return [LedgerTopic(*row) for row in self._rows("load_topics")]
 
     def lanes(self, lanes: Sequence[int]) -> dict[int, LanePosition]:
         """The positions of the lanes asked for; a lane without a row is left out."""

@@ -6,7 +6,7 @@ Cache and Postgres hold the same records; this one function sorts and cuts them,
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from core_tables.projection.work_order import WorkOrder
+from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.reasons import ContractError, contract_failure
 from core_tables.schemas.vocabulary import (
     DEFAULT_TOP_N,

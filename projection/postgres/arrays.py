@@ -11,7 +11,7 @@ from functools import cache
 from struct import Struct, pack
 from typing import Any, Final
 
-from core_tables.projection.statements import sql
+from core_tables.projection.postgres.statements import sql
 
 _HEADER: Final = Struct("!iiIii")
 _SIZE: Final = Struct("!i")

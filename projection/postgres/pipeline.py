@@ -19,9 +19,9 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
-from core_tables.projection.arrays import BIGINT, OIDS, Array, columns, fields
-from core_tables.projection.database import Connection
-from core_tables.projection.statements import sql
+from core_tables.projection.postgres.arrays import BIGINT, OIDS, Array, columns, fields
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.statements import sql
 
 BINARY: Final = 1
 FEW: Final = 8  # rows that are sent one by one; more of them travel as columns

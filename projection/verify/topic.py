@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from core_tables.projection.database import Connection
-from core_tables.projection.decide import First, Request
-from core_tables.projection.evolve import evolve
-from core_tables.projection.fold import Decided, Loaded, Record, fold_batch, loadable
-from core_tables.projection.rows import Row, event_of_row, ledger_row, outcome_row
-from core_tables.projection.statements import sql
-from core_tables.projection.verify import Difference
+from core_tables.projection.fold.batch import Decided, Loaded, Record, fold_batch
+from core_tables.projection.fold.decide import First, Request
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.needs import loadable
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.rows import Row, event_of_row, ledger_row, outcome_row
+from core_tables.projection.postgres.statements import sql
+from core_tables.projection.verify.tables import Difference
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id
 from core_tables.schemas.json_form import canonical_json

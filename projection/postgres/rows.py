@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from core_tables.projection.fold import Decided
-from core_tables.projection.work_order import (
+from core_tables.projection.fold.batch import Decided
+from core_tables.projection.fold.work_order import (
     ActiveStep,
     Approval,
     Attempt,

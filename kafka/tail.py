@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from core_tables.consumer.kafka import REQUEST_TIMEOUT_S, translate_running
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.errors import translate_running
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.reasons import UnavailableError
 

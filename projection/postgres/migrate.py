@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 import psycopg
 import yoyo
 
-from core_tables.projection.database import Connection, translated
-from core_tables.projection.evolve import FOLD_VERSION
-from core_tables.projection.statements import sql
-from core_tables.projection.store import TopicRow
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.reasons import SetupError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -25,17 +25,17 @@ def migrate(connection: Connection) -> list[str]:
     with _alone(connection), translated():
         backend: Any = yoyo.get_backend(_yoyo_uri(connection))
         _break_lock(backend, connection.info.user)
-        with as_file(files("core_tables.projection") / "migrations") as folder, backend.lock():
+        with as_file(files("core_tables.projection.postgres") / "migrations") as folder, backend.lock():
             missing = backend.to_apply(yoyo.read_migrations(str(folder)))
             backend.apply_migrations(missing)
             return [migration.id for migration in missing]
 
 
-def register_topic(connection: Connection, row: TopicRow) -> bool:
+def register_topic(connection: Connection, row: LedgerTopic) -> bool:
     """Make the lanes of a topic, unless they exist. False if they do. Raises SetupError if they are another topic's."""
     with translated(), connection.transaction():
         rows: Any = connection.execute(sql("load_topics")).fetchall()
-        for known in (TopicRow(*found) for found in rows):
+        for known in (LedgerTopic(*found) for found in rows):
             if known.topic_id == row.topic_id:
                 return False
             if known.topic == row.topic:

@@ -1,0 +1,1 @@
+"""Pending lists in Redis."""

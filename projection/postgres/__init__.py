@@ -1,0 +1,1 @@
+"""The tables: connections, statements, the store that workers write through, the reads."""

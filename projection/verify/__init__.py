@@ -1,0 +1,1 @@
+"""Comparing the tables with the ledger, and repairing them."""

@@ -1,0 +1,1 @@
+"""Core Tables: the system of record for work orders."""
