@@ -143,8 +143,8 @@ def _audit_values(settings: Settings) -> dict[int, list[tuple[bytes, bytes]]]:
     lanes: dict[int, list[tuple[bytes, bytes]]] = {}
     for step in folded.batches(settings):
         for item in step.decided:
-            event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
-            lanes.setdefault(lane_of(item.position_id), []).append((item.tenant_id.encode(), encode_audit(event)))
+            event = audit_event(item.event_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            lanes.setdefault(lane_of(item.event_id), []).append((item.tenant_id.encode(), encode_audit(event)))
     return lanes
 
 
@@ -169,7 +169,7 @@ def _binary(connection: Connection, step: Folded) -> bytes:
     with connection.cursor().copy(_INTO_STAGE) as into:
         for number, decided in enumerate(step.decided):
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                into.write_row((*ledger_row(decided.position_id, decided.event), number))
+                into.write_row((*ledger_row(decided.event_id, decided.event), number))
     with connection.cursor().copy(_FROM_STAGE) as out:
         return b"".join(bytes(block) for block in out)
 

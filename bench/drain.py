@@ -114,7 +114,7 @@ def _reached(connection: "psycopg.Connection[tuple[object, ...]]", column: str, 
 def _last_audit(
     settings: Settings, connection: "psycopg.Connection[tuple[object, ...]]", total: dict[int, int]
 ) -> float:
-    """When the audit topic last grew. The floors, written once a second, tell when that was all."""
+    """When the audit topic last grew. The audited watermark, written once a second, tell when that was all."""
     with place.ends_of(settings, settings.audit_topic) as ends:
         held, at = ends(), time.monotonic()
 

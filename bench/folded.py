@@ -10,7 +10,7 @@ from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.projection.fold.batch import Folded, Loaded, Record, WorkOrderKey, fold_batch, read_content
 from core_tables.projection.fold.work_order import settled
-from core_tables.schemas.identity import event_id, lane_of
+from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.outcomes import Accepted, Refused
 from core_tables.schemas.vocabulary import NS_PER_MS
 
@@ -43,7 +43,7 @@ def records(settings: Settings) -> Iterator[Record]:
         held = {partition: 0 for partition, end in place.ends(settings, settings.topic).items() if end}
         for message in wiring.records_to_end(consumer, settings.topic, held):
             partition, offset = message.partition() or 0, message.offset() or 0
-            position = event_id(partition, offset)
+            position = event_id_at(partition, offset)
             content = read_content(position, message.key(), message.value(), partition, settings.partitions)
             yield Record(position, content, max(0, message.timestamp()[1]) * NS_PER_MS, None)
 
@@ -74,12 +74,10 @@ def _fold_all(settings: Settings) -> Expected:
         for decided in folded.decided:
             count += 1
             if isinstance(decided.outcome, Refused) or decided.event is None:
-                raise ValueError(f"record {decided.position_id} is refused; give the peers a load without refusals")
+                raise ValueError(f"record {decided.event_id} is refused; give the peers a load without refusals")
             if isinstance(decided.outcome, Accepted):
                 accepted += 1
-                last[lane_of(decided.position_id)] = Last(
-                    decided.tenant_id, decided.position_id, decided.event.work_order_id
-                )
+                last[lane_of(decided.event_id)] = Last(decided.tenant_id, decided.event_id, decided.event.work_order_id)
         current.update(
             {
                 key: (after.last.work_order_status, after.last.last_event_id)

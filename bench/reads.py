@@ -69,7 +69,7 @@ def label_lanes(settings: Settings) -> None:
     cache = wiring.cache(settings, connection)
     if cache is not None:
         positions = wiring.positions(settings, connection)
-        cache.advance([CacheMove(lane, p.revision, p.applied, p.applied, ()) for lane, p in positions.items()])
+        cache.advance([CacheMove(lane, p.epoch, p.applied, p.applied, ()) for lane, p in positions.items()])
     connection.close()
 
 

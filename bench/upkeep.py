@@ -78,4 +78,4 @@ def _lose(settings: Settings) -> None:
         admin.execute("select from os_core.lanes order by lane for update")
         for table in _LOST:
             admin.execute(f"delete from os_core.{table}".encode())
-        admin.execute("update os_core.lanes set revision = revision + 1")
+        admin.execute("update os_core.lanes set epoch = epoch + 1")

@@ -171,7 +171,7 @@ def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, Lane
             if lag:
                 first = wiring.first_record(consumer, topic.topic, target.partition, position.applied)
                 if first is None:
-                    lag = 0  # the log ends in a hole: nothing of it is left to be folded
+                    lag = 0  # the log ends in a gap: nothing of it is left to be folded
                 else:
                     waits = max(0.0, time.time() - first.timestamp()[1] / 1000)
             rows.append(

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from core_tables.cli.settings import Settings
-from core_tables.consumer.audit import AuditEdges, AuditEmitter, AuditThread, in_threads, let_go_aside
+from core_tables.consumer.audit import AuditEmitter, AuditPorts, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.health import write_health
 from core_tables.consumer.settings import WorkerSettings
@@ -23,7 +23,7 @@ from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_
 from core_tables.kafka.errors import translate
 from core_tables.kafka.log import log_bounds
 from core_tables.kafka.settings import KafkaSettings
-from core_tables.kafka.tail import AuditTail, LogProbe, TopicEdges
+from core_tables.kafka.tail import AuditTail, LogProbe, TopicPorts
 from core_tables.kafka.topics import RESTORE, ClusterFacts, check_again, check_topics, create_topics, describe
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
@@ -34,7 +34,7 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import LanePosition, Store
 from core_tables.projection.verify.tables import Difference, Report
 from core_tables.projection.verify.topic import LaneLog, rows_between, rows_by_lane, verify_lane
-from core_tables.schemas.identity import event_id
+from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -181,23 +181,23 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
     thread = None
     if queue is not None:
         tails = tail_consumer(kafka, kafka_log())
-        edges = AuditEdges(
+        ports = AuditPorts(
             open_producer=lambda transactional_id: audit_producer(kafka, transactional_id, kafka_log()),
             last_event_id=AuditTail(tails, topic.audit_topic).last_event_id,
             ledger_end=lambda partition: log_bounds(tails, topic.topic, partition)[1],
-            floor=partial(_floor, told.postgres_dsn),
+            audited=partial(_audited, told.postgres_dsn),
             check_topics=check,
             for_each=in_threads,
             let_go=let_go_aside,
         )
-        thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, edges, log))
+        thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log))
     built = Worker(
         topic,
         ledger_consumer(kafka, kafka_log()),
         lambda: worker_store(told.postgres_dsn, name),
         held,
         queue,
-        TopicEdges(LogProbe(tail_consumer(kafka, kafka_log()), topic.topic).holes, check),
+        TopicPorts(LogProbe(tail_consumer(kafka, kafka_log()), topic.topic).gaps, check),
         log,
     )
     if settings.health_file is not None:
@@ -213,9 +213,9 @@ def worker_store(dsn: str, name: str) -> Store:
     return Store(connection)
 
 
-def _floor(dsn: str, lane: int) -> int:
-    """The floor of a lane in Postgres now; asked on a connection of its own, since it is rarely asked."""
-    connection = connect(dsn, name="core-tables floor")
+def _audited(dsn: str, lane: int) -> int:
+    """The audited watermark of a lane in Postgres now; asked on a connection of its own, since it is rarely asked."""
+    connection = connect(dsn, name="core-tables audited")
     try:
         return Store(connection).lanes([lane])[lane].audited
     finally:
@@ -282,7 +282,7 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
         for lane, position in sorted(positions(settings, connection).items()):
             partition = lane - topic.first_lane
             bounds = log_bounds(consumer, topic.topic, partition)
-            log = LaneLog(lane, event_id(topic.first_lane, 0), *bounds, position.applied, rows[lane])
+            log = LaneLog(lane, event_id_at(topic.first_lane, 0), *bounds, position.applied, rows[lane])
             for count, found in verify_lane(
                 connection, log, _records_between(consumer, topic, partition, log.log_start, position.applied)
             ):
@@ -295,7 +295,7 @@ def verify_topic(settings: Settings, connection: Connection, progress: Callable[
 
 def _records_between(consumer: Consumer, topic: LedgerTopic, partition: int, start: int, end: int) -> Iterator[Record]:
     for message in _messages_between(consumer, topic, partition, start, end):
-        position = event_id(topic.first_lane + partition, message.offset() or 0)
+        position = event_id_at(topic.first_lane + partition, message.offset() or 0)
         content = read_content(position, message.key(), message.value(), partition, topic.partitions)
         yield Record(position, content, 0, None)
 
@@ -313,7 +313,7 @@ def _messages_between(
 
 
 def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:
-    """How many records a lane's log has had below an offset, which is less than that if it has holes; None if it cannot be told.
+    """How many records a lane's log has had below an offset, which is less than that if it has gaps; None if it cannot be told.
 
     Those that are gone from the topic are as many as the tables have rows: of them nobody else knows.
     """
@@ -322,7 +322,7 @@ def count_records_below(settings: Settings, connection: Connection, lane: int, e
             consumer, partition = reader_of_topics(settings), lane - topic.first_lane
             try:
                 start = log_bounds(consumer, topic.topic, partition)[0]
-                gone = rows_between(connection, event_id(lane, 0), event_id(lane, start) - 1)
+                gone = rows_between(connection, event_id_at(lane, 0), event_id_at(lane, start) - 1)
                 return gone + sum(1 for _ in _messages_between(consumer, topic, partition, start, end))
             except CoreTablesError:
                 return None
@@ -332,5 +332,5 @@ def count_records_below(settings: Settings, connection: Connection, lane: int, e
 
 
 def first_record(consumer: Consumer, topic: str, partition: int, start: int) -> Message | None:
-    """The first record at or after an offset, or None: a log may end in a hole."""
+    """The first record at or after an offset, or None: a log may end in a gap."""
     return next(records_to_end(consumer, topic, {partition: start}), None)

@@ -52,17 +52,17 @@ class _Output:
 
 
 @dataclass(frozen=True)
-class AuditEdges:
+class AuditPorts:
     """What the emitter needs from outside: producers, what broker and Postgres say now, time and chance.
 
-    Of a partition, `last_event_id` is the tail of the audit topic and `ledger_end` the end of the ledger's log; `floor` is
+    Of a partition, `last_event_id` is the tail of the audit topic and `ledger_end` the end of the ledger's log; `audited` is
     a lane's in Postgres; `check_topics` raises SetupError if a topic is not the one it was.
     """
 
     open_producer: Callable[[str], Producer]
     last_event_id: Callable[[int], int | None]
     ledger_end: Callable[[int], int]
-    floor: Callable[[int], int]
+    audited: Callable[[int], int]
     check_topics: Callable[[], None]
     for_each: Callable[[Callable[[LaneQueue], object], list[LaneQueue]], None]
     let_go: Callable[[Producer], None]
@@ -73,11 +73,11 @@ class AuditEdges:
 class AuditEmitter:
     """Emits queued outcomes, each lane's in one transaction at a time."""
 
-    def __init__(self, queue: AuditQueue, topic: str, first_lane: int, edges: AuditEdges, log: Any) -> None:
+    def __init__(self, queue: AuditQueue, topic: str, first_lane: int, ports: AuditPorts, log: Any) -> None:
         self._queue = queue
         self._topic = topic
         self._first_lane = first_lane
-        self._edges = edges
+        self._ports = ports
         self._log = log
         self._outputs: dict[int, _Output] = {}
         self._retry_at: dict[int, tuple[float, float]] = {}  # lane: when, and how long the pause was
@@ -91,7 +91,7 @@ class AuditEmitter:
         queues = self._queue.waiting(wait_s)
         for lane in [lane for lane, output in self._outputs.items() if not self._queue.holds(output.queue)]:
             self._close_output(lane)
-        now = self._edges.clock()
+        now = self._ports.clock()
         # Those of quiet lanes too, once: opened at its first outcome, a producer would hold up those of all lanes meanwhile.
         closed = [queue for queue in self._queue.lanes() if queue.lane not in self._outputs]
         fresh = [queue for queue in closed if queue.lane not in self._retry_at]
@@ -113,7 +113,7 @@ class AuditEmitter:
     def _open_all(self, queues: list[LaneQueue]) -> None:
         """Open producers at the same time: each waits half a second for its coordinator, and a worker has many."""
         if queues:
-            self._edges.for_each(lambda queue: self._guarded(queue, self._init), queues)
+            self._ports.for_each(lambda queue: self._guarded(queue, self._init), queues)
             for queue in queues:
                 if queue.lane in self._outputs:
                     self._guarded(queue, self._find_position)
@@ -121,7 +121,7 @@ class AuditEmitter:
     def _close_output(self, lane: int) -> None:
         output = self._outputs.pop(lane, None)
         if output is not None:
-            self._edges.let_go(output.producer)
+            self._ports.let_go(output.producer)
 
     def _guarded(self, queue: LaneQueue, step: Callable[[LaneQueue], int | None]) -> int | None:
         """Run a step of a lane; after any error its producer is closed, and the step begins again with a new one."""
@@ -147,7 +147,7 @@ class AuditEmitter:
             return
         pause = min(MAX_BACKOFF_S, 2 * self._retry_at.get(queue.lane, (0.0, 0.1))[1])
         # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
-        self._retry_at[queue.lane] = (self._edges.clock() + pause * (0.5 + self._edges.chance() / 2), pause)
+        self._retry_at[queue.lane] = (self._ports.clock() + pause * (0.5 + self._ports.chance() / 2), pause)
         self._log.warning("audit_reopens", lane=queue.lane, cause=str(cause), pause_s=round(pause, 2))
 
     def _begin(self, queue: LaneQueue) -> int | None:
@@ -173,7 +173,7 @@ class AuditEmitter:
         for record in records[:-1]:
             self._produce(output.producer, partition, record)
         self._produce(output.producer, partition, records[-1], output.delivered)
-        return offset_of(records[-1].position_id) + 1
+        return offset_of(records[-1].event_id) + 1
 
     def _produce(self, producer: Producer, partition: int, record: AuditRecord, delivered: Any = None) -> None:
         headers: Any = None if record.traceparent is None else [("traceparent", record.traceparent)]
@@ -196,13 +196,13 @@ class AuditEmitter:
         """A record that lies no higher than those before it lies in another topic, made anew under our eyes: nobody may see it."""
         if landed <= output.committed:
             output.producer.abort_transaction(REQUEST_TIMEOUT_S)
-            self._edges.check_topics()
+            self._ports.check_topics()
             raise UnavailableError("kafka", "the audit topic lost its end")
         output.committed = landed
 
     def _init(self, queue: LaneQueue) -> None:
         """Open a lane's producer, which fences whoever had its transactional.id before."""
-        producer = self._edges.open_producer(f"{self._topic}.{queue.lane - self._first_lane}")
+        producer = self._ports.open_producer(f"{self._topic}.{queue.lane - self._first_lane}")
         output = _Output(producer, 0, True, queue)
         self._outputs[queue.lane] = output
         producer.init_transactions(REQUEST_TIMEOUT_S)
@@ -210,29 +210,29 @@ class AuditEmitter:
     def _find_position(self, queue: LaneQueue) -> None:
         """Read the tail, after `init_transactions`: before, it could miss what the predecessor was committing."""
         partition = queue.lane - self._first_lane
-        tail = self._edges.last_event_id(partition)
+        tail = self._ports.last_event_id(partition)
         if tail is None:
-            position = self._floor_now(queue)
+            position = self._audited_now(queue)
         else:
             position = offset_of(tail) + 1
-            if lane_of(tail) != queue.lane or position < queue.floor:
+            if lane_of(tail) != queue.lane or position < queue.audited:
                 raise LaneStoppedError(
-                    f"lane {queue.lane}: the audit topic ends at record {tail}, below the floor {queue.floor} that Postgres "
-                    f"holds; it lost records or is another topic: {RESTORE}"
+                    f"lane {queue.lane}: the audit topic ends at record {tail}, below the watermark {queue.audited} that "
+                    f"Postgres holds; it lost records or is another topic: {RESTORE}"
                 )
-            if position > (end := self._edges.ledger_end(partition)):
+            if position > (end := self._ports.ledger_end(partition)):
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {position}, above the end {end} of the ledger's log; "
                     f"the ledger lost records: {RESTORE}"
                 )
         self._outputs[queue.lane].position = position
 
-    def _floor_now(self, queue: LaneQueue) -> int:
-        """The position in an audit partition that holds nothing: the floor, which others may have raised meanwhile."""
-        floor = max(queue.floor, self._edges.floor(queue.lane))
-        if floor > 0:
-            self._edges.check_topics()  # emptied, or another topic?
-        return floor
+    def _audited_now(self, queue: LaneQueue) -> int:
+        """The position in an audit partition that holds nothing: the audited watermark, which others may have raised meanwhile."""
+        audited = max(queue.audited, self._ports.audited(queue.lane))
+        if audited > 0:
+            self._ports.check_topics()  # emptied, or another topic?
+        return audited
 
 
 class AuditThread:

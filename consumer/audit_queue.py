@@ -16,7 +16,7 @@ from core_tables.schemas.reasons import CoreTablesError
 class AuditRecord(NamedTuple):
     """A record of the audit topic, encoded, and the position id of the ledger record that it tells of."""
 
-    position_id: int
+    event_id: int
     key: bytes
     value: bytes
     traceparent: bytes | None
@@ -24,9 +24,9 @@ class AuditRecord(NamedTuple):
 
 def audit_record(decided: Decided) -> AuditRecord:
     """What the audit topic tells of an outcome."""
-    position_id, tenant_id, event, outcome, broker_time, traceparent = decided
-    value = encode_audit(audit_event(position_id, tenant_id, event, outcome, broker_time))
-    return AuditRecord(position_id, tenant_id.encode(), value, traceparent)
+    event_id, tenant_id, event, outcome, broker_time, traceparent = decided
+    value = encode_audit(audit_event(event_id, tenant_id, event, outcome, broker_time))
+    return AuditRecord(event_id, tenant_id.encode(), value, traceparent)
 
 
 def with_audit(parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:
@@ -41,7 +41,7 @@ class LaneQueue:
     """The outcomes of one lane that wait for the audit topic: those of offsets from `start`, without a gap."""
 
     lane: int
-    floor: int
+    audited: int
     start: int
     entries: deque[AuditRecord] = field(default_factory=deque)
 
@@ -58,11 +58,11 @@ class AuditQueue:
         self._positions: dict[int, int] = {}
         self._stopped: dict[int, CoreTablesError] = {}
 
-    def open(self, lane: int, floor: int, start: int) -> None:
+    def open(self, lane: int, audited: int, start: int) -> None:
         """Begin a lane anew: what was queued of it is dropped."""
         with self._lock:
             self._forget(lane)
-            self._lanes[lane] = LaneQueue(lane, floor, start)
+            self._lanes[lane] = LaneQueue(lane, audited, start)
             self._wake.notify_all()
 
     def drop(self, lane: int) -> None:
@@ -81,7 +81,7 @@ class AuditQueue:
         """Queue the outcomes of a batch; those of each lane are in order."""
         with self._wake:
             for item in audited:
-                queue = self._lanes.get(lane_of(item.position_id))
+                queue = self._lanes.get(lane_of(item.event_id))
                 if queue is not None:
                     queue.entries.append(item)
                     self._count += 1
@@ -143,11 +143,11 @@ class AuditQueue:
         with self._lock:
             if self._lanes.get(queue.lane) is not queue:
                 return
-            while queue.entries and offset_of(queue.entries[0].position_id) < position:
+            while queue.entries and offset_of(queue.entries[0].event_id) < position:
                 queue.entries.popleft()
                 self._count -= 1
             queue.start = max(queue.start, position)
-            queue.floor = max(queue.floor, position)  # what an emptied audit partition is answered with later
+            queue.audited = max(queue.audited, position)  # what an emptied audit partition starts from later
             self._positions[queue.lane] = position
             self._wake.notify_all()
 

@@ -21,7 +21,7 @@ class Batch:
 
     records: dict[int, list[Record]] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
-    gaps: dict[int, tuple[int, int]] = field(default_factory=dict)  # the offset expected, and the one that came
+    skipped: dict[int, tuple[int, int]] = field(default_factory=dict)  # the offset expected, and the one that came
     stops: dict[int, tuple[int, CoreTablesError]] = field(default_factory=dict)  # the offset to stop at, and why
     lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log has not got what was fetched
     errors: list[KafkaError] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Batch:
         recalled: list[Record] = []
         decided: list[Record] = []
         for partition, records in self.records.items():
-            if offset_of(records[0].position_id) >= applied[partition]:
+            if offset_of(records[0].event_id) >= applied[partition]:
                 decided += records
                 continue
             for record in records:
-                (recalled if offset_of(record.position_id) < applied[partition] else decided).append(record)
+                (recalled if offset_of(record.event_id) < applied[partition] else decided).append(record)
         return recalled, decided
 
     def known_states(self, lanes: Mapping[int, Lane]) -> Known:
@@ -71,16 +71,16 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) ->
             else:
                 batch.errors.append(read.error)
             continue
-        partition, offset = lane_of(read.position_id) - first_lane, offset_of(read.position_id)
+        partition, offset = lane_of(read.event_id) - first_lane, offset_of(read.event_id)
         lane = lanes.get(partition)
         if lane is None or not lane.opened or partition in broken:
             continue
         expected = batch.ends.get(partition, lane.next_offset)
         if offset < expected:
             continue
-        if offset > expected and lane.holes.get(expected) != offset:
-            # A hole of the log, or a message that was fetched before the lane was reopened: the log knows.
-            batch.gaps[partition] = (expected, offset)
+        if offset > expected and lane.gaps.get(expected) != offset:
+            # A gap of the log, or a message that was fetched before the lane was reopened: the log knows.
+            batch.skipped[partition] = (expected, offset)
             broken.add(partition)
         elif isinstance(read, Record):
             batch.records.setdefault(partition, []).append(read)

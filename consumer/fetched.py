@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from core_tables.kafka.clients import header
 from core_tables.projection.fold.batch import Record, read_content
-from core_tables.schemas.identity import event_id, lane_of
+from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.reasons import UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.vocabulary import NS_PER_MS
@@ -18,7 +18,7 @@ MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in ve
 class Unknown(NamedTuple):
     """A record that only another release can read."""
 
-    position_id: int
+    event_id: int
     error: UnknownSchemaError
 
 
@@ -80,7 +80,7 @@ class Fetched:
         self._messages = [message for message in self._messages if message.partition() != partition]
 
     def _partition(self, read: Read) -> int | None:
-        return read.partition if isinstance(read, Failure) else lane_of(read.position_id) - self._topic.first_lane
+        return read.partition if isinstance(read, Failure) else lane_of(read.event_id) - self._topic.first_lane
 
     def _keep(self, messages: list[Message]) -> None:
         self._messages += messages  # of now: the callbacks of `consume`, which has ended, may have replaced the list
@@ -92,14 +92,14 @@ def _read(message: Message, topic: LedgerTopic) -> Read:
         return Failure(partition, error)
     assert partition is not None  # noqa: S101 - only what was never produced has none
     assert offset is not None  # noqa: S101
-    position_id = event_id(topic.first_lane + partition, offset)
+    event_id = event_id_at(topic.first_lane + partition, offset)
     headers = message.headers()
     trace = header(headers, "traceparent") if headers else None
     if trace is not None and len(trace) > MAX_TRACEPARENT_BYTES:
         trace = None  # a header may be as large as the broker takes; copied, it would make the audit event too large
     try:
-        content = read_content(position_id, message.key(), message.value(), partition, topic.partitions)
+        content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
     except UnknownSchemaError as unknown:
         what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.sentence}"
-        return Unknown(position_id, UnknownSchemaError(what))
-    return Record(position_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)
+        return Unknown(event_id, UnknownSchemaError(what))
+    return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

@@ -50,10 +50,10 @@ class Lane:
     partition: int
     opened: bool = False
     applied: int = 0
-    revision: int = 0
-    floor: int = 0
+    epoch: int = 0
+    audited: int = 0
     next_offset: int = 0
-    holes: dict[int, int] = field(default_factory=dict)  # where the log said it has none: the next offset that it has
+    gaps: dict[int, int] = field(default_factory=dict)  # where the log said it has none: the next offset that it has
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None

@@ -11,8 +11,8 @@ The rule, step by step (DESIGN, "Positions and fences"; tests/model searches eve
 4. Committed: notify, advance Redis, queue the outcomes for the audit thread. Its queue is bounded; when it is full,
    fetching pauses.
 5. The audit thread emits (audit.py).
-6. Idle, once a second, and after each Postgres reconnect: compare `applied` and `revision` with memory, reopen if they
-   differ; write the floor; check the Redis label. Every ten seconds, check the topics as in 1.
+6. Idle, once a second, and after each Postgres reconnect: compare `applied` and `epoch` with memory, reopen if they
+   differ; write the audited watermark; check the Redis label. Every ten seconds, check the topics as in 1.
 7. Revoked and lost are one function: drop. Nothing is flushed or committed there.
 
 The order of effects of a batch: guard, load, recall, fold, encode for the audit, write, commit; then notify, cache, audit
@@ -35,7 +35,7 @@ from core_tables.consumer.fetched import Fetched
 from core_tables.consumer.lane import MAX_BACKOFF_S, MIN_BACKOFF_S, Lane, StateCache, forget_some, remember
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.log import log_bounds
-from core_tables.kafka.tail import TopicEdges
+from core_tables.kafka.tail import TopicPorts
 from core_tables.projection.cache.pending_cache import CacheMove, PendingCache, cache_ops
 from core_tables.projection.fold.batch import Changed, fold_in_parts
 from core_tables.projection.fold.evolve import FOLD_VERSION
@@ -60,7 +60,7 @@ class Worker:
         open_store: Callable[[], Store],
         cache: PendingCache | None,
         audit: AuditQueue | None,
-        topics: TopicEdges,
+        topics: TopicPorts,
         log: Any,
     ) -> None:
         self.topic = topic
@@ -150,13 +150,13 @@ class Worker:
             raise no_row(lane.lane)
         if position.fold_version != FOLD_VERSION:
             self.log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
-        lane.applied, lane.revision, lane.floor = position.applied, position.revision, position.audited
+        lane.applied, lane.epoch, lane.audited = position.applied, position.epoch, position.audited
         lane.next_offset = position.applied if self.audit is None else min(position.applied, position.audited)
         check_log(position, lane.next_offset, *log_bounds(self.consumer, self.topic.topic, lane.partition))
-        lane.states, lane.holes = StateCache(), {}
+        lane.states, lane.gaps = StateCache(), {}
         lane.opened = True
         if self.audit is not None:
-            self.audit.open(lane.lane, lane.floor, lane.next_offset)
+            self.audit.open(lane.lane, lane.audited, lane.next_offset)
         self.fetch(lane)
         self.log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
 
@@ -181,17 +181,17 @@ class Worker:
         return gather(reads, self.lanes, self.topic.first_lane)
 
     def look_into_gaps(self, batch: Batch) -> None:
-        """Ask the log whether it has a hole where an offset was skipped, and fetch the lane anew from there."""
-        for partition, (expected, came) in batch.gaps.items():
+        """Ask the log whether it has a gap where an offset was skipped, and fetch the lane anew from there."""
+        for partition, (expected, came) in batch.skipped.items():
             lane = self.lanes.get(partition)
             if lane is None or not lane.opened or lane.next_offset != expected:
                 continue
             try:
-                lane.holes = self.topics.holes(partition, expected)
+                lane.gaps = self.topics.gaps(partition, expected)
             except CoreTablesError as error:
                 self.give_up([lane], error)
             else:
-                self.log.info("gap", lane=lane.lane, expected=expected, came=came, holes=len(lane.holes))
+                self.log.info("gap", lane=lane.lane, expected=expected, came=came, gaps=len(lane.gaps))
                 self.stop_fetching(lane)
                 self.fetch(lane)
 
@@ -272,7 +272,7 @@ class Worker:
         """What the batch does to a lane."""
         reached = max(lane.applied, batch.ends[lane.partition])
         audited = self.audit.position(lane.lane) if self.audit is not None else 0
-        return Move(lane.lane, lane.applied, lane.revision, reached, audited)
+        return Move(lane.lane, lane.applied, lane.epoch, reached, audited)
 
     def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
         """Drop what is in memory of a lane and begin again at step 1."""
@@ -326,7 +326,7 @@ class Worker:
             before, lane.applied = lane.applied, max(lane.applied, end)
             lane.next_offset, lane.touched_at, lane.backoff_s = end, now, MIN_BACKOFF_S
             if lane.applied > before:
-                moves.append(CacheMove(lane.lane, lane.revision, before, lane.applied, ops.get(lane.lane, ())))
+                moves.append(CacheMove(lane.lane, lane.epoch, before, lane.applied, ops.get(lane.lane, ())))
         if self.cache is not None:
             self.cache.advance(moves)
         if self.audit is not None:
@@ -349,7 +349,7 @@ class Worker:
     # -- step 6
 
     def idle(self) -> None:
-        """Compare positions with memory, write the floors, check the cache's labels, show the group how far we are."""
+        """Compare positions with memory, write the audited watermark, check the cache's labels, show the group how far we are."""
         self.next_idle = self.clock() + IDLE_S
         opened = [lane for lane in self.lanes.values() if lane.opened]
         if self.audit is not None:
@@ -364,21 +364,21 @@ class Worker:
         try:
             store = self.connected()
             positions = store.lanes([lane.lane for lane in opened])
-            floors = {}
+            audited = {}
             for lane in opened:
                 position = positions.get(lane.lane)
-                if position is None or (position.applied, position.revision) != (lane.applied, lane.revision):
+                if position is None or (position.applied, position.epoch) != (lane.applied, lane.epoch):
                     self.reopen(lane, "its row in Postgres is not what it was", backoff=False)
                 elif self.audit is not None and self.audit.position(lane.lane) > position.audited:
-                    floors[lane.lane] = self.audit.position(lane.lane)
-            if floors:
-                store.raise_floors(floors)
+                    audited[lane.lane] = self.audit.position(lane.lane)
+            if audited:
+                store.raise_audited(audited)
         except CoreTablesError as error:
             self.give_up([lane for lane in opened if lane.opened], error)
             return
         if self.cache is not None:
             quiet = [lane for lane in opened if lane.opened and lane.touched_at < self.next_idle - 2 * IDLE_S]
-            self.cache.advance([CacheMove(lane.lane, lane.revision, lane.applied, lane.applied, ()) for lane in quiet])
+            self.cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])
         self.show_progress([lane for lane in opened if lane.opened])
 
     def collect_garbage(self) -> None:

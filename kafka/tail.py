@@ -1,4 +1,4 @@
-"""Looks into topics aside from the fold: where a lane's audit stands, and whether the ledger has a hole."""
+"""Looks into topics aside from the fold: where a lane's audit stands, and whether the ledger has a gap."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,13 @@ TAIL_STEP: Final = 50
 LOOK_AHEAD: Final = 2000
 
 
-class TopicEdges(NamedTuple):
+class TopicPorts(NamedTuple):
     """What the worker asks the broker beside what it fetches.
 
-    `holes`: see LogProbe.holes. `check` raises SetupError if a topic is not the one that the lanes were made for any more.
+    `gaps`: see LogProbe.gaps. `check` raises SetupError if a topic is not the one that the lanes were made for any more.
     """
 
-    holes: Callable[[int, int], dict[int, int]]
+    gaps: Callable[[int, int], dict[int, int]]
     check: Callable[[], None]
 
 
@@ -66,16 +66,16 @@ class AuditTail:
 
 
 class LogProbe:
-    """Finds the holes of the ledger's log, with nothing fetched before. One thread."""
+    """Finds the gaps of the ledger's log, with nothing fetched before. One thread."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
 
-    def holes(self, partition: int, start: int) -> dict[int, int]:
-        """The holes from `start` on: by the offset that is missing, the next one that exists.
+    def gaps(self, partition: int, start: int) -> dict[int, int]:
+        """The gaps from `start` on: by the offset that is missing, the next one that exists.
 
-        Looks at as many records as there are at hand, so that a log with a hole after each is not asked after each. Raises
+        Looks at as many records as there are at hand, so that a log with a gap after each is not asked after each. Raises
         UnavailableError, SetupError or LaneStoppedError.
         """
         self._consumer.assign([TopicPartition(self._topic, partition, start)])

@@ -23,7 +23,7 @@ from core_tables.producer.outcomes import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, WorkOrderCanceled
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
     CANCEL_INVALID_STATE,
@@ -262,7 +262,7 @@ class Ledger:
         def delivered(error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
             if error is None and partition is not None and offset is not None:
-                receipt.settle(event_id(self._first_lane + partition, offset), None)
+                receipt.settle(event_id_at(self._first_lane + partition, offset), None)
             else:
                 receipt.settle(None, _delivery_error(receipt.event, error))
 

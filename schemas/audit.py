@@ -38,7 +38,7 @@ class AuditEvent(NamedTuple):
 
 
 def audit_event(
-    position_id: int, tenant_id: str, event: LedgerEvent | None, outcome: Outcome, broker_time: int
+    event_id: int, tenant_id: str, event: LedgerEvent | None, outcome: Outcome, broker_time: int
 ) -> AuditEvent:
     """The audit event of a record.
 
@@ -49,12 +49,12 @@ def audit_event(
     severity: Severity = "INFO"
     reason: str | None = None
     payload_min: dict[str, str] = {}
-    event_id: int | None = None
+    work_order_event_id: int | None = None
     match outcome:
         case Accepted():
-            kind, event_id = "ACCEPTED", position_id
+            kind, work_order_event_id = "ACCEPTED", event_id
         case Replayed(first_event_id, payload_differs):
-            kind, event_id, reason = "REPLAYED", first_event_id, IDEMPOTENCY_REPLAY
+            kind, work_order_event_id, reason = "REPLAYED", first_event_id, IDEMPOTENCY_REPLAY
             payload_min["payload_differs"] = "true" if payload_differs else "false"
         case Refused(reason_code, field, sentence):
             kind, reason = "REFUSED", reason_code
@@ -63,13 +63,13 @@ def audit_event(
             if field is not None:
                 payload_min["field"] = field
     if event is None:
-        shown = (None, None, None, ENGINE, None, reason, kind, severity, None, event_id, payload_min)
-        return AuditEvent(position_id, broker_time, tenant_id, *shown)
+        shown = (None, None, None, ENGINE, None, reason, kind, severity, None, work_order_event_id, payload_min)
+        return AuditEvent(event_id, broker_time, tenant_id, *shown)
     payload_min["work_order_status"] = event.work_order_status
     payload_min["caller_reason_code"] = str(event.reason_code)
     fields = (
-        *(position_id, event.created_at, tenant_id, event.work_order_id, event.correlation_id, event.turn_id, ENGINE),
-        *(event.event_type, reason, kind, severity, event.idempotency_key, event_id, payload_min),
+        *(event_id, event.created_at, tenant_id, event.work_order_id, event.correlation_id, event.turn_id, ENGINE),
+        *(event.event_type, reason, kind, severity, event.idempotency_key, work_order_event_id, payload_min),
     )
     return tuple.__new__(AuditEvent, fields)  # half the time of its own constructor
 

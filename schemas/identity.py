@@ -11,19 +11,19 @@ OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 MAX_LANES: Final = 2048  # keeps ids below 2^53, where JSON numbers stop being exact
 
 
-def event_id(lane: int, offset: int) -> int:
+def event_id_at(lane: int, offset: int) -> int:
     """The position id of the record at `offset` of `lane`."""
     return (lane << OFFSET_BITS) | (offset + 1)
 
 
-def lane_of(position_id: int) -> int:
+def lane_of(event_id: int) -> int:
     """The lane a position id lies in."""
-    return position_id >> OFFSET_BITS
+    return event_id >> OFFSET_BITS
 
 
-def offset_of(position_id: int) -> int:
+def offset_of(event_id: int) -> int:
     """The offset a position id names within its lane."""
-    return (position_id & OFFSET_MASK) - 1
+    return (event_id & OFFSET_MASK) - 1
 
 
 def murmur2(data: bytes) -> int:

@@ -4,7 +4,7 @@ from core_tables.projection.fold.batch import Decided, Loaded, Record, WorkOrder
 from core_tables.projection.fold.decide import First
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome, Refused
 from core_tables.schemas.vocabulary import PARTITIONS
 from core_tables.schemas.wire import encode_event
@@ -31,7 +31,7 @@ class Book:
         self, key: bytes | None, value: bytes | None, partition: int, partitions: int = PARTITIONS
     ) -> Outcome:
         """Append a record as it is."""
-        position = event_id(partition, self.offset)
+        position = event_id_at(partition, self.offset)
         self.offset += 1
         content = read_content(position, key, value, partition, partitions)
         loaded = Loaded(self.states, self.firsts, self.owners)
@@ -53,4 +53,4 @@ class Book:
     @property
     def last_id(self) -> int:
         """The position id of the last record."""
-        return self.decided[-1].position_id
+        return self.decided[-1].event_id

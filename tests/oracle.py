@@ -18,7 +18,7 @@ from core_tables.projection.postgres.rows import outcome_of_row
 from core_tables.projection.verify.topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id, lane_of
+from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome
 from core_tables.schemas.vocabulary import NS_PER_HOUR, NS_PER_MS
 from core_tables.schemas.wire import encode_event
@@ -63,7 +63,7 @@ def _topic(world: World) -> Records:
     kept: Records = {}
     for partition, messages in world.messages(world.settings.topic).items():
         for message in messages:
-            position = event_id(first_lane + partition, message.offset() or 0)
+            position = event_id_at(first_lane + partition, message.offset() or 0)
             content = read_content(position, message.key(), message.value(), partition, world.settings.partitions)
             record = Record(position, content, message.timestamp()[1] * NS_PER_MS, None)
             kept[position] = Kept(partition, message, record)
@@ -91,7 +91,7 @@ def _check_decisions(world: World, records: Records) -> None:
         logs.setdefault(lane_of(position), []).append(kept.record)
     compared = 0
     with closing(wiring.operator(world.settings)) as connection, connection.transaction():
-        begins = event_id(wiring.registered_topic(world.settings, connection).first_lane, 0)
+        begins = event_id_at(wiring.registered_topic(world.settings, connection).first_lane, 0)
         rows = rows_by_lane(connection)
         for lane, folded in wiring.positions(world.settings, connection).items():
             end = len(logs.get(lane, ()))
@@ -152,10 +152,10 @@ def _check_audit(world: World, records: Records) -> None:
         expected[kept.partition].append(_decided(kept.record, outcomes[position]))
     for partition, found in audits.items():
         ids = [decode_audit(message.value() or b"").event_id for message in found]
-        wanted = [item.position_id for item in expected[partition]]
+        wanted = [item.event_id for item in expected[partition]]
         assert ids == wanted, f"partition {partition}: {len(ids)} audit events, {len(wanted)} records, or out of order"
         for item, message in zip(expected[partition], found, strict=True):
-            event = audit_event(item.position_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            event = audit_event(item.event_id, item.tenant_id, item.event, item.outcome, item.broker_time)
             same = (message.key(), message.value()) == (item.tenant_id.encode(), encode_audit(event))
             assert same, f"{decode_audit(message.value() or b'')} instead of {event}"
 
@@ -173,4 +173,4 @@ def _decided(record: Record, outcome: Outcome) -> Decided:
     content = record.content
     if isinstance(content, Request):
         return decided_request(record, content, outcome)
-    return Decided(record.position_id, content.tenant_id, None, outcome, record.broker_time, None)
+    return Decided(record.event_id, content.tenant_id, None, outcome, record.broker_time, None)

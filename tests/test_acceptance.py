@@ -77,16 +77,16 @@ def test_a_rebuild_of_one_work_order_or_one_tenant_leaves_the_others(world: Worl
 
 
 def test_a_worker_drops_its_memory_after_a_repair(world: World, running: RunningWorker) -> None:
-    """Without the revision it would write from states that the repair replaced."""
+    """Without the epoch it would write from states that the repair replaced."""
     assert world.outcome(make("WORK_ORDER_CREATED", tenant_id="repair")) == Accepted()
     lane = running.worker.lanes[world.reads.lane_of_tenant("repair")]
-    revision = lane.revision
+    epoch = lane.epoch
     world.admin.execute(
         "update os_core.work_orders_current set confirmation_state = 'EXPIRED' where tenant_id = 'repair'"
     )
     assert rebuild(world, verification.Scope("repair")).repaired == 1
     assert world.outcome(make("FIELD_SET", tenant_id="repair")) == Accepted()
-    wait_until(lambda: lane.revision == revision + 1, "the worker to see the revision")
+    wait_until(lambda: lane.epoch == epoch + 1, "the worker to see the epoch")
     world.drain()
     assert world.verify().differences == []
 

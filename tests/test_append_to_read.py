@@ -7,7 +7,7 @@ import pytest
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.reads import PendingAnswer
 from core_tables.schemas import events
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError
 
@@ -27,7 +27,7 @@ def _worker(world: World) -> Iterator[None]:
 def test_a_receipt_holds_the_position_id_of_the_record(world: World) -> None:
     receipt = world.ledger.append(make("WORK_ORDER_CREATED", tenant_id="receipts"))
     partition = partition_of(b"receipts", 12)
-    assert receipt.event_id() == event_id(partition, 0)
+    assert receipt.event_id() == event_id_at(partition, 0)
     assert receipt.outcome(30) == Accepted()
 
 

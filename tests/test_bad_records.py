@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core_tables.schemas.audit import AuditEvent, decode_audit
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, TENANT_SCOPE_VIOLATION
 from core_tables.schemas.vocabulary import UNATTRIBUTED, EventType
@@ -32,7 +32,7 @@ def fate(
     world: World, key: bytes | None, value: bytes | None, partition: int = ACME
 ) -> tuple[tuple[Any, ...], AuditEvent]:
     """Produce a record and a good one behind it; the outcome row and the audit event of the first."""
-    position = event_id(partition, world.produce(key, value, partition))
+    position = event_id_at(partition, world.produce(key, value, partition))
     tenant = next(t for t in (f"tenant-{i}" for i in range(1000)) if partition_of(t.encode(), 12) == partition)
     behind = make("FIELD_SET", tenant_id=tenant)
     assert world.outcome(behind) == Accepted(), "the lane goes on"
@@ -201,6 +201,6 @@ def test_a_header_as_large_as_the_broker_takes_stays_out_of_the_audit_topic(worl
     (message,) = [
         found
         for found in world.audit_messages(ACME)
-        if decode_audit(found.value() or b"").event_id == event_id(ACME, offset)
+        if decode_audit(found.value() or b"").event_id == event_id_at(ACME, offset)
     ]
     assert message.headers() is None

@@ -17,7 +17,7 @@ from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
 from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent
 from core_tables.schemas.generate import decoder_source, modules
-from core_tables.schemas.identity import MAX_LANES, event_id, lane_of, murmur2, offset_of, partition_of
+from core_tables.schemas.identity import MAX_LANES, event_id_at, lane_of, murmur2, offset_of, partition_of
 from core_tables.schemas.json_form import event_from_json, event_to_json
 from core_tables.schemas.reasons import UnknownSchemaError, Violation
 from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
@@ -50,11 +50,11 @@ def test_partitions_are_those_of_librdkafkas_murmur2(length: int) -> None:
 
 
 def test_ids_are_positions_and_rise_with_lane_and_offset() -> None:
-    assert event_id(0, 0) == 1
-    assert event_id(3, 5) == (3 << 42) | 6
-    assert (lane_of(event_id(3, 5)), offset_of(event_id(3, 5))) == (3, 5)
-    assert event_id(MAX_LANES - 1, 2**42 - 3) < 2**53
-    assert event_id(1, 0) > event_id(0, 2**42 - 3)
+    assert event_id_at(0, 0) == 1
+    assert event_id_at(3, 5) == (3 << 42) | 6
+    assert (lane_of(event_id_at(3, 5)), offset_of(event_id_at(3, 5))) == (3, 5)
+    assert event_id_at(MAX_LANES - 1, 2**42 - 3) < 2**53
+    assert event_id_at(1, 0) > event_id_at(0, 2**42 - 3)
 
 
 @pytest.mark.parametrize("vector", VECTORS["events"], ids=lambda vector: vector["event"]["event_type"])

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import output
 from core_tables.schemas import events
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.wire import encode_event
@@ -158,7 +158,7 @@ def test_records_of_nobody_are_listed_and_shown_with_their_headers(world: World)
     value = encode_event(make("FIELD_SET"))
     offset = world.produce(b"not the tenant", value, partition, traceparent=b"00-1-2-03", odd=b"\xff\x00")
     world.drain()
-    position = event_id(partition, offset)
+    position = event_id_at(partition, offset)
     shown = world.command("refused", "list")
     assert (shown.returncode, str(position) in shown.stdout.decode()) == (output.EXIT_OK, True)
     listed = [json.loads(found) for found in world.command("refused", "list", "--json").stdout.splitlines()]

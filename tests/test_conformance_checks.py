@@ -62,7 +62,7 @@ def test_s2_a_replay_with_the_same_payload_says_so() -> None:
     event = make("FIELD_SET", idempotency_key="k")
     book.append(event)
     assert book.append(event._replace(created_at=START + 1)) == Replayed(
-        book.decided[0].position_id, payload_differs=False
+        book.decided[0].event_id, payload_differs=False
     )
 
 

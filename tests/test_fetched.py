@@ -56,7 +56,7 @@ def places(reads: list[Read]) -> list[tuple[int, int]]:
     """Partition and offset of each record."""
     records = [read for read in reads if isinstance(read, Record)]
     assert len(records) == len(reads)
-    return [(lane_of(read.position_id) - 100, offset_of(read.position_id)) for read in records]
+    return [(lane_of(read.event_id) - 100, offset_of(read.event_id)) for read in records]
 
 
 def log(count: int, partition: int = ACME) -> list[Message]:
@@ -129,7 +129,7 @@ def test_a_record_of_an_unknown_schema_has_its_place() -> None:
     fetched = fetched_from(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
     (read,) = fetched.take(1, 1.0)
     assert isinstance(read, Unknown)
-    assert (lane_of(read.position_id), offset_of(read.position_id)) == (100 + ACME, 7)
+    assert (lane_of(read.event_id), offset_of(read.event_id)) == (100 + ACME, 7)
     assert f"offset 7 of partition {ACME} of ledger" in read.error.sentence
 
 

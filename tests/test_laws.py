@@ -33,7 +33,7 @@ from core_tables.projection.postgres.rows import (
 )
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
@@ -77,8 +77,8 @@ class Tables:
         self.decided += folded
         for decided in folded:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                row = ledger_row(decided.position_id, decided.event)
-                _, self.ledger[decided.position_id] = event_of_row((*row[:17], orjson.loads(row[17])))
+                row = ledger_row(decided.event_id, decided.event)
+                _, self.ledger[decided.event_id] = event_of_row((*row[:17], orjson.loads(row[17])))
         for key, (before, after) in changed.items():
             self.current[key] = current_row(after)
             self.attempts |= {row[:4]: row for row in attempt_rows(after, before)}
@@ -107,15 +107,15 @@ def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
     for offset, event in enumerate(events):
         key = event.tenant_id.encode()
         partition = partition_of(key, 12)
-        position = event_id(partition, offset)
+        position = event_id_at(partition, offset)
         records.append(Record(position, read_content(position, key, encode_event(event), partition, 12), 0, None))
     return records
 
 
 def folded(records: Sequence[Record], cuts: Sequence[int], *, forget: bool) -> Tables:
     tables = Tables()
-    edges = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
-    for start, end in itertools.pairwise(edges):
+    ports = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
+    for start, end in itertools.pairwise(ports):
         tables.fold(records[start:end], forget=forget)
     return tables
 
@@ -161,7 +161,7 @@ def test_any_redelivery_changes_nothing(events: list[LedgerEvent], again: int) -
             continue  # it bound nothing: sent again, it is another request
         outcome = book.append(event)
         if isinstance(first, Accepted):
-            assert outcome == Replayed(book.decided[index].position_id, payload_differs=False)
+            assert outcome == Replayed(book.decided[index].event_id, payload_differs=False)
         else:
             assert outcome == first
         assert book.states == states
@@ -189,7 +189,7 @@ def test_an_audit_event_keeps_its_bounds_and_survives_its_encoding(events: list[
     for event in events:
         book.append(event)
     for decided in book.decided:
-        audit = audit_event(decided.position_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
+        audit = audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
         value = encode_audit(audit)
         assert decode_audit(value) == audit
         assert len(audit.payload_min) <= 24

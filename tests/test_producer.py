@@ -192,7 +192,7 @@ def test_a_cancel_of_what_is_not_folded_in_time_is_refused_and_nothing_is_sent(f
 
 @pytest.mark.stack
 @pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
-def test_a_cancel_does_not_wait_for_the_hole_that_a_log_ends_in(fresh: World, end: str) -> None:
+def test_a_cancel_does_not_wait_for_the_gap_that_a_log_ends_in(fresh: World, end: str) -> None:
     """Nobody folds what a transaction leaves at the end of a log: the broker's own record, and those that were aborted."""
     ledger = Ledger.connect(ledger_settings(fresh))
     told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}

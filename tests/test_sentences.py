@@ -21,7 +21,7 @@ from core_tables.kafka.topics import (
 )
 from core_tables.projection.postgres import connection as database
 from core_tables.projection.postgres.store import LanePosition
-from core_tables.schemas.identity import event_id
+from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import read_record
@@ -59,13 +59,13 @@ def raised(call: Callable[[], object]) -> CoreTablesError:
     return caught.value
 
 
-def of_the_audit(floor: int = 5, **edges: Any) -> CoreTablesError:
+def of_the_audit(audited: int = 5, **ports: Any) -> CoreTablesError:
     """Why the audit of a lane stops whose queue begins at offset 5."""
     queue = AuditQueue(10)
-    queue.open(0, floor, 5)
-    queue.put([accepted(event_id(0, 5))])
+    queue.open(0, audited, 5)
+    queue.put([accepted(event_id_at(0, 5))])
     usual = {"open_producer": lambda _: IdleProducer(), "ledger_end": lambda _: 6}
-    emitter_over(queue, **{**usual, **edges}).step(0)
+    emitter_over(queue, **{**usual, **ports}).step(0)
     return queue.stopped()[0]
 
 
@@ -80,11 +80,11 @@ def stops() -> Iterator[CoreTablesError]:
     yield raised(lambda: check_settings(facts(settings={**KEPT, "cleanup.policy": "compact"}), "ledger"))
     yield no_row(3)
     yield defect("the fold failed", ZeroDivisionError())
-    yield of_the_audit(last_event_id=lambda _: event_id(0, 1))
-    yield of_the_audit(last_event_id=lambda _: event_id(0, 8))
-    yield of_the_audit(last_event_id=lambda _: event_id(1, 5))
+    yield of_the_audit(last_event_id=lambda _: event_id_at(0, 1))
+    yield of_the_audit(last_event_id=lambda _: event_id_at(0, 8))
+    yield of_the_audit(last_event_id=lambda _: event_id_at(1, 5))
     yield of_the_audit(last_event_id=lambda _: 1 / 0)
-    yield of_the_audit(floor=0, last_event_id=lambda _: event_id(0, 1))
+    yield of_the_audit(audited=0, last_event_id=lambda _: event_id_at(0, 1))
     for code in (
         KafkaError._AUTO_OFFSET_RESET,
         KafkaError.UNKNOWN_TOPIC_OR_PART,

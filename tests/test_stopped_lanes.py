@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
 
 from core_tables.cli import wiring
-from core_tables.consumer.audit import AuditEdges, AuditEmitter
+from core_tables.consumer.audit import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
 from core_tables.kafka.topics import create_topics, describe
 from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Accepted
 from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError, UnknownSchemaError
 from core_tables.schemas.wire import encode_event
@@ -142,7 +142,7 @@ def test_a_database_that_was_tampered_with_is_refused_at_the_start(fresh: World,
         pass
 
 
-def test_a_program_that_appends_in_transactions_leaves_holes_and_everything_is_folded(fresh: World) -> None:
+def test_a_program_that_appends_in_transactions_leaves_gaps_and_everything_is_folded(fresh: World) -> None:
     """Each transaction ends with a record of the broker's own, which no reader is given; the log ends with one, too."""
     told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
     producer = Producer(told)
@@ -153,9 +153,9 @@ def test_a_program_that_appends_in_transactions_leaves_holes_and_everything_is_f
         producer.commit_transaction(20)
     with fresh.working() as running:
         wait_until(lambda: fresh.positions()[ACME] == (9, 9), "the lane to be folded and audited", 20)
-        assert len(running.log_lines("lane_reopens")) == 0, "a hole costs a look, not what is in memory"
-    assert [row[1] for row in fresh.rows("work_order_ledger")] == [event_id(ACME, at) for at in (0, 2, 4, 6, 8)]
-    assert [event.event_id for event in fresh.audit_events()[ACME]] == [event_id(ACME, at) for at in (0, 2, 4, 6, 8)]
+        assert len(running.log_lines("lane_reopens")) == 0, "a gap costs a look, not what is in memory"
+    assert [row[1] for row in fresh.rows("work_order_ledger")] == [event_id_at(ACME, at) for at in (0, 2, 4, 6, 8)]
+    assert [event.event_id for event in fresh.audit_events()[ACME]] == [event_id_at(ACME, at) for at in (0, 2, 4, 6, 8)]
 
 
 def make_anew(world: World, name: str) -> None:
@@ -216,7 +216,7 @@ def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World) -> 
         producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET")), b"acme", ACME)
         producer.commit_transaction(20)
     with fresh.working() as running:
-        running.worker.topics = running.worker.topics._replace(holes=refuse)
+        running.worker.topics = running.worker.topics._replace(gaps=refuse)
         fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
@@ -266,30 +266,30 @@ class Quiet:
         return lambda *_, **__: None
 
 
-def emitter_over(queue: AuditQueue, **edges: Any) -> AuditEmitter:
-    """An emitter whose edges are those given, and otherwise a broker and a Postgres where all is well and empty."""
+def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:
+    """An emitter whose ports are those given, and otherwise a broker and a Postgres where all is well and empty."""
     usual: dict[str, Any] = {
         "open_producer": lambda _: RefusingProducer(KafkaError._TIMED_OUT),
         "last_event_id": lambda _: None,
         "ledger_end": lambda _: 0,
-        "floor": lambda _: 0,
+        "audited": lambda _: 0,
         "check_topics": lambda: None,
         "for_each": lambda do, queues: [do(queue) for queue in queues],
         "let_go": lambda _: None,
     }
-    return AuditEmitter(queue, "audit", 0, AuditEdges(**{**usual, **edges}), Quiet())
+    return AuditEmitter(queue, "audit", 0, AuditPorts(**{**usual, **ports}), Quiet())
 
 
-def accepted(position_id: int) -> AuditRecord:
+def accepted(event_id: int) -> AuditRecord:
     """What the audit tells of an event that was accepted."""
-    return audit_record(Decided(position_id, "acme", make("FIELD_SET"), ACCEPTED, 0, None))
+    return audit_record(Decided(event_id, "acme", make("FIELD_SET"), ACCEPTED, 0, None))
 
 
 def queue_of(offset: int) -> AuditQueue:
     """A queue of lane 0 with one outcome in it."""
     queue = AuditQueue(10)
     queue.open(0, 0, offset)
-    queue.put([accepted(event_id(0, offset))])
+    queue.put([accepted(event_id_at(0, offset))])
     return queue
 
 
@@ -335,8 +335,8 @@ class IdleProducer:
 
 def test_an_audit_tail_above_the_end_of_the_ledger_stops_its_lane() -> None:
     queue = queue_of(0)
-    edges = {"last_event_id": lambda _: event_id(0, 7), "ledger_end": lambda _: 5}
-    emitter_over(queue, open_producer=lambda _: IdleProducer(), **edges).step(0)
+    ports = {"last_event_id": lambda _: event_id_at(0, 7), "ledger_end": lambda _: 5}
+    emitter_over(queue, open_producer=lambda _: IdleProducer(), **ports).step(0)
     assert "above the end 5 of the ledger's log" in str(queue.stopped()[0])
 
 
@@ -345,7 +345,7 @@ def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_oth
     opened: list[str] = []
     for lane in range(3):
         queue.open(lane, 0, 0)
-        queue.put([accepted(event_id(lane, 0))])
+        queue.put([accepted(event_id_at(lane, 0))])
 
     def open_producer(transactional_id: str) -> IdleProducer:
         opened.append(transactional_id)
@@ -356,7 +356,7 @@ def test_lanes_that_take_turns_are_opened_together_and_emitted_one_after_the_oth
     for _ in range(3):
         emitter.step(0, most=1)
         assert opened == ["audit.0", "audit.1", "audit.2"]
-        queue.put([accepted(event_id(0, 1 + len(left)))])
+        queue.put([accepted(event_id_at(0, 1 + len(left)))])
         left.append([waiting.lane for waiting in queue.waiting(0)])
     assert left == [[0, 1, 2], [0, 2], [0]]
 
@@ -373,7 +373,7 @@ def test_the_producer_of_a_quiet_lane_is_there_before_its_first_outcome() -> Non
     queue.open(3, 0, 0)
     assert emitter.step(0) == 0
     assert opened == ["audit.3"]
-    queue.put([accepted(event_id(3, 0))])
+    queue.put([accepted(event_id_at(3, 0))])
     assert emitter.step(0) == 1
     assert opened == ["audit.3"]
     assert queue.empty()
@@ -384,12 +384,12 @@ def test_an_emptied_audit_partition_is_another_topic_if_the_broker_says_so() -> 
         raise SetupError("the topic audit was deleted and made again", "topic")
 
     queue = queue_of(0)
-    emitter_over(queue, open_producer=lambda _: IdleProducer(), floor=lambda _: 3, check_topics=check).step(0)
+    emitter_over(queue, open_producer=lambda _: IdleProducer(), audited=lambda _: 3, check_topics=check).step(0)
     assert "made again" in str(queue.stopped()[0])
 
 
-def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: World) -> None:
-    """A worker that had nothing to emit for long: others raised the floor meanwhile, and retention emptied the partition."""
+def test_an_emptied_audit_partition_is_continued_at_the_watermark_of_postgres(fresh: World) -> None:
+    """A worker had nothing to emit for long; others raised the watermark meanwhile, and retention emptied the partition."""
     with fresh.working() as running:
         assert fresh.outcome(make("FIELD_SET")) == Accepted()
         fresh.drain()
@@ -400,9 +400,9 @@ def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: Worl
         for future in admin.delete_records([target]).values():
             future.result()
         stale = audit._lanes[ACME]
-        stale.floor = stale.start = 0
+        stale.audited = stale.start = 0
         running.audit._emitter._close_output(ACME)
-        stale.entries.append(accepted(event_id(ACME, 0)))
+        stale.entries.append(accepted(event_id_at(ACME, 0)))
         audit._count += 1
         wait_until(audit.empty, "the queue to be empty")
         assert fresh.outcome(make("FIELD_SET")) == Accepted()
@@ -410,4 +410,4 @@ def test_an_emptied_audit_partition_is_continued_at_the_floor_of_now(fresh: Worl
     consumer = wiring.reader_of_topics(fresh.settings)
     left = list(wiring.records_to_end(consumer, fresh.settings.audit_topic, {ACME: OFFSET_BEGINNING}))
     consumer.close()
-    assert [decode_audit(message.value() or b"").event_id for message in left] == [event_id(ACME, 1)]
+    assert [decode_audit(message.value() or b"").event_id for message in left] == [event_id_at(ACME, 1)]

@@ -34,7 +34,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[LedgerEvent]) -> None:
     records = records_of(events)
-    lanes = sorted({lane_of(record.position_id) for record in records})
+    lanes = sorted({lane_of(record.event_id) for record in records})
     half = len(records) // 2
     try:
         # The second half loads what the first wrote; its BEGIN, in an open transaction, is a warning only.
@@ -57,7 +57,7 @@ def test_batches_that_load_what_earlier_ones_wrote_give_the_fold_of_the_ledger(s
     applied: dict[int, int] = {}
     for start in range(0, len(records), 100):
         part = records[start : start + 100]
-        ends = {lane_of(record.position_id): start + 100 for record in part}
+        ends = {lane_of(record.event_id): start + 100 for record in part}
         moves = [Move(lane, applied.get(lane, 0), 0, end, 0) for lane, end in ends.items()]
         held, loaded = store.begin(moves, part, {})
         assert held == set(ends)

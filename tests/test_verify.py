@@ -18,7 +18,7 @@ from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify import tables as verification
 from core_tables.projection.verify.tables import Difference, Report, Scope
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.wire import encode_event
@@ -70,8 +70,8 @@ def rebuild(world: World, **told: Any) -> Report:
         connection.close()
 
 
-def test_holes_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one(fresh: World) -> None:
-    """A program that appends in transactions leaves a hole after each, and one at the log's end."""
+def test_gaps_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one(fresh: World) -> None:
+    """A program that appends in transactions leaves a gap after each, and one at the log's end."""
     told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
     producer = Producer(told)
     producer.init_transactions(20)
@@ -89,7 +89,7 @@ def test_holes_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one
     assert fresh.command("verify").returncode == output.EXIT_OK, "what is gone had as many records as there are rows"
     fresh.admin.execute("alter table os_core.work_order_ledger disable trigger append_only")
     fresh.admin.execute(
-        f"delete from os_core.work_order_ledger where work_order_event_id = {event_id(ACME, 4)}".encode()
+        f"delete from os_core.work_order_ledger where work_order_event_id = {event_id_at(ACME, 4)}".encode()
     )
     done = fresh.command("verify")
     assert done.returncode == output.EXIT_DIFFERENCES
@@ -104,7 +104,7 @@ def test_holes_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one
 )
 def test_a_row_that_no_record_explains_is_found(one: World, tenant: str, lane: int, offset: int) -> None:
     assert one.verify().differences == []
-    one.admin.execute(GHOST, (tenant, event_id(lane, offset)))
+    one.admin.execute(GHOST, (tenant, event_id_at(lane, offset)))
     found = one.verify().differences if lane == 2_000 else verify_topic(one)
     assert any("no record explains" in one.what or "0 records folded, 1 rows" in one.what for one in found), found
 
@@ -169,16 +169,16 @@ def test_what_a_topic_has_left_is_compared_when_its_first_records_are_gone(behea
     ("plant", "found"),
     [
         (
-            f"update os_core.work_order_ledger set reason_code = 77 where work_order_event_id = {event_id(ACME, 3)}",
-            f"record {event_id(ACME, 3)}: differs from the record",
+            f"update os_core.work_order_ledger set reason_code = 77 where work_order_event_id = {event_id_at(ACME, 3)}",
+            f"record {event_id_at(ACME, 3)}: differs from the record",
         ),
         (
-            f"delete from os_core.work_order_outcomes where event_id = {event_id(ACME, 4)}",
-            f"record {event_id(ACME, 4)}: row missing",
+            f"delete from os_core.work_order_outcomes where event_id = {event_id_at(ACME, 4)}",
+            f"record {event_id_at(ACME, 4)}: row missing",
         ),
         (
-            f"update os_core.work_order_outcomes set event_id = {event_id(ACME, 9)} where event_id = {event_id(ACME, 5)}",
-            f"record {event_id(ACME, 5)}: row missing|lane {ACME}: 1 rows that no record explains",
+            f"update os_core.work_order_outcomes set event_id = {event_id_at(ACME, 9)} where event_id = {event_id_at(ACME, 5)}",
+            f"record {event_id_at(ACME, 5)}: row missing|lane {ACME}: 1 rows that no record explains",
         ),
     ],
     ids=["a changed row", "a missing one", "one under another id"],

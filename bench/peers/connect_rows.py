@@ -84,8 +84,8 @@ def _rows(settings: Settings) -> Iterator[tuple[str, int, str, tuple[Any, ...]]]
     for step in folded.batches(settings, 1):
         for decided in step.decided:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                partition, key = lane_of(decided.position_id), decided.tenant_id
-                yield LEDGER, partition, key, _with_number(ledger_row(decided.position_id, decided.event), 5)
+                partition, key = lane_of(decided.event_id), decided.tenant_id
+                yield LEDGER, partition, key, _with_number(ledger_row(decided.event_id, decided.event), 5)
         for _, after in step.changed.values():
             yield (
                 CURRENT,

@@ -19,7 +19,7 @@ from bench.peers.simple_fold import (
     LEDGER_COLUMNS,
     SCHEMA,
     State,
-    event_id,
+    event_id_at,
     fold,
     ledger_row,
 )
@@ -95,7 +95,7 @@ def _read(message: Message) -> tuple[int, dict[str, Any]]:
         raise RuntimeError(error.str())
     body = io.BytesIO((message.value() or b"")[HEADER_BYTES:])
     event: Any = fastavro.schemaless_reader(body, PARSED, None)
-    return event_id(message.partition() or 0, message.offset() or 0), event
+    return event_id_at(message.partition() or 0, message.offset() or 0), event
 
 
 def _values(row: dict[str, Any], columns: tuple[str, ...]) -> list[Any]:

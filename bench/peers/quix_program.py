@@ -14,7 +14,7 @@ from quixstreams import Application, State, message_context
 from quixstreams.models.serializers.avro import AvroDeserializer
 from quixstreams.sinks.community.postgresql import PostgreSQLSink
 
-from bench.peers.simple_fold import CURRENT_COLUMNS, HEADER_BYTES, LEDGER_COLUMNS, SCHEMA, event_id, fold, ledger_row
+from bench.peers.simple_fold import CURRENT_COLUMNS, HEADER_BYTES, LEDGER_COLUMNS, SCHEMA, event_id_at, fold, ledger_row
 
 # Its default of 5 s would leave the end of the backlog waiting; with 1 s the rate over a long backlog is the same.
 COMMIT_INTERVAL_S: Final = 1.0
@@ -42,7 +42,7 @@ class Timed(Application):  # type: ignore[misc]
 def step(event: dict[str, Any], state: State) -> Rows | None:
     """The two rows of an event, or None for one that was seen before."""
     context = message_context()
-    position = event_id(context.partition, context.offset)
+    position = event_id_at(context.partition, context.offset)
     order = event["work_order_id"]
     after = fold(state.get(order), event, position)
     if after is None:

@@ -37,7 +37,7 @@ CURRENT_COLUMNS: Final = (
 )
 
 
-def event_id(partition: int, offset: int) -> int:
+def event_id_at(partition: int, offset: int) -> int:
     """The id of the record at an offset; lanes are partitions, since the benchmark has one topic."""
     return (partition << 42) | (offset + 1)
 

@@ -35,7 +35,7 @@ class CacheMove(NamedTuple):
     """What a batch does to a lane's lists."""
 
     lane: int
-    revision: int
+    epoch: int
     from_position: int
     to_position: int
     ops: Sequence[Op]
@@ -52,9 +52,9 @@ class CachedList(NamedTuple):
         """The offset that the list is true at."""
         return None if self.label is None else int(self.label.rpartition(":")[2])
 
-    def labelled(self, revision: int, position: int) -> bool:
-        """Whether what Postgres said at a lane's revision and position may be stored under the label."""
-        return self.label is not None and self.position == position and self.label.partition(".")[0] == str(revision)
+    def labelled(self, epoch: int, position: int) -> bool:
+        """Whether what Postgres said at a lane's epoch and position may be stored under the label."""
+        return self.label is not None and self.position == position and self.label.partition(".")[0] == str(epoch)
 
 
 def connect_cache(url: str) -> redis.Redis:
@@ -138,7 +138,7 @@ class PendingCache:
         self._try(lambda: self._client.delete(self._label(lane)), None)
 
     def label(self, lane: int) -> str | None:
-        """The label of a lane, `revision.random:position`; the first two are its nonce."""
+        """The label of a lane, `epoch.random:position`; the first two are its nonce."""
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
@@ -155,7 +155,7 @@ class PendingCache:
         for move in moves:
             too_many = len(move.ops) > MAX_OPS
             flat = () if too_many else [part for op in move.ops for part in op]
-            nonce = f"{move.revision}.{secrets.token_hex(6)}"
+            nonce = f"{move.epoch}.{secrets.token_hex(6)}"
             start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
             together.evalsha(self._advance.sha, 1, self._label(move.lane), start, move.to_position, nonce, *flat)
         together.execute()

@@ -24,7 +24,7 @@ PART: Final = 500  # records that are folded before Postgres is given them to wr
 class Record(NamedTuple):
     """A record of the ledger topic: its position id, what could be read of it, its broker time (ns) and trace."""
 
-    position_id: int
+    event_id: int
     content: Request | Unreadable
     broker_time: int
     traceparent: bytes | None
@@ -36,7 +36,7 @@ class Decided(NamedTuple):
     `event` is None where the body cannot be read or must not be shown to the tenant the record is attributed to.
     """
 
-    position_id: int
+    event_id: int
     tenant_id: str
     event: LedgerEvent | None
     outcome: Outcome
@@ -63,13 +63,13 @@ class Folded(NamedTuple):
 
 
 def read_content(
-    position_id: int, key: bytes | None, value: bytes | None, partition: int, partitions: int
+    event_id: int, key: bytes | None, value: bytes | None, partition: int, partitions: int
 ) -> Request | Unreadable:
     """What can be read of a record. Raises UnknownSchemaError."""
     read = read_record(key, value, partition, partitions)
     if isinstance(read, Unreadable):
         return read
-    return new(Request, (position_id, *read, malformed_identity(read.event)))
+    return new(Request, (event_id, *read, malformed_identity(read.event)))
 
 
 def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
@@ -103,12 +103,12 @@ def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[D
         owner = owners.get((event.tenant_id, event.correlation_id)) if before is None else None
         outcome = decide(before, content, first, owner)
         if isinstance(outcome, Accepted):
-            states[key] = after = evolve(before, event, content.position_id)
+            states[key] = after = evolve(before, event, content.event_id)
             changed[key] = (changed[key][0] if key in changed else before, after)
             if before is None:
                 owners[event.tenant_id, event.correlation_id] = event.work_order_id
             if replay_key is not None:
-                firsts[replay_key] = First(content.position_id, event.payload)
+                firsts[replay_key] = First(content.event_id, event.payload)
         decided.append(decided_request(record, content, outcome))
     return decided
 

@@ -42,7 +42,7 @@ _NOTHING_COLLECTED: Final = Collected()
 class Request(NamedTuple):
     """A record that was read: its position id, its event, the size of its payload, and what is wrong with its keys."""
 
-    position_id: int
+    event_id: int
     event: LedgerEvent
     payload_bytes: int
     malformed: Violation | None

@@ -201,9 +201,9 @@ class Reads:
         rows = self._tenant_rows(query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane)
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
-        applied, revision = rows[0][:2]
+        applied, epoch = rows[0][:2]
         records = [PendingRecord(*row[2:]) for row in rows if row[2] is not None]
-        if self._cache is not None and cached.label is not None and cached.labelled(revision, applied):
+        if self._cache is not None and cached.label is not None and cached.labelled(epoch, applied):
             self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
         return PendingAnswer(pending_list(records, query), applied, from_cache=False)
 

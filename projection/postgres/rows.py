@@ -67,7 +67,7 @@ def event_of_row(row: Sequence[Any]) -> tuple[int, LedgerEvent]:
 def outcome_row(decided: Decided) -> Row:
     """The row of insert_outcomes.sql of a record that was not accepted."""
     work_order_id = None if decided.event is None else decided.event.work_order_id
-    head = (decided.tenant_id, decided.position_id, work_order_id)
+    head = (decided.tenant_id, decided.event_id, work_order_id)
     match decided.outcome:
         case Replayed(first_event_id, payload_differs):
             return (*head, "REPLAYED", IDEMPOTENCY_REPLAY, None, None, first_event_id, payload_differs)

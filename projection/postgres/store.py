@@ -41,16 +41,16 @@ class LanePosition(NamedTuple):
     lane: int
     applied: int
     audited: int
-    revision: int
+    epoch: int
     fold_version: int
 
 
 class Move(NamedTuple):
-    """What a batch does to a lane: from `applied` at `revision` to `reached`; below `audited` all is audited."""
+    """What a batch does to a lane: from `applied` at `epoch` to `reached`; below `audited` all is audited."""
 
     lane: int
     applied: int
-    revision: int
+    epoch: int
     reached: int
     audited: int
 
@@ -76,10 +76,10 @@ class Store:
         with translated(), self.connection.transaction():
             return {row[0]: LanePosition(*row) for row in self._rows("load_lanes", list(lanes))}
 
-    def raise_floors(self, floors: Mapping[int, int]) -> None:
-        """Write the audit floors of idle lanes."""
+    def raise_audited(self, audited: Mapping[int, int]) -> None:
+        """Write the audited watermarks of idle lanes."""
         with translated(), self.connection.transaction():
-            self.connection.execute(sql("raise_floors"), (list(floors), list(floors.values())))
+            self.connection.execute(sql("raise_audited"), (list(audited), list(audited.values())))
 
     def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
         """Open the batch's transaction with its guard, and load what the fold must know about its records, in one round trip.
@@ -109,7 +109,7 @@ class Store:
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
-        asked = [(_attributed_tenant(record), record.position_id) for record in records]
+        asked = [(_attributed_tenant(record), record.event_id) for record in records]
         with translated(), self._pipeline as pipeline:
             accepted = pipeline.add_rows("recall_accepted", asked)
             others = pipeline.add_rows("recall_outcomes", asked)
@@ -128,7 +128,7 @@ class Store:
         with self._writing() as write:
             for decided in parts:
                 accepted = [
-                    ledger_row(each.position_id, each.event)
+                    ledger_row(each.event_id, each.event)
                     for each in decided
                     if isinstance(each.outcome, Accepted) and each.event is not None
                 ]
@@ -224,15 +224,15 @@ def _attributed_tenant(record: Record) -> str:
 
 
 def _recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
-    outcome = outcomes.get(record.position_id)
+    outcome = outcomes.get(record.event_id)
     if outcome is None:
         raise LaneStoppedError(
-            f"record {record.position_id} of lane {lane_of(record.position_id)} is below applied but has no outcome; "
+            f"record {record.event_id} of lane {lane_of(record.event_id)} is below applied but has no outcome; "
             "run `core-tables verify`"
         )
     if isinstance(record.content, Request):
         return decided_request(record, record.content, outcome)
-    return Decided(record.position_id, record.content.tenant_id, None, outcome, record.broker_time, record.traceparent)
+    return Decided(record.event_id, record.content.tenant_id, None, outcome, record.broker_time, record.traceparent)
 
 
 class _Loading:

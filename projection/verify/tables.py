@@ -1,7 +1,7 @@
 """Verify and rebuild: the tables against the fold of the ledger table (DESIGN, "Rebuild").
 
 `verify` compares in one snapshot and changes nothing. `rebuild` does the same in chunks under the lanes' locks,
-replaces what differs and raises `revision`, so that a worker drops the states it holds.
+replaces what differs and raises `epoch`, so that a worker drops the states it holds.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -160,7 +160,7 @@ def _repair(store: Store, topic: LedgerTopic, keys: Sequence[WorkOrderKey], noti
                 chunk = _compare(connection, keys)
                 if chunk.broken:
                     _replace(store, chunk)
-                    connection.execute(sql("raise_revisions"), (sorted({_lane(topic, key) for key in chunk.broken}),))
+                    connection.execute(sql("raise_epochs"), (sorted({_lane(topic, key) for key in chunk.broken}),))
                 return chunk
         except UnavailableError as error:
             if connection.closed or left == 0:
@@ -269,9 +269,9 @@ def _replace(store: Store, chunk: _Chunk) -> None:
 
 
 def _missing_outcomes(connection: Connection, records_below: RecordsBelow) -> list[Difference]:
-    """Ledger and outcomes together hold one row per record below `applied`: as many as offsets, less the log's holes.
+    """Ledger and outcomes together hold one row per record below `applied`: as many as offsets, less the log's gaps.
 
-    Only the log knows its holes; it is asked where there are fewer rows than offsets.
+    Only the log knows its gaps; it is asked where there are fewer rows than offsets.
     """
     rows: Any = connection.execute(sql("count_records")).fetchall()
     found = []
@@ -279,7 +279,7 @@ def _missing_outcomes(connection: Connection, records_below: RecordsBelow) -> li
         records = records_below(lane, applied) if held < applied else applied
         if held == records:
             continue
-        told = f"{records} records" if records is not None else f"{applied} offsets (its log may have holes)"
+        told = f"{records} records" if records is not None else f"{applied} offsets (its log may have gaps)"
         found.append(Difference(None, None, "work_order_outcomes", f"lane {lane}: {told} folded, {held} rows"))
     return found
 

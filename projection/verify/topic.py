@@ -16,7 +16,7 @@ from core_tables.projection.postgres.rows import Row, event_of_row, ledger_row, 
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify.tables import Difference
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id
+from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 
@@ -52,7 +52,7 @@ def verify_lane(
     What was deleted from the log has decided about what is left: of it, the ledger table's rows are taken as they are. The
     connection is in the snapshot that `records` ends at. Keeps the states and idempotency keys of the lane in memory.
     """
-    deleted = (event_id(log.lane, 0), event_id(log.lane, log.log_start) - 1)
+    deleted = (event_id_at(log.lane, 0), event_id_at(log.lane, log.log_start) - 1)
     if log.log_start > 0 or log.log_end < log.applied:
         what = f"lane {log.lane}: {log.applied} offsets were folded, but the log holds those from {log.log_start} to {log.log_end}"
         yield 0, [Difference(None, None, "topic", what)]
@@ -124,7 +124,7 @@ class _Book:
 
 def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
     """What differs, and how many rows the records have."""
-    asked = ([item.tenant_id for item in decided], [item.position_id for item in decided])
+    asked = ([item.tenant_id for item in decided], [item.event_id for item in decided])
     with connection.pipeline():
         ledger: Any = connection.execute(sql("load_ledger_records"), asked, binary=True)
         outcomes: Any = connection.execute(sql("load_outcome_records"), asked, binary=True)
@@ -133,7 +133,7 @@ def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[D
     found = []
     for item in decided:
         if isinstance(item.outcome, Accepted) and item.event is not None:
-            found += _differences(item, "work_order_ledger", ledger_row(item.position_id, item.event), held)
+            found += _differences(item, "work_order_ledger", ledger_row(item.event_id, item.event), held)
             found += _differences(item, "work_order_outcomes", None, others)
         else:
             found += _differences(item, "work_order_outcomes", outcome_row(item), others)
@@ -142,7 +142,7 @@ def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[D
 
 
 def _differences(item: Decided, table: str, wanted: Row | None, held: dict[int, Row]) -> list[Difference]:
-    actual = held.get(item.position_id)
+    actual = held.get(item.event_id)
     if actual == wanted:
         return []
     what = (
@@ -153,4 +153,4 @@ def _differences(item: Decided, table: str, wanted: Row | None, held: dict[int, 
         else "differs from the record"
     )
     work_order_id = None if item.event is None else item.event.work_order_id
-    return [Difference(item.tenant_id, work_order_id, table, f"record {item.position_id}: {what}")]
+    return [Difference(item.tenant_id, work_order_id, table, f"record {item.event_id}: {what}")]

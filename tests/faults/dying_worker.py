@@ -32,7 +32,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "in_audit_transaction": (AuditEmitter, "_begin", True),
     "after_audit_commit": (AuditEmitter, "_commit", True),
     "after_recall": (Store, "recall", True),
-    "after_floor": (Store, "raise_floors", True),
+    "after_audited": (Store, "raise_audited", True),
 }
 
 

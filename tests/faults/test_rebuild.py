@@ -230,7 +230,7 @@ def sleeps(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh: World) -> None:
-    """The nonce carries the revision: the worker forgets the lists of before the repair, whoever died."""
+    """The nonce carries the epoch: the worker forgets the lists of before the repair, whoever died."""
     fresh.append(make("WORK_ORDER_CREATED", tenant_id="rest-1", work_order_id="order-1"))
     query = PendingQuery("rest-1", "ada", START)
     with fresh.working():

@@ -240,7 +240,7 @@ def test_a_cache_that_takes_no_writes_serves_no_old_list_once_its_label_is_gone(
 
 
 def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World) -> None:
-    """Below the floor a worker never reads; ids, being positions, stay what they are."""
+    """Below the audited watermark a worker never reads; ids, being positions, stay what they are."""
     fresh.append(*day(300))
     with fresh.working():
         fresh.drain()

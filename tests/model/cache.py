@@ -49,8 +49,8 @@ class CacheRule:
         if cached.equals != label.position:
             equals = "no fold" if cached.equals == WRONG else f"the fold at {cached.equals}"
             return f"a list labelled {label.position} equals {equals}"
-        if cached.revision != label.revision:
-            return f"a list of revision {cached.revision} is shown as one of revision {label.revision}"
+        if cached.epoch != label.epoch:
+            return f"a list of epoch {cached.epoch} is shown as one of epoch {label.epoch}"
         return None
 
     def complete(self, world: World) -> bool:
@@ -58,7 +58,7 @@ class CacheRule:
         return (
             world.applied == self.scenario.records
             and world.redis.label is not None
-            and world.redis.label[1:] == (world.applied, world.revision)
+            and world.redis.label[1:] == (world.applied, world.epoch)
             and visible(world.redis) is not None
         )
 
@@ -66,8 +66,8 @@ class CacheRule:
         """Everything that can happen next."""
         yield from faults(world)
         for index, worker in enumerate(world.workers):
-            if (worker.applied, worker.revision) != (world.applied, world.revision):
-                yield f"{index} reopens at {world.applied}", put(world, index, Worker(world.applied, world.revision))
+            if (worker.applied, worker.epoch) != (world.applied, world.epoch):
+                yield f"{index} reopens at {world.applied}", put(world, index, Worker(world.applied, world.epoch))
             elif worker.call is None:
                 yield from self.commit(world, index, worker)
                 yield from self.check_label(world, index, worker)
@@ -78,16 +78,16 @@ class CacheRule:
     def commit(self, world: World, index: int, worker: Worker) -> Steps:
         """Steps 2 to 4: commit a batch; its call to Redis is still to come."""
         for end in range(worker.applied + 1, min(self.scenario.records, worker.applied + BATCH) + 1):
-            call = Call(worker.applied, end, worker.revision)
-            committed = put(world, index, Worker(end, worker.revision, call))
+            call = Call(worker.applied, end, worker.epoch)
+            committed = put(world, index, Worker(end, worker.epoch, call))
             yield f"{index} commits to {end}", committed._replace(applied=end)
 
     def check_label(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 6: an idle lane's label is advanced from applied to applied: one lost, behind or of another revision is renewed."""
+        """Step 6: an idle lane's label is advanced from applied to applied: one lost, behind or of another epoch is renewed."""
         label = world.redis.label
-        wrong = label is None or label.position < worker.applied or label.revision != worker.revision
+        wrong = label is None or label.position < worker.applied or label.epoch != worker.epoch
         if self.mutation is not Mutation.NO_LABEL_CHECK and wrong:
-            call = Call(worker.applied, worker.applied, worker.revision)
+            call = Call(worker.applied, worker.applied, worker.epoch)
             yield f"{index} checks the label", put(world, index, worker._replace(call=call))
 
     def send(self, world: World, index: int, worker: Worker, call: Call) -> Steps:
@@ -100,7 +100,7 @@ class CacheRule:
         yield f"{label}, reply lost", advanced
 
     def advance(self, world: World, call: Call) -> World:
-        """advance.lua: from its position a label moves, ahead it stays; in doubt, and of another revision, a new nonce forgets."""
+        """advance.lua: from its position a label moves, ahead it stays; in doubt, and of another epoch, a new nonce forgets."""
         label, mutation = world.redis.label, self.mutation
         if label is None:
             return (
@@ -108,7 +108,7 @@ class CacheRule:
                 if mutation is Mutation.MISSING_LABEL_ADOPTED
                 else renew(world, call)
             )
-        if label.revision != call.revision and mutation is not Mutation.LABEL_WITHOUT_REVISION:
+        if label.epoch != call.epoch and mutation is not Mutation.LABEL_WITHOUT_EPOCH:
             return renew(world, call)
         if label.position == call.start or mutation is Mutation.CHANGES_APPLIED_AT_ANY_POSITION:
             return self.adopt(world, label.nonce, call)
@@ -122,12 +122,12 @@ class CacheRule:
         cached = world.redis.cached
         if cached is not None and cached.nonce == nonce:
             cached = cached._replace(equals=call.end if cached.equals == call.start else WRONG)
-        return world._replace(redis=Redis(Label(nonce, call.end, call.revision), cached))
+        return world._replace(redis=Redis(Label(nonce, call.end, call.epoch), cached))
 
     def read(self, world: World) -> Steps:
         """A reader that misses asks Postgres for rows and applied, in one statement."""
         if visible(world.redis) is None:
-            miss = Miss(world.redis.label, world.applied, world.revision)
+            miss = Miss(world.redis.label, world.applied, world.epoch)
             yield f"a reader misses, Postgres answers for {world.applied}", world._replace(reader=miss)
 
     def fill(self, world: World, miss: Miss) -> Steps:
@@ -143,7 +143,7 @@ class CacheRule:
         elif mutation is Mutation.FILL_ACROSS_A_REPAIR:
             allowed = miss.label == label and label is not None and label.position == miss.position
         if allowed and label is not None:
-            filled = Redis(label, Cached(label.nonce, miss.position, miss.revision))
+            filled = Redis(label, Cached(label.nonce, miss.position, miss.epoch))
             yield "the reader fills", world._replace(redis=filled, reader=None)
         else:
             yield "the fill is refused", world._replace(reader=None)
@@ -151,4 +151,4 @@ class CacheRule:
 
 def renew(world: World, call: Call) -> World:
     """In doubt: a new nonce, under which there is no list."""
-    return world._replace(redis=Redis(Label(fresh_nonce(world), call.end, call.revision), world.redis.cached))
+    return world._replace(redis=Redis(Label(fresh_nonce(world), call.end, call.epoch), world.redis.cached))

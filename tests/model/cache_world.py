@@ -1,7 +1,7 @@
 """What the cache rule acts on: how far Postgres is, Redis and its replica, two workers, a reader; and the faults.
 
 One lane, one list, a few records. A list's content is the position whose fold it equals, or WRONG once it equals none; a repair
-raises the revision, and what was listed before it is not what Postgres holds any more.
+raises the epoch, and what was listed before it is not what Postgres holds any more.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ class Mutation(Enum):
     MISSING_LABEL_ADOPTED = "advance: go on under the old nonce when the label is missing"
     LABEL_BEHIND_ADOPTED = "advance: go on under the same nonce when the label is behind"
     ABSENT_LIST_MEANS_EMPTY = "read: a list that is not there is an empty one"
-    LABEL_WITHOUT_REVISION = "advance: go on under the same nonce though a repair came between"
-    FILL_ACROSS_A_REPAIR = "fill: though Postgres answered for another revision than the label's"
+    LABEL_WITHOUT_EPOCH = "advance: go on under the same nonce though a repair came between"
+    FILL_ACROSS_A_REPAIR = "fill: though Postgres answered for another epoch than the label's"
     NO_LABEL_CHECK = "idle: do not check the label"
 
 
@@ -54,19 +54,19 @@ FIRST_NONCE: Final = 0
 
 
 class Label(NamedTuple):
-    """`nonce:position`; the nonce begins with the revision."""
+    """`nonce:position`; the nonce begins with the epoch."""
 
     nonce: int
     position: int
-    revision: int = 0
+    epoch: int = 0
 
 
 class Cached(NamedTuple):
-    """The list under a nonce, the position whose fold it equals, and the revision it was filled at."""
+    """The list under a nonce, the position whose fold it equals, and the epoch it was filled at."""
 
     nonce: int
     equals: int
-    revision: int = 0
+    epoch: int = 0
 
 
 class Redis(NamedTuple):
@@ -77,34 +77,34 @@ class Redis(NamedTuple):
 
 
 class Call(NamedTuple):
-    """`advance`, on its way: the changes of [start, end), made at a revision."""
+    """`advance`, on its way: the changes of [start, end), made at an epoch."""
 
     start: int
     end: int
-    revision: int = 0
+    epoch: int = 0
 
 
 class Worker(NamedTuple):
-    """What a worker believes to be applied at which revision, and its call, if one is under way."""
+    """What a worker believes to be applied at which epoch, and its call, if one is under way."""
 
     applied: int = 0
-    revision: int = 0
+    epoch: int = 0
     call: Call | None = None
 
 
 class Miss(NamedTuple):
-    """A reader between its miss and its fill: the label it saw, the position and revision Postgres answered for."""
+    """A reader between its miss and its fill: the label it saw, the position and epoch Postgres answered for."""
 
     label: Label | None
     position: int
-    revision: int = 0
+    epoch: int = 0
 
 
 class World(NamedTuple):
     """Everything."""
 
     applied: int = 0
-    revision: int = 0
+    epoch: int = 0
     redis: Redis = Redis()
     replica: Redis | None = None
     workers: tuple[Worker, Worker] = (Worker(), Worker())
@@ -156,6 +156,6 @@ def faults(world: World) -> Steps:
         yield "Postgres loses its last commit", world._replace(applied=world.applied - 1, budget=left)
     if budget.repairs:
         left = budget._replace(repairs=budget.repairs - 1)
-        repaired = world._replace(revision=world.revision + 1, budget=left)
+        repaired = world._replace(epoch=world.epoch + 1, budget=left)
         yield "a repair, which dies before it tells Redis", repaired
         yield "a repair", repaired._replace(redis=Redis(None, redis.cached))

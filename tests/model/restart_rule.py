@@ -66,10 +66,10 @@ class RestartRule:
         """Step 1: read the lane row, start at min(applied, audited)."""
         row, kept = world.lane, worker.fold
         start = row.applied if self.mutation is Mutation.START_AT_APPLIED_ONLY else min(row.applied, row.audited)
-        seen = Seen(row.applied, row.revision)
+        seen = Seen(row.applied, row.epoch)
         memory = kept.memory if self.mutation is Mutation.MEMORY_KEPT_OVER_A_REOPEN else seen
-        floor = row.audited if self.mutation is Mutation.FLOOR_OF_THE_OPENING else 0
-        fold = Fold(True, seen, memory, start, kept.queue, floor=floor)
+        audited = row.audited if self.mutation is Mutation.WATERMARK_OF_THE_OPENING else 0
+        fold = Fold(True, seen, memory, start, kept.queue, audited=audited)
         return f"{index} opens at {start}", put(world, index, Worker(True, fold, worker.audit._replace(fresh=False)))
 
     def fold_batch(self, world: World, index: int, worker: Worker) -> Steps:
@@ -91,7 +91,7 @@ class RestartRule:
                     yield label, put(after, index, uncertain)._replace(budget=left)
 
     def guard_holds(self, world: World, fold: Fold, end: int) -> bool:
-        """Step 2: `update … where applied = expected and revision = expected`."""
+        """Step 2: `update … where applied = expected and epoch = expected`."""
         if self.mutation is Mutation.NO_COMPARE_AND_SET:
             return True
         if self.mutation is Mutation.RECALL_OUTSIDE_THE_GUARD and end <= fold.seen.applied:
@@ -100,23 +100,23 @@ class RestartRule:
 
     def unmoved(self, row: LaneRow, fold: Fold) -> bool:
         """Whether the lane row is what the worker read."""
-        if self.mutation is Mutation.REPAIR_WITHOUT_REVISION:
+        if self.mutation is Mutation.REPAIR_WITHOUT_EPOCH:
             return row.applied == fold.seen.applied
-        return row.applied == fold.seen.applied and row.revision == fold.seen.revision
+        return row.applied == fold.seen.applied and row.epoch == fold.seen.epoch
 
     def commit(self, world: World, worker: Worker, end: int) -> World:
         """Step 2: what the transaction leaves. Rows are right only if memory was the fold of what they are added to."""
         row, fold, audit = world.lane, worker.fold, worker.audit
         reached = max(fold.seen.applied, end)
-        floor = min(reached, audit.position) if audit.phase == "ready" else 0
-        if self.mutation is Mutation.FLOOR_OUTRUNS_THE_AUDIT:
-            floor = reached
-        if self.mutation is not Mutation.FLOOR_FALLS:
-            floor = max(row.audited, floor)
+        audited = min(reached, audit.position) if audit.phase == "ready" else 0
+        if self.mutation is Mutation.WATERMARK_OUTRUNS_THE_AUDIT:
+            audited = reached
+        if self.mutation is not Mutation.WATERMARK_FALLS:
+            audited = max(row.audited, audited)
         broken = world.broken
-        if end > fold.seen.applied and fold.memory != (row.applied, row.revision):
+        if end > fold.seen.applied and fold.memory != (row.applied, row.epoch):
             broken = "rows were written from a memory that was not the lane's"
-        return World(LaneRow(reached, floor, row.revision), world.topic, world.workers, world.budget, broken)
+        return World(LaneRow(reached, audited, row.epoch), world.topic, world.workers, world.budget, broken)
 
     def queued(self, world: World, worker: Worker, end: int) -> Worker:
         """Step 4: committed; memory follows, and the outcomes are queued. A recalled one is right if its row was there."""
@@ -125,8 +125,8 @@ class RestartRule:
             Entry(offset, offset >= fold.seen.applied or offset < world.lane.applied)
             for offset in range(fold.position, end)
         )
-        seen = Seen(max(fold.seen.applied, end), fold.seen.revision)
-        following = Fold(True, seen, seen, end, fold.queue + entries, floor=fold.floor)
+        seen = Seen(max(fold.seen.applied, end), fold.seen.epoch)
+        following = Fold(True, seen, seen, end, fold.queue + entries, audited=fold.audited)
         return Worker(True, following, worker.audit)
 
     def uncertain(self, worker: Worker, end: int) -> Worker:
@@ -152,15 +152,18 @@ class RestartRule:
         return Worker()
 
     def look_around(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 6: idle; reopen if the lane row moved, else write the floor."""
+        """Step 6: idle; reopen if the lane row moved, else write the audited watermark."""
         row, audit = world.lane, worker.audit
         if not self.unmoved(row, worker.fold):
             if self.mutation is not Mutation.NO_IDLE_CHECK:
                 yield f"{index} sees that its lane moved", put(world, index, self.dropped(worker))
-        elif audit.phase == "ready" and self.mutation is not Mutation.FLOOR_NOT_WRITTEN_WHEN_IDLE:
-            floor = min(audit.position, row.applied)
-            if row.audited < floor:
-                yield f"{index} writes the floor {floor}", world._replace(lane=row._replace(audited=floor))
+        elif audit.phase == "ready" and self.mutation is not Mutation.WATERMARK_NOT_WRITTEN_WHEN_IDLE:
+            audited = min(audit.position, row.applied)
+            if row.audited < audited:
+                yield (
+                    f"{index} writes the audited watermark {audited}",
+                    world._replace(lane=row._replace(audited=audited)),
+                )
 
     def emit(self, world: World, index: int, worker: Worker) -> Steps:
         """Step 5, in a thread of its own: open, send what lies at or above the position, confirm."""
@@ -181,9 +184,9 @@ class RestartRule:
         return f"{index} init_transactions", put(world, index, worker._replace(audit=audit))._replace(topic=topic)
 
     def read_tail(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
-        """Step 5: the last committed audit record is the position; the floor, if there is none."""
+        """Step 5: the last committed audit record is the position; the audited watermark, if there is none."""
         topic = world.topic
-        position = worker.fold.floor if self.mutation is Mutation.FLOOR_OF_THE_OPENING else world.lane.audited
+        position = worker.fold.audited if self.mutation is Mutation.WATERMARK_OF_THE_OPENING else world.lane.audited
         if len(topic.records) > topic.wiped:
             position = topic.records[-1].offset + 1
         phase = worker.audit.phase

@@ -17,7 +17,7 @@ class Mutation(Enum):
     START_AT_APPLIED_ONLY = "1: start at applied, whatever the audit lacks"
     NO_COMPARE_AND_SET = "2: write whatever the lane row says"
     RECALL_OUTSIDE_THE_GUARD = "2: a batch that only recalls does without the guard"
-    REPAIR_WITHOUT_REVISION = "2: a repair leaves the revision as it was"
+    REPAIR_WITHOUT_EPOCH = "2: a repair leaves the epoch as it was"
     COMMIT_RETRIED = "3: after an unknown result, commit the same rows over whatever the lane row says by now"
     COMMIT_RETRIED_UNDER_ITS_GUARD = "3: after an unknown result, begin the same transaction again, guard first"
     QUEUE_KEPT_OVER_A_REOPEN = "3: a reopened lane keeps its queue"
@@ -27,10 +27,12 @@ class Mutation(Enum):
     PRODUCER_KEPT_AFTER_AN_ERROR = "5: after an unknown result, go on with the same producer and position"
     ENTRY_DROPPED_BEFORE_CONFIRMED = "5: an entry leaves the queue when it is sent"
     AUDITED_ENTRY_KEPT = "5: an entry below the position, audited by another, stays in the queue"
-    FLOOR_OF_THE_OPENING = "5: for an empty audit partition take the floor as it was when the lane was opened"
-    FLOOR_FALLS = "6: write the floor even if it is lower"
-    FLOOR_OUTRUNS_THE_AUDIT = "6: write applied as the floor"
-    FLOOR_NOT_WRITTEN_WHEN_IDLE = "6: write the floor with commits only"
+    WATERMARK_OF_THE_OPENING = (
+        "5: for an empty audit partition take the audited watermark as it was when the lane was opened"
+    )
+    WATERMARK_FALLS = "6: write the audited watermark even if it is lower"
+    WATERMARK_OUTRUNS_THE_AUDIT = "6: write applied as the audited watermark"
+    WATERMARK_NOT_WRITTEN_WHEN_IDLE = "6: write the audited watermark with commits only"
     NO_IDLE_CHECK = "6: do not compare the lane row with memory"
 
 
@@ -62,15 +64,15 @@ class Seen(NamedTuple):
     """The lane row as a worker read it, which its guard expects to find again."""
 
     applied: int = 0
-    revision: int = 0
+    epoch: int = 0
 
 
 class LaneRow(NamedTuple):
-    """The lane row in Postgres; `audited` is the floor."""
+    """The lane row in Postgres; `audited` is the audited watermark."""
 
     applied: int = 0
     audited: int = 0
-    revision: int = 0
+    epoch: int = 0
 
 
 class Entry(NamedTuple):
@@ -102,7 +104,7 @@ class Fold(NamedTuple):
     position: int = 0
     queue: tuple[Entry, ...] = ()
     unknown: int = 0  # end of the batch whose commit is tried again (mutations only)
-    floor: int = 0  # as it was at the opening (a mutation only)
+    audited: int = 0  # as it was at the opening (a mutation only)
 
 
 class Audit(NamedTuple):
@@ -152,7 +154,7 @@ def violation(world: World) -> str | None:
         if not entry.right:
             return f"the audit event of {offset} was made from an outcome that was not there"
     if world.lane.audited > min(world.lane.applied, len(world.topic.records)):
-        return f"the floor {world.lane.audited} is above what is folded or audited"
+        return f"the audited watermark {world.lane.audited} is above what is folded or audited"
     return None
 
 
@@ -170,15 +172,15 @@ def _faults_of_postgres(world: World) -> Steps:
             yield f"Postgres falls back to {earlier}", world._replace(lane=earlier, budget=left)
     if budget.repairs and row.applied:
         left = budget._replace(repairs=budget.repairs - 1)
-        yield "a repair rewrites rows", world._replace(lane=row._replace(revision=row.revision + 1), budget=left)
+        yield "a repair rewrites rows", world._replace(lane=row._replace(epoch=row.epoch + 1), budget=left)
 
 
 def _earlier(row: LaneRow) -> Iterator[LaneRow]:
     """Every row that the lane may have had before: more than it did have, so what holds here holds for any lag."""
     for applied in range(row.applied + 1):
         for audited in range(min(applied, row.audited) + 1):
-            for revision in range(row.revision + 1):
-                if (earlier := LaneRow(applied, audited, revision)) != row:
+            for epoch in range(row.epoch + 1):
+                if (earlier := LaneRow(applied, audited, epoch)) != row:
                     yield earlier
 
 
@@ -187,8 +189,8 @@ def _faults_of_kafka(world: World, mutation: Mutation) -> Steps:
     if topic.ending:
         landed = topic._replace(transaction=(), ending=False, records=topic.records + topic.transaction)
         yield "the broker carries out the commit whose reply was lost", world._replace(topic=landed)
-    # Retention takes days, and an idle worker writes the floor within a second.
-    written = world.lane.audited == len(topic.records) or mutation is Mutation.FLOOR_NOT_WRITTEN_WHEN_IDLE
+    # Retention takes days, and an idle worker writes the audited watermark within a second.
+    written = world.lane.audited == len(topic.records) or mutation is Mutation.WATERMARK_NOT_WRITTEN_WHEN_IDLE
     if budget.wipes and len(topic.records) > topic.wiped and written:
         left = budget._replace(wipes=budget.wipes - 1)
         emptied = topic._replace(wiped=len(topic.records))

@@ -47,7 +47,7 @@ CAUGHT: dict[Mutation, Budget] = {
     Mutation.MISSING_LABEL_ADOPTED: Budget(evictions=1),
     Mutation.LABEL_BEHIND_ADOPTED: Budget(),
     Mutation.ABSENT_LIST_MEANS_EMPTY: Budget(),
-    Mutation.LABEL_WITHOUT_REVISION: Budget(repairs=1),
+    Mutation.LABEL_WITHOUT_EPOCH: Budget(repairs=1),
     Mutation.FILL_ACROSS_A_REPAIR: Budget(repairs=1),
     Mutation.NO_LABEL_CHECK: Budget(flushes=1),
 }

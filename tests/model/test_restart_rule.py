@@ -56,7 +56,7 @@ CAUGHT: dict[Mutation, Scenario] = {
     Mutation.START_AT_APPLIED_ONLY: Scenario(),
     Mutation.NO_COMPARE_AND_SET: Scenario(),
     Mutation.RECALL_OUTSIDE_THE_GUARD: Scenario(Budget(failovers=1)),
-    Mutation.REPAIR_WITHOUT_REVISION: Scenario(Budget(repairs=1)),
+    Mutation.REPAIR_WITHOUT_EPOCH: Scenario(Budget(repairs=1)),
     Mutation.COMMIT_RETRIED: Scenario(Budget(lost_replies=1)),
     Mutation.QUEUE_KEPT_OVER_A_REOPEN: Scenario(),
     Mutation.MEMORY_KEPT_OVER_A_REOPEN: Scenario(),
@@ -65,10 +65,10 @@ CAUGHT: dict[Mutation, Scenario] = {
     Mutation.PRODUCER_KEPT_AFTER_AN_ERROR: Scenario(Budget(lost_replies=1)),
     Mutation.ENTRY_DROPPED_BEFORE_CONFIRMED: Scenario(),
     Mutation.AUDITED_ENTRY_KEPT: Scenario(Budget(crashes=1), queue_bound=1),
-    Mutation.FLOOR_OF_THE_OPENING: Scenario(Budget(wipes=1)),
-    Mutation.FLOOR_FALLS: Scenario(Budget(wipes=1)),
-    Mutation.FLOOR_OUTRUNS_THE_AUDIT: Scenario(),
-    Mutation.FLOOR_NOT_WRITTEN_WHEN_IDLE: Scenario(Budget(wipes=1)),
+    Mutation.WATERMARK_OF_THE_OPENING: Scenario(Budget(wipes=1)),
+    Mutation.WATERMARK_FALLS: Scenario(Budget(wipes=1)),
+    Mutation.WATERMARK_OUTRUNS_THE_AUDIT: Scenario(),
+    Mutation.WATERMARK_NOT_WRITTEN_WHEN_IDLE: Scenario(Budget(wipes=1)),
     Mutation.NO_IDLE_CHECK: Scenario(Budget(failovers=1)),
 }
 LEFT_STUCK = {Mutation.STALE_TAIL_WAITS, Mutation.AUDITED_ENTRY_KEPT, Mutation.NO_IDLE_CHECK}
@@ -98,7 +98,7 @@ def test_every_mutation_is_searched() -> None:
 
 
 def test_what_no_rule_can_hold_is_seen_as_broken() -> None:
-    """The known rest: retention empties the audit partition and Postgres forgets the floor. Hence retention.ms=-1."""
+    """The known rest: retention empties the audit partition and Postgres forgets the audited watermark. Hence retention.ms=-1."""
     assert search(Scenario(Budget(failovers=1, wipes=1), records=2)).violation is not None
 
 

@@ -1,1 +1,1 @@
-"""The real worker under a seeded scheduler, its edges replaced by models of broker, database and cache."""
+"""The real worker under a seeded scheduler, its ports replaced by models of broker, database and cache."""

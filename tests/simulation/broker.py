@@ -45,7 +45,7 @@ class Broker:
     def __init__(self, scheduler: Scheduler, partitions: int) -> None:
         self.scheduler = scheduler
         self.partitions = partitions
-        self.ledger: list[list[tuple[bytes, bytes] | None]] = [[] for _ in range(partitions)]  # None: a hole
+        self.ledger: list[list[tuple[bytes, bytes] | None]] = [[] for _ in range(partitions)]  # None: a gap
         self.audit: list[list[AuditEvent]] = [[] for _ in range(partitions)]  # all there ever was
         self.wiped = [0] * partitions  # how many of them retention has taken away
         self.epochs: dict[str, int] = {}
@@ -61,8 +61,8 @@ class Broker:
         found = [(offset, log[offset]) for offset in range(start, min(end, len(log)))]
         return [Message(partition, offset, *record) for offset, record in found if record is not None]
 
-    def holes(self, partition: int, start: int) -> dict[int, int]:
-        """The holes among the next records from an offset on."""
+    def gaps(self, partition: int, start: int) -> dict[int, int]:
+        """The gaps among the next records from an offset on."""
         self.scheduler.edge()
         if self.goes_wrong():
             raise UnavailableError("kafka", "simulated")

@@ -68,13 +68,13 @@ class Database:
         self.locks: dict[int, Store] = {}
         self.epoch = 0  # a failover ends every session
         self.faults = 0.0
-        self.floor_falls = False
+        self.audited_falls = False
 
     def goes_wrong(self) -> bool:
         return self.scheduler.chance.random() < self.faults
 
-    def floor(self, lane: int) -> int:
-        """The floor of a lane, as the audit reads it, on a connection of its own."""
+    def audited(self, lane: int) -> int:
+        """The audited watermark of a lane, as the audit reads it, on a connection of its own."""
         self.scheduler.edge()
         if self.goes_wrong():
             raise gone()
@@ -114,13 +114,13 @@ class Store:
         self._call()
         return {lane: self.database.tables.lanes[lane] for lane in lanes}
 
-    def raise_floors(self, floors: Mapping[int, int]) -> None:
+    def raise_audited(self, audited: Mapping[int, int]) -> None:
         self._call()
-        self._wait_for(sorted(floors))
+        self._wait_for(sorted(audited))
         tables = self.database.tables.copy()
-        for lane, floor in floors.items():
+        for lane, offset in audited.items():
             row = tables.lanes[lane]
-            tables.lanes[lane] = row._replace(audited=max(row.audited, min(floor, row.applied)))
+            tables.lanes[lane] = row._replace(audited=max(row.audited, min(offset, row.applied)))
         self.database.tables = tables  # not a commit that a failover test cares to lose
 
     def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
@@ -135,8 +135,8 @@ class Store:
             row = self.open.lanes[move.lane]
             if self.matches(row, move):
                 audited = min(move.audited, move.reached)
-                floor = audited if self.database.floor_falls and audited else max(row.audited, audited)
-                self.open.lanes[move.lane] = row._replace(applied=max(row.applied, move.reached), audited=floor)
+                audited = audited if self.database.audited_falls and audited else max(row.audited, audited)
+                self.open.lanes[move.lane] = row._replace(applied=max(row.applied, move.reached), audited=audited)
                 held.add(move.lane)
         return held, self.load(records, known)
 
@@ -147,7 +147,7 @@ class Store:
 
     def matches(self, row: LanePosition, move: Move) -> bool:
         """The compare of the compare-and-set."""
-        return (row.applied, row.revision) == (move.applied, move.revision)
+        return (row.applied, row.epoch) == (move.applied, move.epoch)
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         self._call()
@@ -186,11 +186,11 @@ class Store:
         self._call()
         assert self.open is not None
         for decided in (each for part in parts for each in part):
-            if decided.position_id in self.open.outcomes:
-                raise LaneStoppedError(f"a second outcome of {decided.position_id}")
-            self.open.outcomes[decided.position_id] = decided.outcome
+            if decided.event_id in self.open.outcomes:
+                raise LaneStoppedError(f"a second outcome of {decided.event_id}")
+            self.open.outcomes[decided.event_id] = decided.outcome
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                self.open.ledger[decided.position_id] = decided.event
+                self.open.ledger[decided.event_id] = decided.event
         for key, (_, after) in changed.items():
             self.open.put(after)
             self.written.add(key)

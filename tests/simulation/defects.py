@@ -83,7 +83,7 @@ def start_at_applied_only(patch: pytest.MonkeyPatch) -> Callable[[Simulation], N
     return _nothing
 
 
-def floor_that_outruns_the_audit(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+def watermark_that_outruns_the_audit(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     real = Worker.move
 
     def move(self: Worker, lane: Lane, batch: Any) -> Move:
@@ -101,15 +101,15 @@ def no_idle_check(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     return _nothing
 
 
-def repair_without_revision(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+def repair_without_epoch(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     def change(run: Simulation) -> None:
-        run.repair_raises_revision = False
+        run.repair_raises_epoch = False
 
     return change
 
 
 def repair_unseen_by_the_cache(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    """The label does not tell revisions apart: lists of before a repair live on."""
+    """The label does not tell epochs apart: lists of before a repair live on."""
 
     def change(run: Simulation) -> None:
         run.redis.revised = False
@@ -185,9 +185,9 @@ def memory_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation
 def queue_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     real = AuditQueue.open
 
-    def open_(self: AuditQueue, lane: int, floor: int, start: int) -> None:
+    def open_(self: AuditQueue, lane: int, audited: int, start: int) -> None:
         if lane not in self._lanes:
-            real(self, lane, floor, start)
+            real(self, lane, audited, start)
 
     patch.setattr(AuditQueue, "open", open_)
     patch.setattr(AuditQueue, "drop", lambda *_: None)
@@ -203,13 +203,13 @@ def dropped_queue_still_emits(patch: pytest.MonkeyPatch) -> Callable[[Simulation
     return _nothing
 
 
-def gap_taken_for_a_hole(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+def stale_message_taken_for_a_gap(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     real = Worker.look_into_gaps
 
     def look(self: Worker, batch: Any) -> None:
-        wanted = dict(batch.gaps.values())
+        wanted = dict(batch.skipped.values())
         asked = self.topics
-        self.topics = asked._replace(holes=lambda _partition, start: {start: wanted[start]})
+        self.topics = asked._replace(gaps=lambda _partition, start: {start: wanted[start]})
         real(self, batch)
         self.topics = asked
 
@@ -223,23 +223,23 @@ def keys_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulati
     return _nothing
 
 
-def holes_not_believed(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    patch.setattr(Broker, "holes", lambda *_: {})
+def gaps_not_believed(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    patch.setattr(Broker, "gaps", lambda *_: {})
     return _nothing
 
 
-def floor_not_monotone(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    """A commit writes the floor even if it is lower."""
+def watermark_not_monotone(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A commit writes the audited watermark even if it is lower."""
 
     def change(run: Simulation) -> None:
-        run.database.floor_falls = True
+        run.database.audited_falls = True
 
     return change
 
 
-def floor_of_the_opening(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    """An emptied audit partition is answered with the floor as this worker knows it."""
-    patch.setattr(AuditEmitter, "_floor_now", lambda _, queue: queue.floor)
+def watermark_of_the_opening(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """An emptied audit partition is answered with the audited watermark as this worker knows it."""
+    patch.setattr(AuditEmitter, "_audited_now", lambda _, queue: queue.audited)
     return _nothing
 
 
@@ -249,9 +249,9 @@ DEFECTS: dict[Plant, range] = {
     recall_outside_the_guard: range(1250, 1300),  # two of 1 700 seeds find it
     tail_read_before_init: range(100),
     start_at_applied_only: range(50),
-    floor_that_outruns_the_audit: range(50),
+    watermark_that_outruns_the_audit: range(50),
     no_idle_check: range(50),
-    repair_without_revision: range(300),
+    repair_without_epoch: range(300),
     repair_unseen_by_the_cache: range(100),
     cache_filled_without_fence: range(100),
     cache_label_adopted: range(400),
@@ -261,9 +261,9 @@ DEFECTS: dict[Plant, range] = {
     memory_kept_over_a_reopen: range(50),
     queue_kept_over_a_reopen: range(800),
     dropped_queue_still_emits: range(50),
-    gap_taken_for_a_hole: range(50),
+    stale_message_taken_for_a_gap: range(50),
     keys_forgotten_with_a_state: range(300),
-    holes_not_believed: range(50),
-    floor_not_monotone: range(600),
-    floor_of_the_opening: range(400),
+    gaps_not_believed: range(50),
+    watermark_not_monotone: range(600),
+    watermark_of_the_opening: range(400),
 }

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core_tables.consumer.audit import AuditEdges, AuditEmitter
+from core_tables.consumer.audit import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.worker import Worker
-from core_tables.kafka.tail import TopicEdges
+from core_tables.kafka.tail import TopicPorts
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.batch import Decided, WorkOrderKey
 from core_tables.projection.fold.evolve import evolve
@@ -66,22 +66,22 @@ class Process:
         self.stores: list[Store] = []
         queue = AuditQueue(8)
         cache = PendingCache(run.redis, "topic", lambda: run.scheduler.now)  # type: ignore[arg-type]
-        topics = TopicEdges(run.broker.holes, run.broker.check)
+        topics = TopicPorts(run.broker.gaps, run.broker.check)
         self.worker = Worker(TOPIC, self.consumer, self.open_store, cache, queue, topics, self.log)  # type: ignore[arg-type]
         self.worker.clock = lambda: run.scheduler.now
         self.worker.batch_size, self.worker.states_in_memory, self.worker.patience_s = 6, 4, 0.0
-        edges = AuditEdges(
+        ports = AuditPorts(
             open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
             last_event_id=run.broker.last_event_id,
             ledger_end=run.broker.ledger_end,
-            floor=run.database.floor,
+            audited=run.database.audited,
             check_topics=run.broker.check,
             for_each=one_by_one,
             let_go=lambda _: None,
             clock=lambda: run.scheduler.now,
             chance=run.scheduler.chance.random,
         )
-        self.emitter = AuditEmitter(queue, "audit", 0, edges, self.log)
+        self.emitter = AuditEmitter(queue, "audit", 0, ports, self.log)
         self.actors: list[Actor] = [
             run.scheduler.start(f"{name} fold", self.fold),
             run.scheduler.start(f"{name} audit", self.audit),
@@ -137,12 +137,12 @@ class Simulation:
         self.broker = Broker(self.scheduler, LANES)
         self.database = Database(self.scheduler, LANES)
         self.redis = Redis(self.scheduler)
-        self.repair_raises_revision = True
+        self.repair_raises_epoch = True
         self.faults: dict[str, int] = {}
         self.turns = 0
         self.decided: dict[int, Decided] = {}
         self.seen = [0] * LANES  # how many audit events of a lane were looked at
-        self.floors = [0] * LANES
+        self.audited = [0] * LANES
         self.drifted: list[int] = []
         self.lists: list[dict[int, list[PendingRecord]]] = []  # by lane and position
         self._write_the_log()
@@ -152,7 +152,7 @@ class Simulation:
     def _write_the_log(self) -> None:
         """The ledger topic, and what the reference fold makes of it at every offset."""
         book = Book()
-        holes = self.chance.choice((0.05, 0.05, 0.05, 0.6))  # a program that appends in transactions leaves many
+        gaps = self.chance.choice((0.05, 0.05, 0.05, 0.6))  # a program that appends in transactions leaves many
         pending: list[dict[int, list[PendingRecord]]] = [{0: []} for _ in range(LANES)]
         for number in range(EVENTS):
             event = self._event(number)
@@ -164,7 +164,7 @@ class Simulation:
             book.append_record(key, value, lane, LANES)
             self.decided[book.last_id] = book.decided[-1]._replace(broker_time=5 * NS_PER_MS)
             pending[lane][len(self.broker.ledger[lane])] = _lists_of(book.states, lane)
-            while self.chance.random() < holes:
+            while self.chance.random() < gaps:
                 self.broker.ledger[lane].append(None)
         self.lists = pending
         self.records = [[position for position in self.decided if position >> 42 == lane] for lane in range(LANES)]
@@ -214,7 +214,7 @@ class Simulation:
         """Whether the lane's label is where Postgres is; nobody tells Redis of a repair but the worker's own checks."""
         row = self.database.tables.lanes[lane]
         cached = PendingCache(self.redis, "topic", lambda: 1e9).read(lane, "", "")  # type: ignore[arg-type]
-        return cached.labelled(row.revision, row.applied)
+        return cached.labelled(row.epoch, row.applied)
 
     def _fault(self) -> None:
         """Now and then, something happens to a process, a lane, or a server."""
@@ -246,7 +246,7 @@ class Simulation:
         """A standby takes over."""
         self._count("failover")
         self.database.failover()
-        self.floors = [0] * LANES  # the only thing that may lower one
+        self.audited = [0] * LANES  # the only thing that may lower one
         self._look_for_drift()  # the last commit may have been the repair
 
     def _calm(self) -> None:
@@ -255,7 +255,7 @@ class Simulation:
             process.give(range(LANES))
 
     def _wipe(self, lane: int) -> None:
-        """Retention empties an audit partition. That takes days, so Postgres and its standby have the floor by then."""
+        """Retention empties an audit partition. That takes days, so Postgres and its standby have the audited watermark by then."""
         audits, tables, before = self.broker.audit[lane], self.database.tables, self.database.before
         end = offset(audits[-1].event_id) + 1 if audits else 0
         if end and tables.lanes[lane].audited == end and before.lanes[lane].applied >= end:
@@ -286,7 +286,7 @@ class Simulation:
         self.drifted = sorted({partition_of(key[0].encode(), LANES) for key in drifted})
 
     def _operate(self) -> None:
-        """The operator's rebuild: under the lane's lock, rows are replaced and the revision is raised."""
+        """The operator's rebuild: under the lane's lock, rows are replaced and the epoch is raised."""
         if not self.drifted or self.chance.random() > 0.02 or self.drifted[0] in self.database.locks:
             return
         lane = self.drifted.pop(0)
@@ -297,7 +297,7 @@ class Simulation:
                 tables.attempts[key], tables.leases[key] = {}, {}
                 tables.put(state)
         row = tables.lanes[lane]
-        tables.lanes[lane] = row._replace(revision=row.revision + self.repair_raises_revision)
+        tables.lanes[lane] = row._replace(epoch=row.epoch + self.repair_raises_epoch)
         self.database.commit(tables)
 
     def _read(self) -> None:
@@ -308,14 +308,14 @@ class Simulation:
             lane = partition_of(tenant.encode(), LANES)
             found = cache.read(lane, tenant, "ada")
             row = self.database.tables.lanes[lane]
-            if lane not in self.drifted and found.labelled(row.revision, found.position or 0):
+            if lane not in self.drifted and found.labelled(row.epoch, found.position or 0):
                 self._check_list(lane, tenant, found)
             self.scheduler.edge()
             if found.label is not None and found.records is None:
                 row = self.database.tables.lanes[lane]
                 records = _lists_of_tenant(self.database.tables.current, tenant)
                 self.scheduler.edge()
-                if found.labelled(row.revision, row.applied) or not self.redis.fenced:
+                if found.labelled(row.epoch, row.applied) or not self.redis.fenced:
                     cache.fill(found.label, lane, (tenant, "ada"), records)
 
     def _check_always(self) -> None:
@@ -327,9 +327,11 @@ class Simulation:
             if actor.error is not None:
                 raise self._violation(f"{actor.name}: {actor.error!r}") from actor.error
         for lane, audits in enumerate(self.broker.audit):
-            fallen, self.floors[lane] = self.floors[lane], self.database.tables.lanes[lane].audited
-            if fallen > self.floors[lane]:
-                raise self._violation(f"the floor of lane {lane} fell from {fallen} to {self.floors[lane]}")
+            fallen, self.audited[lane] = self.audited[lane], self.database.tables.lanes[lane].audited
+            if fallen > self.audited[lane]:
+                raise self._violation(
+                    f"the audited watermark of lane {lane} fell from {fallen} to {self.audited[lane]}"
+                )
             if len(audits) != self.seen[lane]:
                 self.seen[lane] = len(audits)
                 if [event.event_id for event in audits] != self.records[lane][: len(audits)]:
@@ -383,8 +385,8 @@ def audit_of(decided: Decided) -> AuditEvent:
     return audit_event(*decided[:5])
 
 
-def offset(position_id: int) -> int:
-    return (position_id & (2**42 - 1)) - 1
+def offset(event_id: int) -> int:
+    return (event_id & (2**42 - 1)) - 1
 
 
 def folded(ledger: dict[int, LedgerEvent]) -> dict[WorkOrderKey, WorkOrder]:

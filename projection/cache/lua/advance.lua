@@ -2,7 +2,7 @@
 -- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' drops it).
 -- A label lives 15 s; the worker renews it once a second. So when Redis refuses writes, as a full one or a replica does, readers
 -- soon miss, instead of being told for long what was true before.
--- A nonce begins with the lane's revision: what was listed before a repair is forgotten, even if the repair died half-way.
+-- A nonce begins with the lane's epoch: what was listed before a repair is forgotten, even if the repair died half-way.
 local label = redis.call('GET', KEYS[1])
 if label then
     local nonce, position = string.match(label, '^(.-):(%d+)$')

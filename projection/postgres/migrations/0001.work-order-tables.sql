@@ -38,12 +38,12 @@ create table os_core.work_order_topics (
     constraint one_row_per_topic unique (topic_id)
 );
 
--- Positions: offsets, "next to do". The worker's first statement compares applied and revision, and sets applied.
+-- Positions: offsets, "next to do". The worker's first statement compares applied and epoch, and sets applied.
 create table os_core.lanes (
     lane integer primary key,
     applied bigint not null default 0,
     audited bigint not null default 0,
-    revision bigint not null default 0,
+    epoch bigint not null default 0,
     fold_version integer not null,
     constraint audited_is_a_floor check (audited between 0 and applied)
 ) with (fillfactor = 50);

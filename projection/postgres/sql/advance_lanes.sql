@@ -3,6 +3,6 @@ update os_core.lanes as lane
 set applied = batch.reached, audited = greatest(lane.audited, least(batch.audited, batch.reached))
 from
     unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
-    as batch (lane, applied, revision, reached, audited)
-where lane.lane = batch.lane and lane.applied = batch.applied and lane.revision = batch.revision
+    as batch (lane, applied, epoch, reached, audited)
+where lane.lane = batch.lane and lane.applied = batch.applied and lane.epoch = batch.epoch
 returning lane.lane

@@ -1,6 +1,6 @@
 -- The open records of a requester that could be in a pending list, and the position that the answer is true at.
 select
-    lane.applied, lane.revision, row.work_order_id, row.correlation_id::text, row.work_order_status, row.intent_type,
+    lane.applied, lane.epoch, row.work_order_id, row.correlation_id::text, row.work_order_status, row.intent_type,
     row.process_id, row.missing_fields_json, row.external_approval_pending, row.last_event_id, row.last_updated_at
 from os_core.lanes as lane
 left join os_core.work_orders_current as row

@@ -1,4 +1,4 @@
--- After a rebuild of everything: which fold wrote the tables. The new revision makes workers look, and say so if it is not theirs.
+-- After a rebuild of everything: which fold wrote the tables. The new epoch makes workers look, and say so if it is not theirs.
 update os_core.lanes
-set fold_version = %b, revision = revision + 1
+set fold_version = %b, epoch = epoch + 1
 where fold_version <> %b

@@ -1,4 +1,4 @@
 -- Repair: tell the lanes' workers that rows changed under the states they hold in memory.
 update os_core.lanes
-set revision = revision + 1
+set epoch = epoch + 1
 where lane = any(%b::integer[])
