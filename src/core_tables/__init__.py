@@ -1,1 +1,119 @@
-"""Core Tables: the system of record for work orders."""
+"""The public surface of Core Tables: what an application imports, and what the versioning promise covers.
+
+Everything else is reached through it, or may change without notice. A name is imported when it is first used, so that
+`import core_tables` opens nothing and does not load the Kafka and Postgres clients.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core_tables.producer.ledger import Ledger, LedgerSettings, Receipt
+    from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
+    from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
+    from core_tables.projection.postgres.reads import (
+        DueRetry,
+        ExpiredLease,
+        LedgerEntry,
+        PendingAnswer,
+        Reads,
+        RefusedRecord,
+    )
+    from core_tables.schemas.events import (
+        ExternalApprovalRequested,
+        ExternalApprovalResolved,
+        FieldAsked,
+        FieldConflictResolved,
+        FieldSet,
+        LeaseAcquired,
+        LeaseReleased,
+        LeaseRenewed,
+        LedgerEvent,
+        StatusChanged,
+        StepFailed,
+        StepFinished,
+        StepRetryScheduled,
+        StepStarted,
+        WorkOrderCanceled,
+        WorkOrderCreated,
+    )
+    from core_tables.schemas.json_form import event_from_json, event_to_json
+    from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
+    from core_tables.schemas.reasons import ContractError, CoreTablesError, SetupError, UnavailableError, Violation
+
+    __version__: str
+
+__all__ = [
+    "Accepted",
+    "Attempt",
+    "ContractError",
+    "CoreTablesError",
+    "DueRetry",
+    "ExpiredLease",
+    "ExternalApprovalRequested",
+    "ExternalApprovalResolved",
+    "FieldAsked",
+    "FieldConflictResolved",
+    "FieldSet",
+    "Lease",
+    "LeaseAcquired",
+    "LeaseReleased",
+    "LeaseRenewed",
+    "Ledger",
+    "LedgerEntry",
+    "LedgerEvent",
+    "LedgerSettings",
+    "Outcome",
+    "PendingAnswer",
+    "PendingOffer",
+    "PendingQuery",
+    "PendingRecord",
+    "Reads",
+    "Receipt",
+    "Refused",
+    "RefusedRecord",
+    "Replayed",
+    "SetupError",
+    "StatusChanged",
+    "StepFailed",
+    "StepFinished",
+    "StepRetryScheduled",
+    "StepStarted",
+    "UnavailableError",
+    "Violation",
+    "WorkOrder",
+    "WorkOrderCanceled",
+    "WorkOrderCreated",
+    "__version__",
+    "event_from_json",
+    "event_to_json",
+]
+
+# Where each name is defined; the events are what is left.
+_HOMES = {
+    "core_tables.schemas.outcomes": ("Accepted", "Outcome", "Refused", "Replayed"),
+    "core_tables.schemas.reasons": ("ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
+    "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
+    "core_tables.projection.fold.work_order": ("Attempt", "Lease", "WorkOrder"),
+    "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),
+    "core_tables.projection.postgres.reads": (
+        *("DueRetry", "ExpiredLease", "LedgerEntry", "PendingAnswer", "Reads", "RefusedRecord"),
+    ),
+    "core_tables.producer.ledger": ("Ledger", "LedgerSettings", "Receipt"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("core-tables")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    homes = (home for home, names in _HOMES.items() if name in names)
+    found: object = getattr(import_module(next(homes, "core_tables.schemas.events")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
