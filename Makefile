@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 READY := $(VENV)/.ready
 
-.PHONY: help demo stop test check generate format simulate faults bench bench-quick clean
+.PHONY: help demo stop test check docs generate format simulate faults bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,13 +55,23 @@ bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): doc
 bench-quick: $(VENV)/.bench build/compiled  ## the main ratios in about three minutes, into build/
 	@mkdir -p build/bench-quick/bench && $(BIN)/python -m bench --quick --into build/bench-quick $(ARGS)
 
-check: $(READY)  ## lint, format, strict types, and the rules of the house (imports, statements)
+check: $(READY)  ## lint, format, strict types, and and the rules of the code base (imports, statements, language)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
 	@$(BIN)/mypy bench
-	@$(BIN)/pytest -q tests/test_house.py -k "not wheel"
+	@$(BIN)/pytest -q tests/test_house.py tests/test_language.py -k "not wheel"
+
+.venv-docs/.ready: docs/requirements.txt
+	@echo "==> installing what the documentation needs (once)"
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r docs/requirements.txt
+	@touch $@
+
+docs: .venv-docs/.ready  ## build the documentation site into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "the site is in build/site; open build/site/index.html"
 
 generate: $(READY)  ## write decoders and encoders anew from the Avro schemas, and the statements of one row
 	@$(BIN)/python -m core_tables.schemas.generate
@@ -73,4 +83,4 @@ format: $(READY)  ## let the formatter and the linter's fixes run
 	@$(BIN)/ruff format .
 
 clean: stop  ## remove the environment and the local stack with its data
-	@rm -rf $(VENV) .venv-quix build .core-tables
+	@rm -rf $(VENV) .venv-quix .venv-docs build .core-tables
