@@ -55,13 +55,13 @@ bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): doc
 bench-quick: $(VENV)/.bench build/compiled  ## the main ratios in about three minutes, into build/
 	@mkdir -p build/bench-quick/bench && $(BIN)/python -m bench --quick --into build/bench-quick $(ARGS)
 
-check: $(READY)  ## lint, format, strict types, and and the rules of the code base (imports, statements, language)
+check: $(READY)  ## lint, format, strict types, and the rules of the code base (imports, statements, language)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
 	@$(BIN)/mypy bench
-	@$(BIN)/pytest -q tests/test_house.py tests/test_language.py -k "not wheel"
+	@$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_language.py -k "not wheel"
 
 .venv-docs/.ready: docs/requirements.txt
 	@echo "==> installing what the documentation needs (once)"
