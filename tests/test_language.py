@@ -11,6 +11,11 @@ ROOT = Path(__file__).parent.parent
 PATHS: Final = (
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/BENCHMARKS.md",
+    "docs/CONFIGURATION.md",
+    "docs/RELIABILITY.md",
+    "docs/WIRE.md",
+    "docs/adr/*.md",
     "docs/index.md",
     "docs/reference.md",
 )
