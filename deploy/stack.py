@@ -15,7 +15,7 @@ from typing import Final
 import fasteners
 
 from core_tables.deploy import process as processes
-from core_tables.deploy.parts import PARTS, PartName, Progress
+from core_tables.deploy.parts import PARTS, PartName, ShowLine
 from core_tables.deploy.process import Process
 from core_tables.schemas.reasons import SetupError
 
@@ -49,7 +49,7 @@ class PartStatus:
     pid: int | None
 
 
-def up(directory: Path, progress: Progress, ports: Mapping[PartName, int] | None = None) -> StackAddresses:
+def up(directory: Path, progress: ShowLine, ports: Mapping[PartName, int] | None = None) -> StackAddresses:
     """Start what is not running, and wait until all of it answers. Raises SetupError.
 
     `ports` are for parts that were never started; one that was keeps its port, so that addresses stay good.
@@ -64,7 +64,7 @@ def up(directory: Path, progress: Progress, ports: Mapping[PartName, int] | None
         return _addresses(_load(directory))
 
 
-def down(directory: Path, progress: Progress, *, wipe: bool = False) -> None:
+def down(directory: Path, progress: ShowLine, *, wipe: bool = False) -> None:
     """Stop every part; with `wipe`, remove its data too. Nothing happens where nothing runs."""
     directory = directory.resolve()
     if not directory.exists():
@@ -96,7 +96,7 @@ def addresses(directory: Path) -> StackAddresses | None:
     return _addresses(_load(directory.resolve()))
 
 
-def start_part(directory: Path, name: PartName, progress: Progress = lambda _: None) -> None:
+def start_part(directory: Path, name: PartName, progress: ShowLine = lambda _: None) -> None:
     """Start one part on the port and data it had before, unless it runs, and wait until it answers. Raises SetupError."""
     directory = directory.resolve()
     with _locked(directory):
@@ -111,7 +111,7 @@ def stop_part(directory: Path, name: PartName, *, with_signal: int | None = None
         return _stop(directory, name, _STOP_SIGNALS[name] if with_signal is None else with_signal)
 
 
-def _start(directory: Path, name: PartName, progress: Progress, wanted_port: int | None = None) -> None:
+def _start(directory: Path, name: PartName, progress: ShowLine, wanted_port: int | None = None) -> None:
     known = _load(directory)
     process = known.get(name)
     if process is not None and processes.find(process) is not None:
@@ -150,7 +150,7 @@ def _end_orphans(directory: Path, name: PartName) -> None:
         processes.kill(processes.orphans("postgres", _postgres_home(directory)), STOP_TIMEOUT_S)
 
 
-def _wait_until_it_answers(directory: Path, name: PartName, progress: Progress) -> None:
+def _wait_until_it_answers(directory: Path, name: PartName, progress: ShowLine) -> None:
     log = directory / "logs" / f"{name}.log"
     deadline = time.monotonic() + READY_TIMEOUT_S
     ended = 0

@@ -6,7 +6,11 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -26,6 +30,23 @@ FOLD = sorted((ROOT / "projection" / "fold").glob("*.py"))  # pure: the folder i
 SQL = sorted((ROOT / "projection" / "postgres" / "sql").glob("*.sql"))
 OF_ONE_ROW = sorted((ROOT / "projection" / "postgres" / "sql" / "one_row").glob("*.sql"))
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+# Names that two modules still define, and names that two modules still have. Both lists only ever get shorter.
+DEFINED_TWICE: Final = {
+    *("CHUNK", "MAX_BACKOFF_S", "MAX_PAUSE_S", "PAUSE_S", "POLL_S", "RESTORE", "TIMEOUT_S", "WAIT_S"),
+    *("describe", "new", "translate"),
+}
+NAMED_TWICE: Final = {
+    *("audit", "batch", "generate", "health", "outcomes", "settings", "topic", "topics"),
+}
+
+
+def module_name(path: Path) -> str:
+    """The import name of a file; a package has that of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("core_tables", *parts)).removesuffix(".__init__")
+
+
+BY_NAME: Final = {module_name(path): path for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
@@ -44,6 +65,55 @@ def test_rooms_import_downwards_only(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("core_tables.")}
     assert ours <= ROOMS[room] | {room}
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """The modules of ours that a file names in its imports. `from package import name` names the module `name`, if there is one."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in BY_NAME)
+        elif isinstance(node, ast.ImportFrom) and node.module in BY_NAME:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in BY_NAME else node.module
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count: they hide a circle, they do not open it."""
+    graph = {name: set(imported_modules(path)) for name, path in BY_NAME.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" is imported by ".join(error.args[1]))
+
+
+def is_command(node: ast.stmt) -> bool:
+    """Whether this is a function of the command line: it has the name that a user types, whatever else is called that."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    calls = [each.func for each in decorators if isinstance(each, ast.Call)]
+    return any(isinstance(call, ast.Attribute) and call.attr in ("command", "group") for call in calls)
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """What a module defines at its top level for others."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        names: list[str] = []
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not is_command(node):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_a_public_name_is_defined_in_one_module() -> None:
+    found = Counter(name for path in MODULES for name in set(public_names(path)))
+    assert {name for name, modules in found.items() if modules > 1} == DEFINED_TWICE, "give one a better name"
+
+
+def test_no_two_modules_have_one_name() -> None:
+    found = Counter(path.stem for path in MODULES if path.stem != "__init__")
+    assert {name for name, modules in found.items() if modules > 1} == NAMED_TWICE, "give one a better name"
 
 
 @pytest.mark.parametrize("path", FOLD, ids=lambda path: path.name)

@@ -25,7 +25,8 @@ from core_tables.cli import wiring
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
-from core_tables.deploy.parts import Kafka, PartName, Progress, Start
+from core_tables.deploy.parts import Kafka, PartName, ShowLine
+from core_tables.deploy.process import Start
 from core_tables.kafka.log import PartitionLog
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.fold.pending import PendingQuery
@@ -58,10 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             local_stack.down(path, print, wipe=True)
 
 
-def _with_authorizer(prepare: Callable[[Kafka, Path, int, Progress], Start]) -> Callable[..., Start]:
+def _with_authorizer(prepare: Callable[[Kafka, Path, int, ShowLine], Start]) -> Callable[..., Start]:
     """The broker obeys access rules; where there is none, everything is allowed."""
 
-    def prepared(kafka: Kafka, directory: Path, port: int, progress: Progress) -> Start:
+    def prepared(kafka: Kafka, directory: Path, port: int, progress: ShowLine) -> Start:
         start = prepare(kafka, directory, port, progress)
         with (directory / "server.properties").open("a", encoding="utf-8") as properties:
             properties.write("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n")
