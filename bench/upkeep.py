@@ -12,8 +12,9 @@ from bench.measure import load as load_average
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.projection.postgres.connection import connect
-from core_tables.projection.verify import tables as verification
-from core_tables.projection.verify.tables import Report, Scope
+from core_tables.projection.verify.repair import rebuild
+from core_tables.projection.verify.report import Report, Scope
+from core_tables.projection.verify.tables import verify
 
 LIVE_RATE: Final = 500  # events a second beside it
 _LOST: Final = ("work_order_leases", "work_order_step_attempts", "work_orders_current")
@@ -53,7 +54,7 @@ def _run(what: str, settings: Settings, live: int) -> Upkeep:
     else:
         connection = connect(settings.worker(), name="benchmark rebuild", statement_timeout_ms=600_000)
     cache = wiring.cache(settings, connection)
-    call = verification.verify if verifies else verification.rebuild
+    call = verify if verifies else rebuild
     started = time.monotonic()
     report: Report = call(connection, Scope(), cache=cache)
     took = time.monotonic() - started

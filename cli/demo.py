@@ -16,7 +16,9 @@ from core_tables.producer import Ledger
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import Reads
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.repair import rebuild
+from core_tables.projection.verify.report import Scope
+from core_tables.projection.verify.tables import verify
 from core_tables.schemas.outcomes import Outcome, Refused, Replayed
 from core_tables.schemas.reasons import CoreTablesError, SetupError
 from core_tables.schemas.vocabulary import NS_PER_HOUR
@@ -161,9 +163,7 @@ def _verify_and_rebuild(settings: Settings) -> None:
     _title("6. The tables are what the ledger says")
     operator = wiring.operator(settings)
     cache = wiring.cache(settings, operator)
-    report = verification.verify(operator, verification.Scope(), cache=cache)
+    report = verify(operator, Scope(), cache=cache)
     output.out.print(f"  verify:  {report.compared} work orders compared, {len(report.differences)} differences")
-    repaired = verification.rebuild(
-        connect(settings.worker(), name="core-tables demo"), verification.Scope(), cache=cache
-    )
+    repaired = rebuild(connect(settings.worker(), name="core-tables demo"), Scope(), cache=cache)
     output.out.print(f"  rebuild: {repaired.compared} work orders compared, {repaired.repaired} repaired")

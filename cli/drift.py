@@ -7,7 +7,8 @@ from core_tables.cli import output, wiring
 from core_tables.cli.settings import Settings
 from core_tables.projection.fold.batch import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.report import Report, differing_work_orders
+from core_tables.projection.verify.tables import verify_sample
 from core_tables.schemas.reasons import UnavailableError
 
 SHOWN = 20
@@ -22,11 +23,11 @@ class Drift:
         self.compared = 0
         self.drifting: set[WorkOrderKey] = set()
 
-    def round(self, connection: Connection, size: int) -> verification.Report:
+    def round(self, connection: Connection, size: int) -> Report:
         """Compare another sample, and what differed in the last round."""
-        report = verification.verify_sample(connection, size, self.drifting)
+        report = verify_sample(connection, size, self.drifting)
         self.compared += report.compared
-        self.drifting = {(found.tenant_id or "", found.work_order_id or "") for found in report.differences}
+        self.drifting = set(differing_work_orders(report.differences))
         return report
 
 
@@ -58,7 +59,7 @@ def audit(settings: Settings, size: int, every: float, as_json: bool) -> None:
         time.sleep(max(0.0, every - (time.monotonic() - started)))
 
 
-def _show(drift: Drift, report: verification.Report, as_json: bool) -> None:
+def _show(drift: Drift, report: Report, as_json: bool) -> None:
     told = {"compared": drift.compared, "drift": len(drift.drifting)}
     if as_json:
         output.emit_json({**told, "differences": [found._asdict() for found in report.differences]})

@@ -21,13 +21,15 @@ from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import checked_parameters
 from core_tables.projection.postgres.store import LanePosition
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify import repair, tables
+from core_tables.projection.verify.facts import estimate
+from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
 from core_tables.schemas.topic import LedgerTopic
 
 DIFFERENCES_SHOWN = 20
 # A chunk may be of large work orders; what this bounds is how long a rebuild that was stopped (SIGSTOP) holds its lanes.
 REBUILD_TRANSACTION_MS = 60_000
-NOT_REBUILT = {*verification.LEDGER_TABLES, "topic"}
+NOT_REBUILT = {*LEDGER_TABLES, "topic"}
 RESTORE_ROWS = (
     "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, restore it "
     "(docs/RELIABILITY.md, Backup)"
@@ -191,12 +193,12 @@ def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, Lane
     return rows
 
 
-def _scope(tenant: str | None, work_order: str | None) -> verification.Scope:
+def _scope(tenant: str | None, work_order: str | None) -> Scope:
     if work_order is not None and tenant is None:
         raise click.UsageError("--work-order needs --tenant")
     if tenant is not None:
         checked_parameters(tenant, work_order_id=work_order)
-    return verification.Scope(tenant, work_order)
+    return Scope(tenant, work_order)
 
 
 scope_options = (
@@ -242,19 +244,17 @@ def verify(
         _end_of_verify(report, as_json, RESTORE_ROWS)
     below = partial(wiring.count_records_below, settings, connection)
     cache = wiring.cache(settings, connection)
-    with output.progress_bar(
-        "work orders compared (the total is estimated)", verification.estimate(connection, scope)
-    ) as advance:
-        report = verification.verify(connection, scope, cache=cache, progress=advance, records_below=below)
+    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+        report = tables.verify(connection, scope, cache=cache, progress=advance, records_below=below)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {RESTORE_ROWS}")
 
 
-def _end_of_verify(report: verification.Report, as_json: bool, restore: str) -> NoReturn:
+def _end_of_verify(report: Report, as_json: bool, restore: str) -> NoReturn:
     """What to do next: rebuild mends what is made from the ledger, but not the ledger and the outcomes themselves."""
-    tables = {difference.table for difference in report.differences}
-    steps = [restore] if tables & NOT_REBUILT else []
-    steps += ["core-tables rebuild"] if tables - NOT_REBUILT else []
+    differing = {difference.table for difference in report.differences}
+    steps = [restore] if differing & NOT_REBUILT else []
+    steps += ["core-tables rebuild"] if differing - NOT_REBUILT else []
     if not as_json:
         for step in steps:
             output.out.print(f"next: {step}", markup=False)
@@ -276,10 +276,8 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     )
     cache = wiring.cache(settings, connection)
     started = time.monotonic()
-    with output.progress_bar(
-        "work orders compared (the total is estimated)", verification.estimate(connection, scope)
-    ) as advance:
-        report = verification.rebuild(connection, scope, cache=cache, progress=advance, notice=_say)
+    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+        report = repair.rebuild(connection, scope, cache=cache, progress=advance, notice=_say)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
     if cache is not None and cache.failed is not None:
         _say(
@@ -288,7 +286,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
 
 
 def _show_report(
-    report: verification.Report, seconds: float, as_json: bool, *, repaired: bool, compared: str = "work orders"
+    report: Report, seconds: float, as_json: bool, *, repaired: bool, compared: str = "work orders"
 ) -> None:
     if as_json:
         output.emit_json({**report._asdict(), "differences": [d._asdict() for d in report.differences]})

@@ -32,7 +32,7 @@ from core_tables.projection.postgres.connection import PLANNED_ONCE, PROBES, Con
 from core_tables.projection.postgres.migrate import check_database, migrate, register_topic
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import LanePosition, Store
-from core_tables.projection.verify.tables import Difference, Report
+from core_tables.projection.verify.report import Difference, Report
 from core_tables.projection.verify.topic import LaneLog, rows_between, rows_by_lane, verify_lane
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError

@@ -9,7 +9,8 @@ from core_tables.cli import wiring
 from core_tables.producer import Receipt
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify import repair
+from core_tables.projection.verify.report import Report, Scope
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted, Replayed
 
@@ -29,10 +30,10 @@ def running(world: World) -> Iterator[RunningWorker]:
     assert worker.errors == []
 
 
-def rebuild(world: World, scope: verification.Scope = verification.Scope()) -> verification.Report:  # noqa: B008 - a tuple
+def rebuild(world: World, scope: Scope = Scope()) -> Report:  # noqa: B008 - a tuple
     connection = connect(world.settings.worker(), name="test rebuild")
     try:
-        return verification.rebuild(connection, scope, cache=wiring.cache(world.settings, connection))
+        return repair.rebuild(connection, scope, cache=wiring.cache(world.settings, connection))
     finally:
         connection.close()
 
@@ -71,9 +72,9 @@ def test_a_rebuild_of_one_work_order_or_one_tenant_leaves_the_others(world: Worl
             world.append(make("WORK_ORDER_CREATED", tenant_id=tenant, work_order_id=order))
     world.drain()
     world.admin.execute("update os_core.work_orders_current set turn_id = 50 where tenant_id like 'scope-%'")
-    assert rebuild(world, verification.Scope("scope-1", "o1"))[:3] == (1, 0, 1)
-    assert rebuild(world, verification.Scope("scope-1"))[:3] == (2, 1, 1)
-    assert rebuild(world, verification.Scope("scope-2"))[:3] == (2, 0, 2)
+    assert rebuild(world, Scope("scope-1", "o1"))[:3] == (1, 0, 1)
+    assert rebuild(world, Scope("scope-1"))[:3] == (2, 1, 1)
+    assert rebuild(world, Scope("scope-2"))[:3] == (2, 0, 2)
 
 
 def test_a_worker_drops_its_memory_after_a_repair(world: World, running: RunningWorker) -> None:
@@ -84,7 +85,7 @@ def test_a_worker_drops_its_memory_after_a_repair(world: World, running: Running
     world.admin.execute(
         "update os_core.work_orders_current set confirmation_state = 'EXPIRED' where tenant_id = 'repair'"
     )
-    assert rebuild(world, verification.Scope("repair")).repaired == 1
+    assert rebuild(world, Scope("repair")).repaired == 1
     assert world.outcome(make("FIELD_SET", tenant_id="repair")) == Accepted()
     wait_until(lambda: lane.epoch == epoch + 1, "the worker to see the epoch")
     world.drain()
@@ -115,7 +116,7 @@ def test_at_os_20_never_ask_twice(world: World) -> None:
         assert current is not None
         assert current.collected.prompt_dedupe_keys == ("prompt-1",)
         assert current.collected.asked_fields["date"]["attempts"] == 1
-        rebuild(world, verification.Scope("ask"))
+        rebuild(world, Scope("ask"))
     correction = make("FIELD_SET", tenant_id="ask", payload=events.FieldSet("date", "x", ["prompt-1"]))
     assert world.outcome(correction) == Accepted()
     current = world.reads.current("ask", "order-1")
@@ -174,4 +175,4 @@ def test_a_sample_finds_drift_and_reports_it_as_a_number(world: World) -> None:
     world.admin.execute("update os_core.work_orders_current set turn_id = 88 where tenant_id = 'drift'")
     found = world.command("verify", "--sample", "100000", "--json")
     assert (found.returncode, json.loads(found.stdout)["drift"]) == (11, 1)
-    assert rebuild(world, verification.Scope("drift")).repaired == 1
+    assert rebuild(world, Scope("drift")).repaired == 1

@@ -11,7 +11,8 @@ import pytest
 
 from core_tables.cli import wiring
 from core_tables.projection.fold.pending import PendingQuery
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.report import Scope
+from core_tables.projection.verify.tables import verify, verify_sample
 from core_tables.schemas.outcomes import Accepted, Refused
 
 from .builders import START, make
@@ -101,8 +102,8 @@ def found_by(world: World) -> str:
     """The comparisons that find a difference now."""
     with closing(wiring.operator(world.settings)) as connection:
         reports = {
-            "verify": verification.verify(connection, verification.Scope()),
-            "sample": verification.verify_sample(connection, 1000),
+            "verify": verify(connection, Scope()),
+            "sample": verify_sample(connection, 1000),
             "topic": wiring.verify_topic(world.settings, connection, lambda _: None),
         }
     return " ".join(name for name, report in reports.items() if report.differences)

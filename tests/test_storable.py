@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from core_tables.projection.fold.batch import Folded, fold_batch
 from core_tables.projection.postgres.pipeline import FEW
 from core_tables.projection.postgres.store import Move, Store
-from core_tables.projection.verify.tables import Scope, verify
+from core_tables.projection.verify.report import Scope
+from core_tables.projection.verify.tables import verify
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of
 

@@ -16,8 +16,9 @@ from core_tables.cli.drift import Drift
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.statements import sql
-from core_tables.projection.verify import tables as verification
-from core_tables.projection.verify.tables import Difference, Report, Scope
+from core_tables.projection.verify import repair
+from core_tables.projection.verify.facts import estimate
+from core_tables.projection.verify.report import Difference, Report, Scope
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import UnavailableError
@@ -65,7 +66,7 @@ def verify_topic(world: World) -> list[Difference]:
 def rebuild(world: World, **told: Any) -> Report:
     connection = connect(world.settings.worker(), name="test rebuild", **told)
     try:
-        return verification.rebuild(connection, Scope(), cache=wiring.cache(world.settings, connection))
+        return repair.rebuild(connection, Scope(), cache=wiring.cache(world.settings, connection))
     finally:
         connection.close()
 
@@ -221,7 +222,7 @@ def test_a_rebuild_that_waits_too_long_for_a_lane_tries_its_chunk_again_and_says
 
     connection = connect(one.settings.worker(), name="test rebuild", lock_timeout_ms=200)
     try:
-        assert verification.rebuild(connection, Scope(), notice=notice).compared == 1
+        assert repair.rebuild(connection, Scope(), notice=notice).compared == 1
     finally:
         connection.close()
         holder.close()
@@ -231,14 +232,14 @@ def test_a_rebuild_that_waits_too_long_for_a_lane_tries_its_chunk_again_and_says
 
 def test_a_rebuild_that_stands_still_lets_its_lanes_go(one: World, monkeypatch: pytest.MonkeyPatch) -> None:
     standing, go_on = threading.Event(), threading.Event()
-    real = verification._replace
+    real = repair.replace_rows
 
     def stand_still(*arguments: Any) -> None:
         standing.set()
         go_on.wait(30)
         real(*arguments)
 
-    monkeypatch.setattr(verification, "_replace", stand_still)
+    monkeypatch.setattr(repair, "replace_rows", stand_still)
     one.admin.execute("update os_core.work_orders_current set turn_id = 77")
     failed: list[BaseException] = []
 
@@ -325,5 +326,5 @@ def test_how_far_a_comparison_is_can_be_told_for_everything_a_tenant_and_a_work_
     fresh.admin.execute("analyze os_core.work_orders_current")
     connection = wiring.operator(fresh.settings)
     scopes = (Scope(), Scope("acme"), Scope("acme", "o1"), Scope("nobody"))
-    assert [verification.estimate(connection, scope) for scope in scopes] == [3, 2, 1, 1]
+    assert [estimate(connection, scope) for scope in scopes] == [3, 2, 1, 1]
     connection.close()

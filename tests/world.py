@@ -30,7 +30,8 @@ from core_tables.deploy.stack import StackAddresses
 from core_tables.producer import Ledger, Receipt
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import Store
-from core_tables.projection.verify import tables as verification
+from core_tables.projection.verify.report import Report, Scope
+from core_tables.projection.verify.tables import verify
 from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Outcome
@@ -299,11 +300,11 @@ class World:
         """All rows of a table, in key order, as an administrator sees them."""
         return self.admin.execute(f"select * from os_core.{table} order by 1, 2, 3, 4").fetchall()
 
-    def verify(self) -> verification.Report:
+    def verify(self) -> Report:
         """What `core-tables verify` finds."""
         connection = wiring.operator(self.settings)
         try:
-            return verification.verify(connection, verification.Scope(), cache=wiring.cache(self.settings, connection))
+            return verify(connection, Scope(), cache=wiring.cache(self.settings, connection))
         finally:
             connection.close()
 

@@ -1,6 +1,6 @@
-"""Verify against the topic: what the tables say of each record, against the fold of the records themselves.
+"""Verify against the topic: compare the ledger and outcome rows with the fold of the topic's own records.
 
-The ledger table is written from the topic; this finds a ledger or outcome row that was changed, added or lost since.
+The ledger table is written from the topic; this finds rows that were changed, added or lost since.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,20 +14,20 @@ from core_tables.projection.fold.needs import loadable
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.rows import Row, event_of_row, ledger_row, outcome_row
 from core_tables.projection.postgres.statements import sql
-from core_tables.projection.verify.tables import Difference
+from core_tables.projection.verify.report import Difference
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 
-CHUNK: Final = 1000
-HISTORY_PAGE: Final = 10_000
+RECORDS_PER_CHUNK: Final = 1000
+EVENTS_PER_PAGE: Final = 10_000
 
 
 class LaneLog(NamedTuple):
-    """A lane as its log and its row have it: the log's bounds, how far it is folded, how many rows have ids in it.
+    """A lane: the bounds of its log, the offset it is applied to, and how many rows have ids in it.
 
-    `topic_begins` is the first id of the lane's topic: ids below it are of topics before.
+    `topic_begins` is the first id of the lane's topic; smaller ids belong to earlier topics.
     """
 
     lane: int
@@ -41,26 +41,27 @@ class LaneLog(NamedTuple):
 def rows_by_lane(connection: Connection) -> dict[int, int]:
     """How many ledger and outcome rows have ids in each lane."""
     rows: Any = connection.execute(sql("count_records")).fetchall()
-    return {lane: held for lane, _, held in rows}
+    return {lane: count for lane, _, count in rows}
 
 
 def verify_lane(
     connection: Connection, log: LaneLog, records: Iterable[Record]
 ) -> Iterator[tuple[int, list[Difference]]]:
-    """Fold a lane's records from the first that its log holds; yield, chunk by chunk, how many were compared and what differs.
+    """Fold a lane's records from the first that its log holds; yield, per chunk, how many were compared and what differs.
 
-    What was deleted from the log has decided about what is left: of it, the ledger table's rows are taken as they are. The
-    connection is in the snapshot that `records` ends at. Keeps the states and idempotency keys of the lane in memory.
+    Records that were deleted from the log influenced the decisions about later ones. In their place, the rows of the ledger
+    table are trusted. The connection must be in the snapshot that `records` ends at. Keeps the states and the idempotency
+    keys of the lane in memory.
     """
     deleted = (event_id_at(log.lane, 0), event_id_at(log.lane, log.log_start) - 1)
     if log.log_start > 0 or log.log_end < log.applied:
         what = f"lane {log.lane}: {log.applied} offsets were folded, but the log holds those from {log.log_start} to {log.log_end}"
         yield 0, [Difference(None, None, "topic", what)]
-    book = _Book(connection, [(0, log.topic_begins - 1), deleted])
+    fold = _LaneFold(connection, [(0, log.topic_begins - 1), deleted])
     explained = 0 if log.log_start == 0 else rows_between(connection, *deleted)
     for chunk in _chunks(records):
-        found, held = _compare(connection, book.fold(chunk))
-        explained += held
+        found, rows = _compare_records(connection, fold.decide(chunk))
+        explained += rows
         yield len(chunk), found
     if log.rows != explained:
         what = f"lane {log.lane}: {log.rows - explained} rows that no record explains, of another tenant or above the log's end"
@@ -75,14 +76,15 @@ def rows_between(connection: Connection, first: int, last: int) -> int:
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     iterator = iter(records)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, RECORDS_PER_CHUNK)):
         yield chunk
 
 
-class _Book:
-    """The states, keys and correlations of a lane; what a tenant had before its first record here, the ledger table says.
+class _LaneFold:
+    """The states, idempotency keys and correlations of a lane.
 
-    `before` are the ids of such rows, as ranges in rising order: those of topics before, and those that the log lost.
+    What a tenant had before its first record in the log comes from the ledger table: from the rows whose ids are in one of
+    the ranges `before`, in rising order. Those are the ids of earlier topics, and those that were deleted from the log.
     """
 
     def __init__(self, connection: Connection, before: Sequence[tuple[int, int]]) -> None:
@@ -91,8 +93,8 @@ class _Book:
         self._tenants: set[str] = set()
         self._loaded = Loaded({}, {}, {})
 
-    def fold(self, chunk: Sequence[Record]) -> list[Decided]:
-        """Decide about records, in order."""
+    def decide(self, chunk: Sequence[Record]) -> list[Decided]:
+        """The decisions about records, in order."""
         for record in chunk:
             if isinstance(record.content, Request):
                 event = record.content.event
@@ -104,52 +106,53 @@ class _Book:
 
     def _remember(self, tenant_id: str) -> None:
         states, firsts, owners = self._loaded
-        for position, event in self._history(tenant_id):
+        for event_id, event in self._history(tenant_id):
             key = (tenant_id, event.work_order_id)
             if states.get(key) is None:
                 owners[tenant_id, event.correlation_id] = event.work_order_id
-            states[key] = evolve(states.get(key), event, position)
+            states[key] = evolve(states.get(key), event, event_id)
             if event.idempotency_key is not None:
-                firsts[*key, event.idempotency_key] = First(position, event.payload)
+                firsts[*key, event.idempotency_key] = First(event_id, event.payload)
 
     def _history(self, tenant_id: str) -> Iterator[tuple[int, LedgerEvent]]:
         for first, last in self._before:
-            at = first
-            while at <= last:
-                asked = (tenant_id, at, last, HISTORY_PAGE)
-                page: Any = self._connection.execute(sql("read_ledger"), asked, binary=True).fetchall()
+            start = first
+            while start <= last:
+                parameters = (tenant_id, start, last, EVENTS_PER_PAGE)
+                page: Any = self._connection.execute(sql("read_ledger"), parameters, binary=True).fetchall()
                 yield from map(event_of_row, page)
-                at = page[-1][1] + 1 if page else last + 1
+                start = page[-1][1] + 1 if page else last + 1
 
 
-def _compare(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
+def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
     """What differs, and how many rows the records have."""
-    asked = ([item.tenant_id for item in decided], [item.event_id for item in decided])
+    keys = ([item.tenant_id for item in decided], [item.event_id for item in decided])
     with connection.pipeline():
-        ledger: Any = connection.execute(sql("load_ledger_records"), asked, binary=True)
-        outcomes: Any = connection.execute(sql("load_outcome_records"), asked, binary=True)
-    held = {row[1]: (*row[:17], canonical_json(row[17]).decode()) for row in ledger.fetchall()}
-    others = {row[1]: tuple(row) for row in outcomes.fetchall()}
+        ledger: Any = connection.execute(sql("load_ledger_records"), keys, binary=True)
+        outcomes: Any = connection.execute(sql("load_outcome_records"), keys, binary=True)
+    ledger_rows = {row[1]: (*row[:17], canonical_json(row[17]).decode()) for row in ledger.fetchall()}
+    outcome_rows = {row[1]: tuple(row) for row in outcomes.fetchall()}
     found = []
     for item in decided:
         if isinstance(item.outcome, Accepted) and item.event is not None:
-            found += _differences(item, "work_order_ledger", ledger_row(item.event_id, item.event), held)
-            found += _differences(item, "work_order_outcomes", None, others)
+            found += _difference(item, "work_order_ledger", ledger_row(item.event_id, item.event), ledger_rows)
+            found += _difference(item, "work_order_outcomes", None, outcome_rows)
         else:
-            found += _differences(item, "work_order_outcomes", outcome_row(item), others)
-            found += _differences(item, "work_order_ledger", None, held)
-    return found, len(held) + len(others)
+            found += _difference(item, "work_order_outcomes", outcome_row(item), outcome_rows)
+            found += _difference(item, "work_order_ledger", None, ledger_rows)
+    return found, len(ledger_rows) + len(outcome_rows)
 
 
-def _differences(item: Decided, table: str, wanted: Row | None, held: dict[int, Row]) -> list[Difference]:
-    actual = held.get(item.event_id)
-    if actual == wanted:
+def _difference(item: Decided, table: str, expected: Row | None, rows: dict[int, Row]) -> list[Difference]:
+    """The difference between a record's expected row (None: no row) and the one in the table, if there is one."""
+    actual = rows.get(item.event_id)
+    if actual == expected:
         return []
     what = (
         "row missing"
         if actual is None
         else "row that no record explains"
-        if wanted is None
+        if expected is None
         else "differs from the record"
     )
     work_order_id = None if item.event is None else item.event.work_order_id

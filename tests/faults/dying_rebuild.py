@@ -6,15 +6,15 @@ from typing import Any
 from core_tables.cli.main import main
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.store import Store
-from core_tables.projection.verify import tables as verify
+from core_tables.projection.verify import repair
 
 from .dying_worker import plant
 
 # In the order of effects: (owner, function, whether it has done its work already).
 POINTS: dict[str, tuple[Any, str, bool]] = {
-    "before_replacing": (verify, "_replace", False),
+    "before_replacing": (repair, "replace_rows", False),
     "while_replacing": (Store, "write_rows", False),
-    "before_commit": (verify, "_replace", True),
+    "before_commit": (repair, "replace_rows", True),
     "before_telling_redis": (PendingCache, "forget", False),
     "after_telling_redis": (PendingCache, "forget", True),
 }

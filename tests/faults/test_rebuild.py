@@ -19,8 +19,9 @@ from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.fold.evolve import evolve as real_evolve
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
-from core_tables.projection.verify import tables as verification
-from core_tables.projection.verify.tables import CHUNK
+from core_tables.projection.verify import repair
+from core_tables.projection.verify.facts import PAGE_SIZE
+from core_tables.projection.verify.report import Report, Scope
 from core_tables.schemas.events import LedgerEvent
 from tests.builders import START, make
 from tests.oracle import check_everything
@@ -71,10 +72,10 @@ def drift(world: World) -> None:
         world.admin.execute(statement.encode())
 
 
-def rebuild(world: World) -> verification.Report:
+def rebuild(world: World) -> Report:
     connection = connect(world.settings.worker(), name="test rebuild")
     try:
-        return verification.rebuild(connection, verification.Scope(), cache=wiring.cache(world.settings, connection))
+        return repair.rebuild(connection, Scope(), cache=wiring.cache(world.settings, connection))
     finally:
         connection.close()
 
@@ -179,8 +180,8 @@ def test_a_rebuild_that_is_killed_loses_nothing_and_a_second_one_goes_on(fresh: 
         assert again.returncode == 0, again.stderr
         told = json.loads(again.stdout)
         assert told["compared"] == TENANTS * ORDERS
-        assert told["equal"] == CHUNK, "what was committed before the death is done"
-        assert told["repaired"] == TENANTS * ORDERS - CHUNK, "the second run goes on"
+        assert told["equal"] == PAGE_SIZE, "what was committed before the death is done"
+        assert told["repaired"] == TENANTS * ORDERS - PAGE_SIZE, "the second run goes on"
         wait_until(lambda: fresh.verify().differences == [], "rows and cache to be right")
         fresh.append(*(make("FIELD_SET", tenant_id=f"rest-{tenant}") for tenant in range(TENANTS)))
         fresh.drain()
@@ -218,7 +219,7 @@ def test_a_rebuild_process_that_sleeps_lets_workers_go_on_and_wakes_to_a_sentenc
         assert process.returncode == (output.EXIT_POSTGRES if held else output.EXIT_OK), told
         assert ("Postgres does not answer as it should" in told) == held
         again = json.loads(fresh.command("rebuild", "--json").stdout)
-        repaired = total - CHUNK if held else 0
+        repaired = total - PAGE_SIZE if held else 0
         assert (again["compared"], again["repaired"]) == (total + TENANTS, repaired), "a second run goes on"
     assert running.errors == []
     check_everything(fresh, 3 * total + TENANTS)
@@ -276,7 +277,7 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
 
     for module in ("verify.tables", "fold.batch", "postgres.reads"):
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)
-    monkeypatch.setattr(verification, "FOLD_VERSION", FOLD_VERSION + 1)
+    monkeypatch.setattr(repair, "FOLD_VERSION", FOLD_VERSION + 1)
     monkeypatch.setattr("core_tables.consumer.worker.FOLD_VERSION", FOLD_VERSION + 1)
     told = fresh.verify()
     assert [(found.work_order_id, found.what) for found in told.differences] == [

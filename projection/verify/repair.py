@@ -1,0 +1,97 @@
+"""Rebuild: replace the rows that differ from the fold of the ledger, chunk by chunk, while the lanes are locked."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.store import Store, state_rows
+from core_tables.projection.verify.facts import LedgerFacts, check_role, ledger_facts, pages
+from core_tables.projection.verify.report import Difference, Progress, Report, Scope
+from core_tables.projection.verify.tables import Comparison, compare_work_orders
+from core_tables.schemas.reasons import UnavailableError
+
+CHUNK_TRIES: Final = 5
+_DELETES: Final = ("delete_work_order_leases", "delete_work_order_step_attempts", "delete_work_orders_current")
+
+Notice = Callable[[str], None]  # called with a sentence that says why a chunk is tried again
+
+
+def rebuild(
+    connection: Connection,
+    scope: Scope,
+    *,
+    cache: PendingCache | None = None,
+    progress: Progress = lambda _: None,
+    notice: Notice = lambda _: None,
+) -> Report:
+    """Replace the rows that differ from the fold of the ledger, while workers fold and readers read.
+
+    The connection's role must be the worker's. Each chunk is committed, so an interrupted rebuild can simply be run
+    again. The cached lists of every lane in scope are dropped, whether they were right or not: that costs cache misses
+    only. Raises SetupError or UnavailableError.
+    """
+    compared = events = repaired = 0
+    differences: list[Difference] = []
+    store = Store(connection)
+    with translated():
+        with connection.transaction():
+            check_role(connection, writes=True)
+            facts = ledger_facts(connection)
+        remaining = pages(connection, scope)
+        while True:
+            with connection.transaction():
+                keys = next(remaining, None)
+            if keys is None:
+                break
+            chunk = _repair(store, facts, keys, notice)
+            _forget_lists(cache, {facts.lane_of(tenant_id) for tenant_id, _ in chunk.broken})
+            compared, events, repaired = compared + len(keys), events + chunk.events, repaired + len(chunk.broken)
+            differences += chunk.differences
+            progress(compared)
+        if scope.tenant_id is None:
+            with connection.transaction():
+                connection.execute(sql("set_fold_version"), (FOLD_VERSION, FOLD_VERSION))
+    _forget_lists(cache, set(facts.applied) if scope.tenant_id is None else {facts.lane_of(scope.tenant_id)})
+    return Report(compared, compared - repaired, repaired, events, differences, facts.fold_versions)
+
+
+def _repair(store: Store, facts: LedgerFacts, keys: Sequence[WorkOrderKey], notice: Notice) -> Comparison:
+    """Compare and replace one chunk while its lanes are locked; try again after a deadlock or a lock timeout."""
+    connection = store.connection
+    for left in reversed(range(CHUNK_TRIES)):
+        try:
+            with translated(), connection.transaction():
+                connection.execute(sql("lock_lanes"), (_lanes(facts, keys),))
+                chunk = compare_work_orders(connection, keys)
+                if chunk.broken:
+                    replace_rows(store, chunk)
+                    # The workers drop the states that they have in memory.
+                    connection.execute(sql("raise_epochs"), (_lanes(facts, chunk.broken),))
+                return chunk
+        except UnavailableError as error:
+            if connection.closed or left == 0:
+                raise
+            notice(f"{error.sentence}; trying again, {left} more times at most")
+    raise AssertionError("the last try returns or raises")
+
+
+def replace_rows(store: Store, chunk: Comparison) -> None:
+    """Delete the rows of the work orders that differ, and write those that the fold gives."""
+    columns = [list(column) for column in zip(*chunk.broken, strict=True)]
+    for statement in _DELETES:
+        store.connection.execute(sql(statement), columns)
+    store.write_rows(state_rows((None, chunk.folded[key]) for key in chunk.broken if key in chunk.folded))
+
+
+def _lanes(facts: LedgerFacts, keys: Sequence[WorkOrderKey]) -> list[int]:
+    return sorted({facts.lane_of(tenant_id) for tenant_id, _ in keys})
+
+
+def _forget_lists(cache: PendingCache | None, lanes: set[int]) -> None:
+    if cache is not None:
+        for lane in sorted(lanes):
+            cache.forget(lane)

@@ -1,0 +1,55 @@
+"""What a comparison covers, and what it reports."""
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from core_tables.projection.fold.batch import WorkOrderKey
+
+# Tables that a rebuild does not write: they are what it folds.
+LEDGER_TABLES: Final = frozenset({"work_order_ledger", "work_order_outcomes"})
+
+
+class Scope(NamedTuple):
+    """What is compared: everything, one tenant, or one work order of a tenant."""
+
+    tenant_id: str | None = None
+    work_order_id: str | None = None
+
+
+class Difference(NamedTuple):
+    """A place where the tables, or the cache, disagree with the ledger; without ids where it concerns a whole lane."""
+
+    tenant_id: str | None
+    work_order_id: str | None
+    table: str
+    what: str
+
+
+class Report(NamedTuple):
+    """The result of a comparison.
+
+    `compared`, `equal` and `repaired` count work orders (records, when the topic was compared), `events` the events that
+    were folded. `fold_versions` are the versions that the lanes had before. If one of them is not FOLD_VERSION, the
+    differences include what a rebuild with this release changes.
+    """
+
+    compared: int
+    equal: int
+    repaired: int
+    events: int
+    differences: list[Difference]
+    fold_versions: tuple[int, ...] = ()
+
+
+Progress = Callable[[int], None]  # called with the number of work orders, or records, compared so far
+
+
+def differing_work_orders(differences: Iterable[Difference]) -> list[WorkOrderKey]:
+    """The work orders that the differences name, in key order, each once."""
+    return sorted(
+        {
+            (found.tenant_id, found.work_order_id)
+            for found in differences
+            if found.tenant_id is not None and found.work_order_id is not None
+        }
+    )
