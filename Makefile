@@ -61,7 +61,7 @@ check: $(READY)  ## lint, format, strict types, and the rules of the code base (
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
 	@$(BIN)/mypy bench
-	@$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_language.py -k "not wheel"
+	@$(BIN)/pytest -q tests/test_house.py tests/test_documents.py tests/test_language.py -k "not wheel"
 
 .venv-docs/.ready: docs/requirements.txt
 	@echo "==> installing what the documentation needs (once)"

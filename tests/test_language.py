@@ -14,6 +14,8 @@ PATHS: Final = (
     "SECURITY.md",
     "docs/BENCHMARKS.md",
     "docs/CONFIGURATION.md",
+    "docs/CONTRACT.md",
+    "docs/GLOSSARY.md",
     "docs/RELIABILITY.md",
     "docs/WIRE.md",
     "docs/adr/*.md",
