@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 READY := $(VENV)/.ready
+# Side by side; what shares fixtures stays together, in the order of tests/order.py.
+PYTEST := $(BIN)/pytest -n $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo stop test check docs generate format simulate faults bench bench-quick clean
+.PHONY: help demo stop test test-quick check docs generate format simulate faults bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,8 +30,11 @@ demo: $(READY)  ## start the local stack and watch a day of three tenants go thr
 stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 	@$(BIN)/core-tables stack down
 
-test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis
-	@$(BIN)/pytest $(ARGS)
+test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (3), each with a stack of its own
+	@$(PYTEST) $(ARGS)
+
+test-quick: $(READY)  ## the tests that need no stack and take a moment each: the inner loop, under two minutes
+	@$(PYTEST) --quick $(ARGS)
 
 simulate: $(READY)  ## many more schedules of the real worker: make simulate SEEDS=100000 (FIRST_SEED=n to go on from n)
 	@SEEDS=$(or $(SEEDS),20000) FIRST_SEED=$(or $(FIRST_SEED),0) $(BIN)/pytest -q tests/simulation -k "schedule"

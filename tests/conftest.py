@@ -11,7 +11,10 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 
 from .containers import container_stack, docker_answers
+from .order import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from .world import World, new_world
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]  # hooks
 
 settings.register_profile(
     "default",

@@ -61,8 +61,8 @@ def test_an_init_that_was_killed_does_not_stand_in_the_way_of_the_next(empty: st
 
 def test_a_killed_inits_lock_ends_with_its_session(empty: str) -> None:
     holder = (
-        "import sys\nfrom core_tables.projection.database import connect\n"
-        "from core_tables.projection.migrate import _alone\n"
+        "import sys\nfrom core_tables.projection.postgres.connection import connect\n"
+        "from core_tables.projection.postgres.migrate import _alone\n"
         "with _alone(connect(sys.argv[1], name='test holder')):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     process = subprocess.Popen(

@@ -243,8 +243,10 @@ def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh
         subprocess.run(
             command, env=fresh.environment(), cwd=Path(__file__).parent.parent.parent, timeout=60, check=False
         )
-        wait_until(lambda: fresh.verify().differences == [], "the stale list to be forgotten")
-        assert fresh.reads.pending(query).offers[0].record.intent_type == "BOOK"
+        wait_until(
+            lambda: fresh.reads.pending(query).offers[0].record.intent_type == "BOOK", "the stale list to be forgotten"
+        )
+        assert fresh.verify().differences == []
 
 
 def test_a_scope_is_rebuilt_alone_and_told_with_its_rate(fresh: World) -> None:
