@@ -1,12 +1,17 @@
 """Events for tests: a valid one of each type, to be changed in one place."""
 
+import random
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent, Payload
-from core_tables.schemas.vocabulary import EventType
+from core_tables.schemas.identity import partition_of
+from core_tables.schemas.vocabulary import EVENT_TYPES, PARTITIONS, EventType
 
 HOUR = 3_600_000_000_000
+SEED = 20_260_101
 START = 1_700_000_000_000_000_000  # ns
 
 PAYLOADS: dict[EventType, Payload] = {
@@ -62,3 +67,37 @@ def make(event_type: EventType, **changes: Any) -> LedgerEvent:
         "payload": PAYLOADS[event_type],
     }
     return LedgerEvent(**{**fields, **changes})
+
+
+def day(count: int, tenants: int = 30, orders: int = 40, seed: int = SEED) -> list[LedgerEvent]:
+    """Events of all types over tenants and orders, some of them replays, some refused."""
+    chance = random.Random(seed)
+    events = []
+    for i in range(count):
+        key, keyed = f"key-{chance.randrange(count)}", chance.random() < 0.9
+        kind = chance.choice(EVENT_TYPES) if chance.random() < 0.7 else "WORK_ORDER_CREATED"
+        events.append(
+            make(
+                kind,
+                tenant_id=f"tenant-{chance.randrange(tenants)}",
+                work_order_id=f"order-{chance.randrange(orders)}",
+                created_at=START + i,
+                turn_id=i + 1,
+                idempotency_key=key if keyed or kind == "WORK_ORDER_CANCELED" else None,
+            )
+        )
+    return events
+
+
+def tenant_of_another_lane(partition: int, partitions: int = PARTITIONS) -> str:
+    """A tenant whose records belong in another partition than this."""
+    return next(name for name in _names() if partition_of(name.encode(), partitions) != partition)
+
+
+def tenant_of_lane(partition: int, prefix: str = "tenant-", partitions: int = PARTITIONS) -> str:
+    """A tenant whose records belong in this partition."""
+    return next(name for name in _names(prefix) if partition_of(name.encode(), partitions) == partition)
+
+
+def _names(prefix: str = "tenant-") -> Iterator[str]:
+    return (f"{prefix}{number}" for number in count())

@@ -48,3 +48,11 @@ def world(stack: StackAddresses) -> Iterator[World]:
     made = new_world(stack)
     yield made
     made.close()
+
+
+@pytest.fixture
+def fresh(stack: StackAddresses) -> Iterator[World]:
+    """A world of one test's own, set up by `init`, without a worker."""
+    made = new_world(stack)
+    yield made
+    made.close()

@@ -14,8 +14,7 @@ from core_tables.projection.verify.report import Report, Scope
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted, Replayed
 
-from .builders import START, make
-from .test_crashes import day
+from .builders import START, day, make
 from .world import RunningWorker, World, wait_until
 
 pytestmark = pytest.mark.stack

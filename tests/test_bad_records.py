@@ -12,7 +12,7 @@ from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, TENANT_SCOPE
 from core_tables.schemas.vocabulary import UNATTRIBUTED, EventType
 from core_tables.schemas.wire import encode_event
 
-from .builders import make
+from .builders import make, tenant_of_lane
 from .world import World
 
 pytestmark = pytest.mark.stack
@@ -33,7 +33,7 @@ def fate(
 ) -> tuple[tuple[Any, ...], AuditEvent]:
     """Produce a record and a good one behind it; the outcome row and the audit event of the first."""
     position = event_id_at(partition, world.produce(key, value, partition))
-    tenant = next(t for t in (f"tenant-{i}" for i in range(1000)) if partition_of(t.encode(), 12) == partition)
+    tenant = tenant_of_lane(partition)
     behind = make("FIELD_SET", tenant_id=tenant)
     assert world.outcome(behind) == Accepted(), "the lane goes on"
     world.drain()
@@ -115,7 +115,7 @@ def test_a_record_of_one_mebibyte_is_refused(world: World) -> None:
 
 
 def test_a_key_that_is_not_the_tenant_is_a_scope_violation_of_the_key(world: World) -> None:
-    stranger = next(t for t in (f"stranger-{i}" for i in range(1000)) if partition_of(t.encode(), 12) == ACME)
+    stranger = tenant_of_lane(ACME, "stranger-")
     row, audit = fate(world, stranger.encode(), VALID)
     assert row[:5] == (stranger, None, "REFUSED", TENANT_SCOPE_VIOLATION, "tenant_id")
     assert (audit.work_order_id, audit.idempotency_key, audit.correlation_id) == (None, None, None)

@@ -49,6 +49,23 @@ def test_s2_a_malformed_idempotency_key_is_refused_before_the_rest() -> None:
     assert refusal.field == "idempotency_key"
 
 
+@pytest.mark.parametrize("work_order_id", ["", " ", "x" * 129, "a\0b"], ids=["empty", "blank", "long", "U+0000"])
+def test_s2_an_event_with_a_malformed_work_order_id_is_shown_to_nobody(work_order_id: str) -> None:
+    """Its outcome and its audit event belong to the tenant, but carry no work order: none could have this id."""
+    book = Book()
+    assert book.refusal(make("FIELD_SET", work_order_id=work_order_id)).field == "work_order_id"
+    decided = book.decided[-1]
+    assert (decided.tenant_id, decided.event) == ("acme", None)
+
+
+def test_s2_an_event_with_a_malformed_idempotency_key_is_shown_without_it() -> None:
+    book = Book()
+    book.refusal(make("FIELD_SET", idempotency_key=" "))
+    event = book.decided[-1].event
+    assert event is not None
+    assert (event.work_order_id, event.idempotency_key) == ("order-1", None)
+
+
 def test_s2_a_replay_is_a_replay_even_when_its_body_would_be_refused() -> None:
     book = Book()
     book.append(make("WORK_ORDER_CREATED", idempotency_key="k"))

@@ -8,42 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.vocabulary import EVENT_TYPES
-
-from .builders import START, make
+from .builders import SEED, day
 from .oracle import check_everything
-from .world import World, new_world, wait_until
+from .world import World, wait_until
 
 pytestmark = pytest.mark.stack
-
-SEED = 20_260_101
-
-
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own."""
-    return new_world(world.stack)
-
-
-def day(count: int, tenants: int = 30, orders: int = 40, seed: int = SEED) -> list[LedgerEvent]:
-    """Events of all types over tenants and orders, some of them replays, some refused."""
-    chance = random.Random(seed)
-    events = []
-    for i in range(count):
-        key, keyed = f"key-{chance.randrange(count)}", chance.random() < 0.9
-        kind = chance.choice(EVENT_TYPES) if chance.random() < 0.7 else "WORK_ORDER_CREATED"
-        events.append(
-            make(
-                kind,
-                tenant_id=f"tenant-{chance.randrange(tenants)}",
-                work_order_id=f"order-{chance.randrange(orders)}",
-                created_at=START + i,
-                turn_id=i + 1,
-                idempotency_key=key if keyed or kind == "WORK_ORDER_CANCELED" else None,
-            )
-        )
-    return events
 
 
 def test_two_workers_share_the_lanes(fresh: World) -> None:

@@ -114,8 +114,8 @@ def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
 
 def folded(records: Sequence[Record], cuts: Sequence[int], *, forget: bool) -> Tables:
     tables = Tables()
-    ports = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
-    for start, end in itertools.pairwise(ports):
+    bounds = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
+    for start, end in itertools.pairwise(bounds):
         tables.fold(records[start:end], forget=forget)
     return tables
 

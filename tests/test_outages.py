@@ -13,18 +13,11 @@ from core_tables.projection.postgres.store import Move, Store
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
 
-from .builders import START, make
+from .builders import START, day, make
 from .oracle import check_everything
-from .test_crashes import day
-from .world import World, new_world, wait_until
+from .world import World, wait_until
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own."""
-    return new_world(world.stack)
 
 
 def test_backends_terminated_in_the_middle_of_a_statement_cost_nothing_but_time(fresh: World) -> None:

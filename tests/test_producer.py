@@ -19,7 +19,7 @@ from core_tables.schemas.wire import encode_event
 
 from .book import Book
 from .builders import PAYLOADS, START, make
-from .world import World, new_world, wait_until
+from .world import World, wait_until
 
 ACME = partition_of(b"acme", PARTITIONS)
 READERS_SESSIONS = (
@@ -57,12 +57,6 @@ def test_a_payload_of_another_types_branch_is_refused_when_it_comes_over_the_wir
     outcome = book.append_record(b"acme", head + other, ACME)
     assert isinstance(outcome, Refused)
     assert outcome.field == "payload"
-
-
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own, without a worker."""
-    return new_world(world.stack)
 
 
 @pytest.fixture

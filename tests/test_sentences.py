@@ -26,7 +26,7 @@ from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import read_record
 
-from .test_stopped_lanes import IdleProducer, accepted, emitter_over
+from .fakes import IdleProducer, accepted, emitter_over
 
 STEP = re.compile(
     r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that"

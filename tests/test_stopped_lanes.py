@@ -2,24 +2,23 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
 
 from core_tables.cli import wiring
-from core_tables.consumer.audit import AuditEmitter, AuditPorts
-from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
+from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.topics import create_topics, describe
 from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id_at, partition_of
-from core_tables.schemas.outcomes import ACCEPTED, Accepted
+from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError, UnknownSchemaError
 from core_tables.schemas.wire import encode_event
 
-from .builders import make
+from .builders import make, tenant_of_another_lane
+from .fakes import IdleProducer, RefusingProducer, accepted, emitter_over, queue_of
 from .world import World, new_world, wait_until
 
 pytestmark = pytest.mark.stack
@@ -28,17 +27,11 @@ ACME = partition_of(b"acme", 12)
 UNKNOWN = b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08" + b"body of a later release"
 
 
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own."""
-    return new_world(world.stack)
-
-
 def test_an_unknown_schema_stops_its_lane_and_no_other(fresh: World) -> None:
     fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
     stop = fresh.produce(b"acme", UNKNOWN, ACME)
     fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
-    other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
+    other = tenant_of_another_lane(ACME)
     with fresh.working() as running:
         assert fresh.outcome(make("FIELD_SET", tenant_id=other)) == Accepted()
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
@@ -64,7 +57,7 @@ def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatc
         yield from fold_in_parts(records, loaded, changed)
 
     monkeypatch.setattr("core_tables.consumer.worker.fold_in_parts", broken)
-    other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
+    other = tenant_of_another_lane(ACME)
     fresh.append(make("FIELD_SET", turn_id=666), make("FIELD_SET", tenant_id=other))
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
@@ -208,7 +201,7 @@ def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World) -> 
     def refuse(partition: int, start: int) -> dict[int, int]:
         raise SetupError(f"no look into {partition} at {start}", "permission")
 
-    other = next(t for t in (f"t{i}" for i in range(99)) if partition_of(t.encode(), 12) != ACME)
+    other = tenant_of_another_lane(ACME)
     producer = Producer({"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-gap"})
     producer.init_transactions(20)
     for _ in range(2):
@@ -249,50 +242,6 @@ def test_an_unknown_schema_stops_no_lane_whose_records_before_it_are_not_folded(
     assert failed
 
 
-class RefusingProducer:
-    """A producer that is told no."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-    def init_transactions(self, _timeout: float) -> None:
-        raise KafkaException(KafkaError(self.code, "planted"))
-
-
-class Quiet:
-    """A log that nobody reads."""
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_, **__: None
-
-
-def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:
-    """An emitter whose ports are those given, and otherwise a broker and a Postgres where all is well and empty."""
-    usual: dict[str, Any] = {
-        "open_producer": lambda _: RefusingProducer(KafkaError._TIMED_OUT),
-        "last_event_id": lambda _: None,
-        "ledger_end": lambda _: 0,
-        "audited": lambda _: 0,
-        "check_topics": lambda: None,
-        "for_each": lambda do, queues: [do(queue) for queue in queues],
-        "let_go": lambda _: None,
-    }
-    return AuditEmitter(queue, "audit", 0, AuditPorts(**{**usual, **ports}), Quiet())
-
-
-def accepted(event_id: int) -> AuditRecord:
-    """What the audit tells of an event that was accepted."""
-    return audit_record(Decided(event_id, "acme", make("FIELD_SET"), ACCEPTED, 0, None))
-
-
-def queue_of(offset: int) -> AuditQueue:
-    """A queue of lane 0 with one outcome in it."""
-    queue = AuditQueue(10)
-    queue.open(0, 0, offset)
-    queue.put([accepted(event_id_at(0, offset))])
-    return queue
-
-
 @pytest.mark.parametrize(
     ("code", "stops"),
     [
@@ -324,13 +273,6 @@ def test_an_audit_that_is_fenced_while_it_serves_reports_is_tried_again() -> Non
     queue = queue_of(0)
     emitter_over(queue, open_producer=lambda _: ReportingProducer(KafkaError._FENCED)).step(0)
     assert not queue.stopped()
-
-
-class IdleProducer:
-    """A producer that takes everything."""
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_, **__: None
 
 
 def test_an_audit_tail_above_the_end_of_the_ledger_stops_its_lane() -> None:

@@ -52,7 +52,7 @@ def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[Ledger
 
 def test_batches_that_load_what_earlier_ones_wrote_give_the_fold_of_the_ledger(store: Store) -> None:
     """Several logs one after the other, each loaded from the tables: then verify finds everything equal."""
-    from .test_crashes import day
+    from .builders import day
 
     records = records_of(day(1200, tenants=3, orders=10))
     applied: dict[int, int] = {}

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -25,7 +24,7 @@ from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.wire import encode_event
 
 from .builders import START, make
-from .world import World, new_world, wait_until
+from .world import World, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -36,14 +35,6 @@ GHOST = """
         'tenant_id', %s::text, 'work_order_event_id', %s::bigint, 'idempotency_key', null))).*
     from os_core.work_order_ledger as row limit 1
 """
-
-
-@pytest.fixture
-def fresh(world: World) -> Iterator[World]:
-    """A world of one test's own."""
-    made = new_world(world.stack)
-    yield made
-    made.close()
 
 
 @pytest.fixture

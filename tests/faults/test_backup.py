@@ -13,9 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Postgres
 from core_tables.schemas.outcomes import Accepted, Replayed
-from tests.builders import make
+from tests.builders import day, make
 from tests.oracle import check_everything
-from tests.test_crashes import day
 from tests.world import World, new_world
 
 from .conftest import Recovery

@@ -14,9 +14,8 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import PartName
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.reasons import UnavailableError
-from tests.builders import make
+from tests.builders import day, make
 from tests.oracle import check_everything
-from tests.test_crashes import day
 from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery

@@ -18,9 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 from core_tables.cli import wiring
 from core_tables.projection.fold.batch import Changed, Decided
 from core_tables.projection.postgres.store import Store
-from tests.builders import HOUR
+from tests.builders import HOUR, day
 from tests.oracle import check_everything
-from tests.test_crashes import day
 from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
@@ -30,12 +29,6 @@ from .proxy import CommitCutter
 pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own."""
-    return new_world(world.stack)
 
 
 def _cuts_reached(cutter: CommitCutter, count: int) -> bool:

@@ -25,7 +25,7 @@ from core_tables.projection.verify.report import Report, Scope
 from core_tables.schemas.events import LedgerEvent
 from tests.builders import START, make
 from tests.oracle import check_everything
-from tests.world import World, new_world, wait_until
+from tests.world import World, wait_until
 
 from .dying_rebuild import POINTS
 from .dying_worker import DIED
@@ -48,12 +48,6 @@ ONE_RECORD = """
         (select lease_token_hash = 'drifted' from os_core.work_order_leases
          where tenant_id = %(tenant)s and work_order_id = %(order)s)
 """
-
-
-@pytest.fixture
-def fresh(world: World) -> World:
-    """A world of one test's own."""
-    return new_world(world.stack)
 
 
 def resting() -> list[LedgerEvent]:

@@ -36,9 +36,8 @@ from core_tables.schemas import events
 from core_tables.schemas.identity import offset_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError
-from tests.builders import START, make
+from tests.builders import START, day, make
 from tests.oracle import check_everything
-from tests.test_crashes import day
 from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
