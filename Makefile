@@ -42,11 +42,11 @@ simulate: $(READY)  ## many more schedules of the real worker: make simulate SEE
 faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took
 	@FAULT_ROUNDS=$(or $(ROUNDS),5) STORM_S=$(or $(STORM_S),300) FAULT_REPORT=$(or $(REPORT),fault-report.json) $(BIN)/pytest tests/faults $(ARGS)
 
-$(VENV)/.bench: $(READY) bench/requirements.txt bench/peers/requirements-quix.txt setup.py
+$(VENV)/.bench: $(READY) peers/requirements.txt peers/requirements-quix.txt setup.py
 	@echo "==> installing what the benchmark compares with (once)"
-	@$(INSTALL) --require-hashes -r bench/requirements.txt
+	@$(INSTALL) --require-hashes -r peers/requirements.txt
 	@test -x .venv-quix/bin/python || $(PYTHON) -m venv .venv-quix
-	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r bench/peers/requirements-quix.txt
+	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r peers/requirements-quix.txt
 	@touch $@
 
 build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* producer/*.py consumer/*.py cli/*.py deploy/*.py src/core_tables/*.py)
@@ -55,17 +55,17 @@ build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
 
 bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): docs/BENCHMARKS.md, results.json, plots
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m peers $(ARGS)
 
 bench-quick: $(VENV)/.bench build/compiled  ## the main ratios in about three minutes, into build/
-	@mkdir -p build/bench-quick/bench && $(BIN)/python -m bench --quick --into build/bench-quick $(ARGS)
+	@$(BIN)/python -m peers --quick --into build/bench-quick $(ARGS)
 
 check: $(READY)  ## lint, format, strict types, and the rules of the code base (imports, statements, language)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
-	@$(BIN)/mypy bench
+	@$(BIN)/mypy bench peers
 	@$(BIN)/pytest -q tests/test_house.py tests/test_documents.py tests/test_language.py -k "not wheel"
 
 .venv-docs/.ready: docs/requirements.txt

@@ -6,21 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import psycopg
 from confluent_kafka import TopicPartition
 from psycopg.conninfo import make_conninfo
 
+from bench import compiled_build
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.deploy.stack import StackAddresses
 
 PARTITIONS: Final = 12
-COMPILED: Final = (
-    Path(__file__).parents[1] / "build" / "compiled"
-)  # the compiled build, unpacked; `make bench` puts it there
 _numbers = itertools.count(1)
 
 
@@ -91,12 +88,10 @@ def environment(settings: Settings) -> Mapping[str, str]:
 
 def worker(settings: Settings, *arguments: str, compiled: bool = False) -> "subprocess.Popen[bytes]":
     """A worker as an operator starts it; its log lines come from its standard error."""
-    told = dict(environment(settings))
-    if compiled:
-        told["PYTHONPATH"] = str(COMPILED)  # found before the editable install
+    variables = {**environment(settings), **(compiled_build.environment() if compiled else {})}
     return subprocess.Popen(
         [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments],
-        env=told,
+        env=variables,
         stderr=subprocess.PIPE,
     )
 

@@ -22,6 +22,7 @@ class Plan(NamedTuple):
     rounds: int
     quick: bool
     real_input: Path | None
+    field: contenders.Field
     say: Callable[[str], None]
 
 
@@ -32,7 +33,7 @@ def drain(plan: Plan) -> list[Row]:
     events.write(settings, events.day(plan.events))
     plan.say("a run that warms broker and database up, and is not counted")
     contenders.ours(settings, plan.folder).run()
-    runs = contest.interleaved(contenders.field(settings, plan.folder, plan.events, quick=plan.quick), plan.rounds)
+    runs = contest.interleaved(plan.field(settings, plan.folder, plan.quick), plan.rounds)
     rows = _with_load(f"{plan.events:,} events", _told(plan, runs, _contender))
     others: dict[str, Iterable[LedgerEvent]] = {}
     if not plan.quick:

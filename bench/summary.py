@@ -10,16 +10,16 @@ _PEERS: Final = {"quix": 3.0, "plain": 1.5}
 
 
 class Check(NamedTuple):
-    """A figure, what it should be in words, and whether it is."""
+    """A figure, its target in words, and whether it meets it."""
 
     what: str
     value: float
     unit: str
-    wanted: str
+    target: str  # empty, if there is none
     holds: bool
 
     @property
-    def told(self) -> str:
+    def measured(self) -> str:
         """The figure with its unit."""
         digits = 0 if self.value >= 100 else 1 if self.value >= 10 else 2
         return f"{self.value:,.{digits}f} {self.unit}"
@@ -60,14 +60,14 @@ def _drain(results: Results) -> Iterator[Check]:
     for ours in [row for row in rows if row["role"] in ("ours", "variant")]:
         for row in rows:
             name, ratio = row["name"], ours["events_per_s"] / row["events_per_s"]
-            what = f"{ours['name']}: drain rate against {name}"
+            what = f"{ours['name']}: drain rate compared with {name}"
             wanted = next((least for word, least in _PEERS.items() if word in name.lower()), None)
             if row["role"] == "peer" and wanted is not None:
                 yield _at_least(what, ratio, "x", wanted)
             elif row["role"] == "peer":
                 yield Check(what, ratio, "x", "", True)
             elif "copy" in name.lower():
-                yield _at_most(f"{ours['name']}: wall time against {name}", 1 / ratio, "x", 1.5)
+                yield _at_most(f"{ours['name']}: wall time compared with {name}", 1 / ratio, "x", 1.5)
         yield _at_most(f"{ours['name']}: worker CPU per event", ours["worker_us"], "µs", 25)
     if rows:
         yield _at_most("worker memory at most", max(row["peak_mb"] for row in _ours(results)), "MB", 250)
@@ -85,7 +85,7 @@ def _latency(results: Results) -> Iterator[Check]:
         yield _at_most("append to outcome, one at a time, p50", alone["p50_ms"], "ms", 10)
     if ours is not None and bare is not None:
         ratio = ours["p99_ms"] / bare["p99_ms"]
-        yield _at_most("append to outcome at 1,000/s, p99 against the bare loop", ratio, "x", 1.3)
+        yield _at_most("append to outcome at 1,000/s, p99 compared with the bare loop", ratio, "x", 1.3)
 
 
 def _upkeep(results: Results) -> Iterator[Check]:
@@ -95,14 +95,14 @@ def _upkeep(results: Results) -> Iterator[Check]:
     ours = _ours(results)
     if rebuild is not None and ours:
         ratio = rebuild["events_per_s"] / ours[0]["events_per_s"]
-        yield _at_least("rebuild of lost tables against the live drain", ratio, "x", 1.5)
+        yield _at_least("rebuild of lost tables compared with the live drain", ratio, "x", 1.5)
     if rebuild is not None and verify is not None:
-        yield _at_least("verify against rebuild", verify["events_per_s"] / rebuild["events_per_s"], "x", 1.0)
+        yield _at_least("verify compared with rebuild", verify["events_per_s"] / rebuild["events_per_s"], "x", 1.0)
 
 
 def _growth(results: Results) -> Iterator[Check]:
     rows = sorted(rows_of(results, "growth"), key=lambda row: int(row["rows"]))
     if len(rows) > 1:
         ratio = rows[0]["drain_events_per_s"] / rows[-1]["drain_events_per_s"]
-        what = f"cost per event with {rows[-1]['rows']:,} rows there, against {rows[0]['rows']:,}"
+        what = f"cost per event with {rows[-1]['rows']:,} existing rows, compared with {rows[0]['rows']:,}"
         yield _at_most(what, ratio, "x", 1.15)

@@ -18,7 +18,12 @@ SUFFIXES: Final = {".py", ".sql", ".lua", ".avsc", ".java"}
 TEXTS: Final = sorted(
     {
         *PAGES,
-        *(path for room in (*ROOMS, "tests", "bench") for path in (ROOT / room).rglob("*") if path.suffix in SUFFIXES),
+        *(
+            path
+            for room in (*ROOMS, "tests", "bench", "peers")
+            for path in (ROOT / room).rglob("*")
+            if path.suffix in SUFFIXES
+        ),
     }
     - {Path(__file__)}
 )

@@ -139,6 +139,20 @@ def test_the_fold_is_pure(path: Path) -> None:
             assert module.split(".")[0] in sys.stdlib_module_names - forbidden, module
 
 
+def test_the_benchmark_stays_out_of_the_rooms_and_the_peers_out_of_the_benchmark() -> None:
+    """peers -> bench -> core_tables, and never back. The peers' own programs import nothing of ours."""
+    peers = ROOT / "peers"
+    programs = [*peers.glob("*_program.py"), peers / "simple_fold.py", peers / "__init__.py"]
+    rules = (
+        (MODULES, {"bench", "peers"}),
+        ((ROOT / "bench").rglob("*.py"), {"peers"}),
+        (programs, {"bench", "core_tables"}),
+    )
+    for paths, forbidden in rules:
+        for path in paths:
+            assert not forbidden & {name.split(".")[0] for name in imports(path)}, path
+
+
 def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> None:
     readers = {
         str(path.relative_to(ROOT))

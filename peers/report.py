@@ -9,14 +9,14 @@ from bench.results import Results, Row
 
 PREFACE: Final = """# Benchmarks
 
-What Core Tables costs, beside what a user would pick instead, beside the ceilings of its parts, and beside the barest loop
-that does something. All contenders of a table ran in turn (A B A B) on one machine, with the same events, the same broker
-and the same Postgres with its default durability; figures are medians of the rounds. Everything that works in a run
-(worker, database, broker, and the clients that measure) shares the machine's cores.
+What Core Tables costs. It is compared with what you might use instead, with the ceilings of its parts, and with the
+simplest loop that does anything at all. The contenders of a table took turns (A B A B) on one machine, with the same
+events, the same broker and the same Postgres with its default durability. Figures are medians of the rounds. Everything
+that takes part in a run (worker, database, broker and the measuring clients) shares the cores of that machine.
 
-This file is written by `make bench` from [bench/results.json](bench/results.json), which keeps the sections that were run
-earlier when only some are run again; each section says when, how and beside which load. Ratios hold across machines better
-than rates: run it on yours.
+`make bench` writes this file from [bench/results.json](bench/results.json). If only some sections are run again, the
+others keep their earlier results, so each section states when it ran, with which command, and how busy the machine was.
+Ratios carry over to other machines better than rates do: run it on yours.
 """
 
 Cell = Callable[[Row], str]
@@ -59,43 +59,44 @@ def _beside(row: Row) -> str:
 TABLES: Final = (
     Table(
         "drain",
-        "Draining what waits",
-        "Events wait in 12 partitions (50 tenants, 20 000 work orders, 2 % sent twice). The time is from the worker's first "
-        "assignment to the last event in the tables and, where there is an audit topic, the last audit event. CPU is per event.",
+        "Draining a backlog",
+        "A backlog of events waits in 12 partitions (50 tenants, 20,000 work orders, 2 % of the events sent twice). The "
+        "time runs from the worker's first assignment to the last event in the tables and, where there is an audit topic, "
+        "to the last audit event. CPU is per event.",
         (
-            ("waiting", text("waiting")), ("contender", text("name")), ("events/s", number("events_per_s")),
+            ("load", text("waiting")), ("contender", text("name")), ("events/s", number("events_per_s")),
             ("worker µs", number("worker_us", 1)), ("Postgres µs", number("postgres_us", 1)),
             ("Kafka µs", number("kafka_us", 1)), ("Redis µs", number("redis_us", 1)), ("peak MB", number("peak_mb")),
             ("what it does not do", text("lacks")),
         ),
         "drain",
-        "Core Tables writes the ledger, outcomes, current records, attempts and leases, moves the cache, and audits each outcome "
-        "exactly once; a ceiling is one part of that alone, on prepared input.",
+        "Core Tables writes the ledger, outcomes, current records, attempts and leases, updates the cache, and audits each "
+        "outcome exactly once. A ceiling is one part of that work alone, on prepared input.",
     ),
     Table(
         "latency",
-        "From append to outcome known",
-        "Appends on a schedule that waits for nothing (latency counts from the time an append was due), after one second of "
-        "warming up. The bare loop consumes, inserts a batch into one table and commits; its appender hears of the offset by "
-        "LISTEN, while ours also reads each outcome back, by tenant.",
+        "From append to known outcome",
+        "Appends follow a fixed schedule that waits for nothing, so latency counts from the time an append was due. The "
+        "first second is a warm-up. The bare loop consumes, inserts a batch into one table and commits; its appender learns "
+        "the offset through LISTEN. Ours also reads each outcome back, by tenant.",
         (
-            ("events/s", _rate), ("who", text("name")), ("p50 ms", number("p50_ms", 1)), ("p99 ms", number("p99_ms", 1)),
+            ("events/s", _rate), ("contender", text("name")), ("p50 ms", number("p50_ms", 1)), ("p99 ms", number("p99_ms", 1)),
             ("p99.9 ms", number("p999_ms", 1)), ("latest append ms", number("late_ms", 1)), ("appends", number("samples")),
         ),
         "latency",
-        "The latest append says how far the appending process itself was behind its schedule at worst.",
+        "The column *latest append* shows how far the appending process itself fell behind its schedule at worst.",
     ),
     Table(
         "appends",
         "Appending",
-        "One process, while a worker folds what it appends.",
-        (("what is waited for", text("what")), ("events/s", number("events_per_s")), ("events", number("events"))),
+        "One process appends while a worker folds.",
+        (("waits for", text("what")), ("events/s", number("events_per_s")), ("events", number("events"))),
     ),
     Table(
         "reads",
         "Reading",
-        "Clients that read one thing after another, each with a connection of its own, as threads of at most two processes; "
-        "lists hold ten records.",
+        "Each client has its own connection and reads one thing after another. The clients are threads of at most two "
+        "processes. Lists have ten records.",
         (
             ("open orders", number("open_orders")), ("read", text("kind")), ("clients", number("clients")),
             ("reads/s", number("reads_per_s")), ("p50 ms", number("p50_ms", 2)), ("p99 ms", number("p99_ms", 2)),
@@ -106,33 +107,35 @@ TABLES: Final = (
     Table(
         "upkeep",
         "Verify and rebuild",
-        "Over all work orders of a folded load, idle, and while a worker folds a live load beside it.",
+        "All work orders of a folded load, first on an idle system, then while a worker folds a live load.",
         (
-            ("what", text("what")), ("beside", _beside), ("events/s", number("events_per_s")),
+            ("what", text("what")), ("at the same time", _beside), ("events/s", number("events_per_s")),
             ("events", number("events")), ("work orders repaired", number("repaired")),
         ),
     ),
     Table(
         "growth",
-        "Growing",
-        "The same load into tables that hold so many ledger rows already, of the same tenants, with their current records, "
-        "attempts and leases; then outcomes at 1 000 appends a second, and pending lists from Postgres with 16 clients.",
+        "Growing tables",
+        "The same load, into tables that already hold the given number of ledger rows of the same tenants, with their "
+        "current records, attempts and leases. Then outcomes at 1,000 appends a second, and pending lists from Postgres "
+        "with 16 clients.",
         (
-            ("ledger rows there", number("rows")), ("events/s", number("drain_events_per_s")),
+            ("existing ledger rows", number("rows")), ("events/s", number("drain_events_per_s")),
             ("worker µs", number("drain_worker_us", 1)), ("Postgres µs", number("drain_postgres_us", 1)),
             ("append p50 ms", number("latency_p50_ms", 1)), ("append p99 ms", number("latency_p99_ms", 1)),
             ("pending p99 ms", number("pending_p99_ms", 2)), ("peak MB", number("drain_peak_mb")),
         ),
         "growth",
-        "The rows are put there by SQL, with index pages 70 % full, as inserts in no order leave them.",
+        "SQL inserts the existing rows, with index pages 70 % full, as random inserts leave them.",
     ),
     Table(
         "workers",
         "Several workers",
-        "The same load, folded by several worker processes on the one machine; their start and the group's rebalance included.",
+        "The same load, folded by several worker processes on one machine. The time includes their start and the rebalance "
+        "of the group.",
         (
             ("workers", number("workers")), ("events/s", number("events_per_s")), ("worker µs", number("worker_us", 1)),
-            ("Postgres µs", number("postgres_us", 1)), ("peak MB of one", number("peak_mb")),
+            ("Postgres µs", number("postgres_us", 1)), ("peak MB of a worker", number("peak_mb")),
         ),
     ),
 )  # fmt: skip
@@ -152,11 +155,11 @@ def _reached(results: Results) -> list[str]:
     if not found:
         return []
     rows = [
-        (check.what, check.told, check.wanted, "yes" if check.holds else "**no**") if check.wanted
-        else (check.what, check.told, "", "")
+        (check.what, check.measured, check.target, "yes" if check.holds else "**no**") if check.target
+        else (check.what, check.measured, "", "")
         for check in found
     ]  # fmt: skip
-    return ["## What it should reach\n", _table(("", "measured", "wanted", "reached"), rows)]
+    return ["## Targets\n", _table(("", "measured", "target", "met"), rows)]
 
 
 def _surroundings(results: Results) -> list[str]:
@@ -170,7 +173,7 @@ def _surroundings(results: Results) -> list[str]:
         "- Postgres: " + ", ".join(f"{name} {told}" for name, told in database.items()),
         "- one Kafka broker (KRaft), one Redis, all on this machine",
     ]
-    return ["## Where\n", "\n".join(lines) + "\n"]
+    return ["## Where it ran\n", "\n".join(lines) + "\n"]
 
 
 def _section(table: Table, told: Row, plots: Path) -> list[str]:

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from bench.peers.simple_fold import (
+from peers.simple_fold import (
     CURRENT_COLUMNS,
     HEADER_BYTES,
     LEDGER_COLUMNS,

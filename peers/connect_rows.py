@@ -17,6 +17,7 @@ from core_tables.kafka.topics import create_topics
 from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
+from peers.expected import Expected
 
 LEDGER: Final = "work_order_ledger"
 CURRENT: Final = "work_orders_current"
@@ -41,7 +42,7 @@ def topic_of(settings: Settings, table: str) -> str:
     return f"{settings.topic}.{table}"
 
 
-def prepare(settings: Settings, want: folded.Expected) -> None:
+def prepare(settings: Settings, want: Expected) -> None:
     """Have the two topics of rows, one row of each table for each accepted event. Nothing happens where they are there."""
     names = {table: topic_of(settings, table) for table in TABLES}
     if create_topics(wiring.admin_client(settings), list(names.values()), settings.partitions, settings.replication):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import place
-from bench.peers.watch import PeerRun, Program, measured
 from core_tables.cli.settings import Settings
+from peers.watch import PeerRun, Program, measured
 
 NAME: Final = "plain consumer"
 LACKS: Final = (
@@ -15,8 +15,8 @@ LACKS: Final = (
 )
 
 
-def run(settings: Settings, folder: Path, total_events: int) -> PeerRun:
+def run(settings: Settings, folder: Path) -> PeerRun:
     """Let it drain the ledger topic into the tables of a fresh run."""
-    command = [sys.executable, "-m", "bench.peers.plain_program"]
+    command = [sys.executable, "-m", "peers.plain_program"]
     program = Program(command, place.environment(settings))
-    return measured((NAME, LACKS), settings, folder, program, total_events)
+    return measured((NAME, LACKS), settings, folder, program)

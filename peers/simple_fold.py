@@ -10,7 +10,7 @@ from typing import Any, Final
 State = dict[str, Any]
 Event = dict[str, Any]
 
-SCHEMA: Final = Path(__file__).parents[2] / "schemas" / "avro" / "work_order_ledger_event_input.v1.avsc"
+SCHEMA: Final = Path(__file__).parents[1] / "schemas" / "avro" / "work_order_ledger_event_input.v1.avsc"
 HEADER_BYTES: Final = 10  # marker and fingerprint, before the body
 NS_PER_MS: Final = 1_000_000
 CLOSED: Final = frozenset({"DONE", "REFUSED", "FAILED", "CANCELED"})

@@ -10,12 +10,13 @@ from typing import IO, Any, Final, NamedTuple
 
 import psycopg
 
-from bench import folded, measure
+from bench import measure
 from bench.drain import DEADLINE_S, LOOK_S, StackCpu
 from core_tables.cli.settings import Settings
+from peers.expected import Expected, expected
 
 START_S: Final = 120.0
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[1]
 
 # By primary key, so that looking fifty times a second costs the peer nothing.
 _LAST_ROWS: Final = """
@@ -57,11 +58,10 @@ class WrongResultError(Exception):
     """A peer did not leave in the tables what the fold says."""
 
 
-def measured(peer: tuple[str, str], settings: Settings, folder: Path, program: Program, events: int) -> PeerRun:
+def measured(peer: tuple[str, str], settings: Settings, folder: Path, program: Program) -> PeerRun:
     """Run a peer, named by its NAME and LACKS, until all rows are there. Raises RuntimeError or WrongResultError."""
-    want = folded.expected(settings)
-    if want.records != events:
-        raise ValueError(f"the topic {settings.topic} holds {want.records} events, not {events}")
+    want = expected(settings)
+    events = want.records
     cpu = StackCpu(folder)
     process = subprocess.Popen(
         program.command, env=dict(program.environment), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -81,7 +81,7 @@ def measured(peer: tuple[str, str], settings: Settings, folder: Path, program: P
     return PeerRun(peer[0], events, seconds, events / seconds, worker, postgres, kafka, peak, measure.load(), peer[1])
 
 
-def check(settings: Settings, want: folded.Expected) -> None:
+def check(settings: Settings, want: Expected) -> None:
     """Compare the tables with the fold: how many ledger rows, and each work order's status and last event."""
     with psycopg.connect(settings.admin(), autocommit=True) as connection:
         found = connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
@@ -98,7 +98,7 @@ def check(settings: Settings, want: folded.Expected) -> None:
         )
 
 
-def _all_written(settings: Settings, process: "subprocess.Popen[bytes]", log: "_Log", want: folded.Expected) -> float:
+def _all_written(settings: Settings, process: "subprocess.Popen[bytes]", log: "_Log", want: Expected) -> float:
     """Wait for the last event of each partition in both tables; when that was."""
     tenants, ids, orders = (list(column) for column in zip(*want.last.values(), strict=True))
     deadline = time.monotonic() + DEADLINE_S
