@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +10,7 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 
 from .containers import container_stack, docker_answers
+from .leftovers import note
 from .order import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from .world import World, new_world
 
@@ -35,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackAddresses]:
         with container_stack() as addresses:
             yield addresses
         return
-    folder: Path = tmp_path_factory.mktemp("stack")
+    folder = note(tmp_path_factory.mktemp("stack"))
     try:
         yield local_stack.up(folder, print)
     finally:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from . import leftovers
 from .recovery import RecoveryReport
 
 QUICK_S: Final = 1.0
@@ -26,8 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where the tests are run from, not in each of the processes that run them: tell how far they are."""
+    """Where the tests are run from, not in each of the processes that run them: tell how far they are, and clear up after them."""
     if not hasattr(config, "workerinput"):
+        leftovers.begin()
+        config.add_cleanup(leftovers.clear)
         config.pluginmanager.register(Progress(config))
         config.pluginmanager.register(RecoveryReport())
 

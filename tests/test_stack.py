@@ -21,6 +21,8 @@ from core_tables.deploy.parts import PartName
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.reasons import SetupError
 
+from .leftovers import note
+
 TOPIC = "kept"
 PARTS: tuple[PartName, ...] = ("postgres", "redis", "kafka")
 
@@ -69,7 +71,7 @@ def topics(addresses: StackAddresses) -> set[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One stack for all tests here, with something in it to lose."""
-    made = tmp_path_factory.mktemp("stack-of-its-own").resolve()
+    made = note(tmp_path_factory.mktemp("stack-of-its-own").resolve())
     try:
         addresses = stack.up(made, quiet)
         with psycopg.connect(addresses.postgres_dsn) as connection:

@@ -14,6 +14,7 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Postgres
 from core_tables.schemas.outcomes import Accepted, Replayed
 from tests.builders import day, make
+from tests.leftovers import note
 from tests.oracle import check_everything
 from tests.world import World, new_world
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A local stack of this test's own, whose data may be exchanged; others may enter it, Postgres' user among them."""
-    path = Path(tempfile.mkdtemp(prefix="core-tables-backup-"))
+    path = note(Path(tempfile.mkdtemp(prefix="core-tables-backup-")))
     path.chmod(0o755)
     try:
         local_stack.up(path, print)

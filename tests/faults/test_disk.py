@@ -15,6 +15,7 @@ from core_tables.deploy.parts import PartName
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.reasons import UnavailableError
 from tests.builders import day, make
+from tests.leftovers import clear_mounts, note
 from tests.oracle import check_everything
 from tests.world import World, new_world, wait_until
 
@@ -30,7 +31,8 @@ class SmallDisk:
 
     def __init__(self, part: PartName, megabytes: int) -> None:
         self.part = part
-        self.folder = Path(tempfile.mkdtemp(prefix="core-tables-disk-"))
+        self.world: World | None = None
+        self.folder = note(Path(tempfile.mkdtemp(prefix="core-tables-disk-")))
         self.folder.chmod(0o755)
         self.mounted = self.folder / part
         self.mounted.mkdir()
@@ -39,9 +41,12 @@ class SmallDisk:
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.mounted)], capture_output=True, check=False
         )
         if done.returncode != 0:
-            shutil.rmtree(self.folder)
             pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+
+    def start(self) -> World:
+        """Start the stack; a world on it, set up."""
         self.world = new_world(local_stack.up(self.folder, print))
+        return self.world
 
     def fill(self) -> None:
         """Take all that is left."""
@@ -63,9 +68,11 @@ class SmallDisk:
         return True
 
     def close(self) -> None:
-        self.world.close()
+        """Stop what runs, unmount, remove."""
+        if self.world is not None:
+            self.world.close()
         local_stack.down(self.folder, print, wipe=True)
-        subprocess.run(["umount", str(self.mounted)], check=False)
+        clear_mounts(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -80,16 +87,18 @@ def small_disk() -> Iterator[Callable[[PartName, int], SmallDisk]]:
         made.append(SmallDisk(part, megabytes))
         return made[-1]
 
-    yield make_one
-    for disk in made:
-        disk.close()
+    try:
+        yield make_one
+    finally:
+        for disk in made:
+            disk.close()
 
 
 def test_a_full_disk_of_postgres_costs_nothing_but_time(
     small_disk: Callable[[PartName, int], SmallDisk], recovery: Recovery
 ) -> None:
     disk = small_disk("postgres", 200)
-    world = disk.world
+    world = disk.start()
     with world.working(batch_size=200) as running:
         world.append(*day(400))
         world.drain()
@@ -111,7 +120,7 @@ def test_a_full_disk_of_kafka_loses_nothing_that_was_acknowledged(
 ) -> None:
     """A send without an answer is unknown; sent again under its key, it is in the ledger once."""
     disk = small_disk("kafka", 100)
-    world = disk.world
+    world = disk.start()
     world.settings = world.settings.model_copy(update={"kafka": {"delivery.timeout.ms": "4000"}})
     world.close()
     world.reconnect()

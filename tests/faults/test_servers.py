@@ -37,6 +37,7 @@ from core_tables.schemas.identity import offset_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError
 from tests.builders import START, day, make
+from tests.leftovers import note
 from tests.oracle import check_everything
 from tests.world import World, new_world, wait_until
 
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A local stack of this module's own, whose parts may be killed."""
-    path = tmp_path_factory.mktemp("faulty")
+    path = note(tmp_path_factory.mktemp("faulty"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Kafka, "prepare", _with_authorizer(Kafka.prepare))
         try:
