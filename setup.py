@@ -10,7 +10,7 @@ from typing import Any
 from setuptools import setup
 
 HOT = (
-    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "fetched", "lane")),
+    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "fetcher", "lane")),
     *(f"projection/fold/{name}.py" for name in ("batch", "decide", "evolve", "needs", "pending", "work_order")),
     *(f"projection/postgres/{name}.py" for name in ("arrays", "pipeline", "rows", "store")),
     "projection/cache/pending_cache.py",

@@ -15,6 +15,7 @@ from core_tables.cli import drift, output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import translate
 from core_tables.projection.fold.evolve import FOLD_VERSION
@@ -101,7 +102,7 @@ def init() -> None:
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
-    default=8000,
+    default=WorkerSettings.batch_size,
     show_default=True,
     help="Records folded in one transaction.",
 )
@@ -118,7 +119,9 @@ def worker(audit: bool, batch: int, processes: int) -> None:
     if processes > 1:
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch)]
         sys.exit(run_workers(processes, arguments, log))
-    built, audit_thread = wiring.worker(Settings(), audit=audit, batch_size=batch, log=log)
+    settings = Settings()
+    worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
+    built, audit_thread = wiring.worker(settings, worker_settings, audit=audit, log=log)
 
     def stop(_signal: int, _frame: Any) -> None:
         built.stop()
@@ -130,7 +133,7 @@ def worker(audit: bool, batch: int, processes: int) -> None:
         audit_thread.start()
     finished = False
     # Nothing of a batch refers to itself, but the collector would look through all states in memory for it: a third of
-    # the worker's CPU. It looks at what is new once a minute instead (Worker.collect_garbage).
+    # the worker's CPU. It looks at what is new once a minute instead (consumer/idle.py).
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -141,7 +144,7 @@ def worker(audit: bool, batch: int, processes: int) -> None:
         if audit_thread is not None:
             audit_thread.close(flush=finished)
         with contextlib.suppress(KafkaException):
-            built.consumer.close()
+            built.close()
         log.info("worker_stopped", folded=built.folded_records)
 
 

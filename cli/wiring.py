@@ -16,14 +16,14 @@ from confluent_kafka.admin import AdminClient
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import AuditEmitter, AuditPorts, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
-from core_tables.consumer.health import write_health
+from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer, tail_consumer
 from core_tables.kafka.errors import translate
 from core_tables.kafka.log import log_bounds
 from core_tables.kafka.settings import KafkaSettings
-from core_tables.kafka.tail import AuditTail, LogProbe, TopicPorts
+from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import RESTORE, ClusterFacts, check_again, check_topics, create_topics, describe
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
@@ -164,20 +164,21 @@ def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
     raise SetupError(f"the database does not know the topic {settings.topic}; run `core-tables init`", "database")
 
 
-def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tuple[Worker, AuditThread | None]:
+def worker(
+    settings: Settings, worker_settings: WorkerSettings, *, audit: bool, log: Any
+) -> tuple[Worker, AuditThread | None]:
     """A worker and its audit thread, after the start-up checks. Raises SetupError or UnavailableError."""
-    told = WorkerSettings(settings.worker(), batch_size=batch_size, health_file=settings.health_file)
     kafka = kafka_settings(settings)
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
-    connection = connect(told.postgres_dsn, name=name)
+    connection = connect(settings.worker(), name=name)
     check_database(connection)
     topic = registered_topic(settings, connection)
     admin = admin_client(settings)
     check_topics(describe(admin, [topic.topic, topic.audit_topic]), topic)
     check = partial(check_again, admin, topic)
-    held = cache(settings, connection)
+    pending_lists = cache(settings, connection)
     connection.close()
-    queue = AuditQueue(told.audit_queue_size) if audit else None
+    queue = AuditQueue(worker_settings.audit_queue_size) if audit else None
     thread = None
     if queue is not None:
         tails = tail_consumer(kafka, kafka_log())
@@ -185,25 +186,21 @@ def worker(settings: Settings, *, audit: bool, batch_size: int, log: Any) -> tup
             open_producer=lambda transactional_id: audit_producer(kafka, transactional_id, kafka_log()),
             last_event_id=AuditTail(tails, topic.audit_topic).last_event_id,
             ledger_end=lambda partition: log_bounds(tails, topic.topic, partition)[1],
-            audited=partial(_audited, told.postgres_dsn),
+            audited=partial(_audited, settings.worker()),
             check_topics=check,
             for_each=in_threads,
             let_go=let_go_aside,
         )
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log))
-    built = Worker(
-        topic,
-        ledger_consumer(kafka, kafka_log()),
-        lambda: worker_store(told.postgres_dsn, name),
-        held,
-        queue,
-        TopicPorts(LogProbe(tail_consumer(kafka, kafka_log()), topic.topic).gaps, check),
-        log,
+    dependencies = WorkerDependencies(
+        consumer=ledger_consumer(kafka, kafka_log()),
+        postgres=Session(partial(worker_store, settings.worker(), name)),
+        cache=pending_lists,
+        audit=queue,
+        find_gaps=LogProbe(tail_consumer(kafka, kafka_log()), topic.topic).gaps,
+        check_topics=check,
     )
-    if settings.health_file is not None:
-        built.heartbeat = partial(write_health, settings.health_file, built.lanes.values())
-    built.batch_size, built.states_in_memory = told.batch_size, told.states_in_memory
-    return built, thread
+    return Worker(topic, worker_settings, dependencies, log), thread
 
 
 def worker_store(dsn: str, name: str) -> Store:

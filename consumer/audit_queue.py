@@ -104,7 +104,7 @@ class AuditQueue:
         """Whether everything queued is in the audit topic."""
         return self._count == 0
 
-    def position(self, lane: int) -> int:
+    def confirmed(self, lane: int) -> int:
         """The offset below which everything of the lane is known to be in the audit topic; 0: not known."""
         return self._positions.get(lane, 0)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError
 
-from core_tables.consumer.fetched import Failure, Read
+from core_tables.consumer.fetcher import Failure, Read
 from core_tables.consumer.lane import Lane
 from core_tables.kafka.errors import translate
 from core_tables.projection.fold.batch import Record

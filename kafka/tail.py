@@ -1,8 +1,7 @@
 """Looks into topics aside from the fold: where a lane's audit stands, and whether the ledger has a gap."""
 
 import time
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -13,16 +12,6 @@ from core_tables.schemas.reasons import UnavailableError
 
 TAIL_STEP: Final = 50
 LOOK_AHEAD: Final = 2000
-
-
-class TopicPorts(NamedTuple):
-    """What the worker asks the broker beside what it fetches.
-
-    `gaps`: see LogProbe.gaps. `check` raises SetupError if a topic is not the one that the lanes were made for any more.
-    """
-
-    gaps: Callable[[int, int], dict[int, int]]
-    check: Callable[[], None]
 
 
 class AuditTail:

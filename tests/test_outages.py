@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from core_tables.consumer.worker import PATIENCE_S
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.projection.fold.batch import Loaded, Record
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.pending import PendingQuery
@@ -81,13 +81,11 @@ def test_no_cache_at_all_only_slows_the_pending_list(fresh: World) -> None:
         assert not answer.from_cache
 
 
-@pytest.mark.parametrize("patience_s", [0.0, PATIENCE_S])
+@pytest.mark.parametrize("patience_s", [0.0, WorkerSettings.audit_patience_s])
 def test_a_full_audit_queue_holds_the_fold_and_nothing_is_lost(fresh: World, patience_s: float) -> None:
     """Without patience fetching is paused, again and again; with it, the fold waits for the audit thread."""
     fresh.append(*day(3000))
-    with fresh.working(batch_size=100) as running:
-        running.worker.patience_s = patience_s
-        running.worker.audit._size = 150  # type: ignore[union-attr]
+    with fresh.working(batch_size=100, audit_patience_s=patience_s, audit_queue_size=150):
         fresh.drain(120)
     check_everything(fresh, 3000)
 

@@ -8,6 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Produc
 
 from core_tables.cli import wiring
 from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.kafka.tail import LogProbe
 from core_tables.kafka.topics import create_topics, describe
 from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
 from core_tables.projection.postgres.store import Store
@@ -197,8 +198,8 @@ def test_a_lane_without_a_row_stops_alone(fresh: World) -> None:
         assert [at for at, held in running.worker.lanes.items() if held.stopped] == [3]
 
 
-def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World) -> None:
-    def refuse(partition: int, start: int) -> dict[int, int]:
+def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_probe: LogProbe, partition: int, start: int) -> dict[int, int]:
         raise SetupError(f"no look into {partition} at {start}", "permission")
 
     other = tenant_of_another_lane(ACME)
@@ -208,8 +209,8 @@ def test_a_gap_that_cannot_be_looked_into_stops_its_lane_alone(fresh: World) -> 
         producer.begin_transaction()
         producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET")), b"acme", ACME)
         producer.commit_transaction(20)
+    monkeypatch.setattr(LogProbe, "gaps", refuse)
     with fresh.working() as running:
-        running.worker.topics = running.worker.topics._replace(gaps=refuse)
         fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
@@ -335,8 +336,7 @@ def test_an_emptied_audit_partition_is_continued_at_the_watermark_of_postgres(fr
     with fresh.working() as running:
         assert fresh.outcome(make("FIELD_SET")) == Accepted()
         fresh.drain()
-        audit = running.worker.audit
-        assert audit is not None
+        audit = running.audit._queue
         admin = wiring.admin_client(fresh.settings)
         target = TopicPartition(fresh.settings.audit_topic, ACME, -1)
         for future in admin.delete_records([target]).values():

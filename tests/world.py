@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.stack import StackAddresses
 from core_tables.producer import Ledger, Receipt
@@ -72,8 +73,7 @@ class RunningWorker:
         self.thread.join(30)
         if self.audit is not None:
             self.audit.close(flush=True)
-        self.worker.consumer.close()
-        self.worker.disconnect()
+        self.worker.close()
 
 
 class World:
@@ -169,11 +169,12 @@ class World:
         return int(offset)
 
     @contextlib.contextmanager
-    def working(self, *, audit: bool = True, batch_size: int = 2000) -> Iterator[RunningWorker]:
-        """A worker that runs as long as the block does."""
+    def working(self, *, audit: bool = True, batch_size: int = 2000, **settings: Any) -> Iterator[RunningWorker]:
+        """A worker that runs as long as the block does; `settings` are more of WorkerSettings."""
         lines: list[MutableMapping[str, Any]] = []
         log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[partial(_kept, lines)])
-        worker, audit_thread = wiring.worker(self.settings, audit=audit, batch_size=batch_size, log=log)
+        worker_settings = WorkerSettings(batch_size=batch_size, **settings)
+        worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log)
         running = RunningWorker(worker, threading.Thread(target=lambda: self._run(running)), audit_thread, log=lines)
         if audit_thread is not None:
             audit_thread.start()

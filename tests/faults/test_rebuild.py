@@ -274,7 +274,7 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
     for module in ("verify.tables", "fold.batch", "postgres.reads"):
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)
     monkeypatch.setattr(repair, "FOLD_VERSION", FOLD_VERSION + 1)
-    monkeypatch.setattr("core_tables.consumer.worker.FOLD_VERSION", FOLD_VERSION + 1)
+    monkeypatch.setattr("core_tables.consumer.lifecycle.FOLD_VERSION", FOLD_VERSION + 1)
     told = fresh.verify()
     assert [(found.work_order_id, found.what) for found in told.differences] == [
         ("order-2", "differs in confirmation_state")

@@ -7,8 +7,10 @@ import pytest
 
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
+from core_tables.consumer.idle import IdleChecks
 from core_tables.consumer.lane import Lane, StateCache
-from core_tables.consumer.worker import IDLE_S, Worker
+from core_tables.consumer.lifecycle import LaneLifecycle
+from core_tables.consumer.worker import Worker
 from core_tables.projection.postgres.store import LanePosition, Move
 from core_tables.schemas.reasons import UnavailableError
 
@@ -74,30 +76,27 @@ def tail_read_before_init(patch: pytest.MonkeyPatch) -> Callable[[Simulation], N
 
 
 def start_at_applied_only(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    real = Worker.open_lane
+    real = LaneLifecycle.open
 
-    def open_lane(self: Worker, lane: Lane, position: LanePosition) -> None:
+    def open_(self: LaneLifecycle, lane: Lane, position: LanePosition) -> None:
         real(self, lane, position._replace(audited=position.applied))
 
-    patch.setattr(Worker, "open_lane", open_lane)
+    patch.setattr(LaneLifecycle, "open", open_)
     return _nothing
 
 
 def watermark_that_outruns_the_audit(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    real = Worker.move
+    real = Worker._move
 
     def move(self: Worker, lane: Lane, batch: Any) -> Move:
         return (found := real(self, lane, batch))._replace(audited=found.reached)
 
-    patch.setattr(Worker, "move", move)
+    patch.setattr(Worker, "_move", move)
     return _nothing
 
 
 def no_idle_check(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    def idle(self: Worker) -> None:
-        self.next_idle = self.clock() + IDLE_S
-
-    patch.setattr(Worker, "idle", idle)
+    patch.setattr(IdleChecks, "run_if_due", lambda _: None)
     return _nothing
 
 
@@ -177,7 +176,7 @@ def producer_kept_after_an_error(patch: pytest.MonkeyPatch) -> Callable[[Simulat
 def memory_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
     def change(_: Simulation) -> None:
         kept = StateCache()
-        patch.setattr("core_tables.consumer.worker.StateCache", lambda: kept)
+        patch.setattr("core_tables.consumer.lifecycle.StateCache", lambda: kept)
 
     return change
 
@@ -204,16 +203,16 @@ def dropped_queue_still_emits(patch: pytest.MonkeyPatch) -> Callable[[Simulation
 
 
 def stale_message_taken_for_a_gap(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    real = Worker.look_into_gaps
+    real = Worker._look_into_gaps
 
     def look(self: Worker, batch: Any) -> None:
         wanted = dict(batch.skipped.values())
-        asked = self.topics
-        self.topics = asked._replace(gaps=lambda _partition, start: {start: wanted[start]})
+        asked = self._find_gaps
+        self._find_gaps = lambda _partition, start: {start: wanted[start]}
         real(self, batch)
-        self.topics = asked
+        self._find_gaps = asked
 
-    patch.setattr(Worker, "look_into_gaps", look)
+    patch.setattr(Worker, "_look_into_gaps", look)
     return _nothing
 
 

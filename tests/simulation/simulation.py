@@ -6,8 +6,9 @@ from typing import Any
 
 from core_tables.consumer.audit import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.dependencies import Session, WorkerDependencies
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
-from core_tables.kafka.tail import TopicPorts
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.batch import Decided, WorkOrderKey
 from core_tables.projection.fold.evolve import evolve
@@ -66,10 +67,16 @@ class Process:
         self.stores: list[Store] = []
         queue = AuditQueue(8)
         cache = PendingCache(run.redis, "topic", lambda: run.scheduler.now)  # type: ignore[arg-type]
-        topics = TopicPorts(run.broker.gaps, run.broker.check)
-        self.worker = Worker(TOPIC, self.consumer, self.open_store, cache, queue, topics, self.log)  # type: ignore[arg-type]
-        self.worker.clock = lambda: run.scheduler.now
-        self.worker.batch_size, self.worker.states_in_memory, self.worker.patience_s = 6, 4, 0.0
+        dependencies = WorkerDependencies(
+            consumer=self.consumer,  # type: ignore[arg-type]
+            postgres=Session(self.open_store),
+            cache=cache,
+            audit=queue,
+            find_gaps=run.broker.gaps,
+            check_topics=run.broker.check,
+        )
+        settings = WorkerSettings(batch_size=6, states_in_memory=4, audit_patience_s=0.0)
+        self.worker = Worker(TOPIC, settings, dependencies, self.log, clock=lambda: run.scheduler.now)
         ports = AuditPorts(
             open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
             last_event_id=run.broker.last_event_id,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from core_tables.consumer import fetched as module
-from core_tables.consumer.fetched import Failure, Fetched, Read, Unknown
+from core_tables.consumer import fetcher as module
+from core_tables.consumer.fetcher import Failure, Fetcher, Read, Unknown
 from core_tables.projection.fold.batch import Record
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.topic import LedgerTopic
@@ -48,8 +48,8 @@ class Listed:
         return given
 
 
-def fetched_from(consumer: Listed) -> Fetched:
-    return Fetched(consumer, TOPIC)  # type: ignore[arg-type]
+def fetcher_of(consumer: Listed) -> Fetcher:
+    return Fetcher(consumer, TOPIC)  # type: ignore[arg-type]
 
 
 def places(reads: list[Read]) -> list[tuple[int, int]]:
@@ -66,68 +66,68 @@ def log(count: int, partition: int = ACME) -> list[Message]:
 @pytest.mark.parametrize("ahead", [False, True])
 def test_batches_come_in_order_whether_they_were_read_ahead_or_not(ahead: bool) -> None:
     consumer = Listed(log(8))
-    fetched = fetched_from(consumer)
+    fetcher = fetcher_of(consumer)
     sizes = []
     for start in (0, 3, 6):
-        taken = fetched.take(3, 1.0)
+        taken = fetcher.take(3, 1.0)
         assert places(taken) == [(ACME, offset) for offset in range(start, start + len(taken))]
         sizes.append(len(taken))
         if ahead:
-            fetched.read_ahead(3)
+            fetcher.read_ahead(3)
     assert sizes == [3, 3, 2]
     assert consumer.waits == 1, "nothing is waited for while something is here"
 
 
 def test_at_most_one_batch_is_fetched_ahead_and_none_is_given_out_in_a_pause() -> None:
     consumer = Listed(log(20))
-    fetched = fetched_from(consumer)
-    fetched.take(3, 1.0)
+    fetcher = fetcher_of(consumer)
+    fetcher.take(3, 1.0)
     assert len(consumer.messages) == 14
     consumer.messages = []
-    assert fetched.failures(1.0) == []
-    assert len(fetched.take(3, 1.0)) == 3
+    assert fetcher.failures(1.0) == []
+    assert len(fetcher.take(3, 1.0)) == 3
 
 
 def test_errors_come_in_a_pause_too() -> None:
     lost = KafkaError(KafkaError._AUTO_OFFSET_RESET, "planted")
-    fetched = fetched_from(Listed([*log(4), Failed(OTHER, lost)]))
-    fetched.take(3, 1.0)
-    assert fetched.failures(1.0) == [Failure(OTHER, lost)]
-    assert fetched.failures(1.0) == []
-    assert places(fetched.take(3, 1.0)) == [(ACME, 3)]
+    fetcher = fetcher_of(Listed([*log(4), Failed(OTHER, lost)]))
+    fetcher.take(3, 1.0)
+    assert fetcher.failures(1.0) == [Failure(OTHER, lost)]
+    assert fetcher.failures(1.0) == []
+    assert places(fetcher.take(3, 1.0)) == [(ACME, 3)]
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_the_errors_of_a_partition_are_forgotten_with_it(ahead: int) -> None:
     lost = KafkaError(KafkaError._AUTO_OFFSET_RESET, "planted")
-    fetched = fetched_from(Listed([*log(3), Failed(ACME, lost), Failed(OTHER, lost)]))
-    fetched.take(3, 1.0)
-    fetched.read_ahead(ahead)
-    fetched.forget(ACME)
-    assert fetched.take(3, 1.0) == [Failure(OTHER, lost)]
+    fetcher = fetcher_of(Listed([*log(3), Failed(ACME, lost), Failed(OTHER, lost)]))
+    fetcher.take(3, 1.0)
+    fetcher.read_ahead(ahead)
+    fetcher.forget(ACME)
+    assert fetcher.take(3, 1.0) == [Failure(OTHER, lost)]
 
 
 @pytest.mark.parametrize("ahead", [0, 2, 4])
 def test_a_partition_is_forgotten_read_or_not(ahead: int) -> None:
     mixed = [message for pair in zip(log(4), log(4, OTHER), strict=True) for message in pair]
-    fetched = fetched_from(Listed(mixed))
-    fetched.take(4, 1.0)
-    fetched.read_ahead(ahead)
-    fetched.forget(OTHER)
-    assert places(fetched.take(4, 1.0)) == [(ACME, 2), (ACME, 3)]
+    fetcher = fetcher_of(Listed(mixed))
+    fetcher.take(4, 1.0)
+    fetcher.read_ahead(ahead)
+    fetcher.forget(OTHER)
+    assert places(fetcher.take(4, 1.0)) == [(ACME, 2), (ACME, 3)]
 
 
 def test_what_a_callback_forgets_while_more_is_fetched_does_not_come_back() -> None:
     consumer = Listed(log(2, OTHER) + log(2))
-    fetched = fetched_from(consumer)
-    fetched.take(1, 1.0)
-    consumer.messages, consumer.served = log(2), lambda: fetched.forget(OTHER)
-    assert set(places(fetched.take(4, 1.0))) == {(ACME, 0), (ACME, 1)}
+    fetcher = fetcher_of(consumer)
+    fetcher.take(1, 1.0)
+    consumer.messages, consumer.served = log(2), lambda: fetcher.forget(OTHER)
+    assert set(places(fetcher.take(4, 1.0))) == {(ACME, 0), (ACME, 1)}
 
 
 def test_a_record_of_an_unknown_schema_has_its_place() -> None:
-    fetched = fetched_from(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
-    (read,) = fetched.take(1, 1.0)
+    fetcher = fetcher_of(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
+    (read,) = fetcher.take(1, 1.0)
     assert isinstance(read, Unknown)
     assert (lane_of(read.event_id), offset_of(read.event_id)) == (100 + ACME, 7)
     assert f"offset 7 of partition {ACME} of ledger" in read.error.sentence
@@ -135,15 +135,15 @@ def test_a_record_of_an_unknown_schema_has_its_place() -> None:
 
 def test_a_defect_met_ahead_is_raised_when_its_batch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raised ahead, it would stop a lane of the batch whose transaction is open."""
-    fetched = fetched_from(Listed(log(2)))
-    assert len(fetched.take(1, 1.0)) == 1
+    fetcher = fetcher_of(Listed(log(2)))
+    assert len(fetcher.take(1, 1.0)) == 1
 
     def fails(*_: Any) -> None:
         raise RuntimeError("planted")
 
     monkeypatch.setattr(module, "read_content", fails)
-    fetched.read_ahead(1)
+    fetcher.read_ahead(1)
     with pytest.raises(RuntimeError, match="planted"):
-        fetched.take(1, 1.0)
+        fetcher.take(1, 1.0)
     monkeypatch.undo()
-    assert places(fetched.take(1, 1.0)) == [(ACME, 1)]
+    assert places(fetcher.take(1, 1.0)) == [(ACME, 1)]

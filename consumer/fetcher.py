@@ -1,0 +1,141 @@
+"""Fetches records of the lanes that are open, and holds those that are not folded yet.
+
+The records of the next batch are read while Postgres writes the one before.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from core_tables.kafka.clients import header
+from core_tables.projection.fold.batch import Record, read_content
+from core_tables.schemas.identity import event_id_at, lane_of
+from core_tables.schemas.reasons import UnknownSchemaError
+from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.vocabulary import NS_PER_MS
+
+MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in version 00
+
+
+class Unknown(NamedTuple):
+    """A record that only a later release can read."""
+
+    event_id: int
+    error: UnknownSchemaError
+
+
+class Failure(NamedTuple):
+    """An error of the client that came in place of a record; of one partition, or of all (None)."""
+
+    partition: int | None
+    error: KafkaError
+
+
+Read = Record | Unknown | Failure
+
+
+class Fetcher:
+    """Fetches partitions from where the fold is; the group's callbacks run inside of `take` and `failures`.
+
+    Messages are held in the order in which they came: the first have been read into records, the others not yet.
+    """
+
+    def __init__(self, consumer: Consumer, topic: LedgerTopic) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._reads: list[Read] = []
+        self._messages: list[Message] = []
+        self.paused = False
+
+    def start(self, partition: int, offset: int) -> None:
+        """Begin to fetch a partition at an offset."""
+        self._consumer.incremental_assign([TopicPartition(self._topic.topic, partition, offset)])
+        if self.paused:
+            self._consumer.pause(self._targets([partition]))
+
+    def stop(self, partitions: Iterable[int]) -> None:
+        """Stop fetching partitions, and drop what is held of them."""
+        stopped = list(partitions)
+        # Also with an empty list: if a callback of the group does not call this, the client does, with all that is revoked.
+        self._consumer.incremental_unassign(self._targets(stopped))
+        for partition in stopped:
+            self.forget(partition)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """Fetch nothing more; `partitions` are those that are fetched."""
+        self.paused = True
+        self._consumer.pause(self._targets(partitions))
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        """Continue after a pause."""
+        self.paused = False
+        self._consumer.resume(self._targets(partitions))
+
+    def take(self, size: int, wait_s: float) -> list[Read]:
+        """At most `size` records; if there are none, wait for one."""
+        if not (self._reads or self._messages):
+            self._hold(self._consumer.consume(1, wait_s))
+        room = 2 * size - len(self._reads) - len(self._messages)
+        if 0 < room < 2 * size:
+            self._hold(self._consumer.consume(room, 0))
+        self._read_some(size - len(self._reads))
+        taken, self._reads = self._reads[:size], self._reads[size:]
+        return taken
+
+    def failures(self, wait_s: float) -> list[Read]:
+        """In a pause: the errors that came. The messages stay held."""
+        self._hold(self._consumer.consume(1, wait_s))
+        failed = [message for message in self._messages if message.error() is not None]
+        self._messages = [message for message in self._messages if message.error() is None]
+        return [_read(message, self._topic) for message in failed]
+
+    def may_read_ahead(self) -> bool:
+        """Whether messages are held that have not been read yet."""
+        return bool(self._messages)
+
+    def read_ahead(self, size: int) -> None:
+        """Read the next `size` records now. An error is raised later, by `take`, outside of any transaction."""
+        with suppress(Exception):
+            self._read_some(size - len(self._reads))
+
+    def forget(self, partition: int) -> None:
+        """Drop what is held of a partition."""
+        self._reads = [read for read in self._reads if self._partition(read) != partition]
+        self._messages = [message for message in self._messages if message.partition() != partition]
+
+    def _read_some(self, count: int) -> None:
+        if count > 0:
+            reads = [_read(message, self._topic) for message in self._messages[:count]]
+            self._messages = self._messages[count:]
+            self._reads += reads
+
+    def _hold(self, messages: list[Message]) -> None:
+        # The list is looked up after `consume` has returned: a callback in there may have replaced it.
+        self._messages += messages
+
+    def _partition(self, read: Read) -> int | None:
+        return read.partition if isinstance(read, Failure) else lane_of(read.event_id) - self._topic.first_lane
+
+    def _targets(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic.topic, partition) for partition in partitions]
+
+
+def _read(message: Message, topic: LedgerTopic) -> Read:
+    error, partition, offset = message.error(), message.partition(), message.offset()
+    if error is not None:
+        return Failure(partition, error)
+    assert partition is not None  # noqa: S101 - only a message that was never produced has none
+    assert offset is not None  # noqa: S101
+    event_id = event_id_at(topic.first_lane + partition, offset)
+    headers = message.headers()
+    trace = header(headers, "traceparent") if headers else None
+    if trace is not None and len(trace) > MAX_TRACEPARENT_BYTES:
+        trace = None  # a header may be as large as the broker permits, and would make the audit event too large
+    try:
+        content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
+    except UnknownSchemaError as unknown:
+        what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.sentence}"
+        return Unknown(event_id, UnknownSchemaError(what))
+    return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

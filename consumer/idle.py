@@ -1,0 +1,129 @@
+"""What a worker does once a second, and after each reconnect to Postgres: step 6 of its rule (worker.py)."""
+
+import gc
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from core_tables.consumer.dependencies import WorkerDependencies
+from core_tables.consumer.health import write_health
+from core_tables.consumer.lifecycle import LaneLifecycle
+from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.timer import Clock, Timer
+from core_tables.projection.cache.pending_cache import CacheMove
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+
+IDLE_S: Final = 1.0
+COLLECTION_S: Final = 60.0
+
+
+class IdleChecks:
+    """Looks whether what the worker has in memory is still true, and shows others how far it is."""
+
+    def __init__(
+        self,
+        lifecycle: LaneLifecycle,
+        dependencies: WorkerDependencies,
+        settings: WorkerSettings,
+        log: Any,
+        clock: Clock,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._consumer = dependencies.consumer
+        self._postgres = dependencies.postgres
+        self._cache = dependencies.cache
+        self._audit = dependencies.audit
+        self._ask_broker = dependencies.check_topics
+        self._health_file = settings.health_file
+        self._log = log
+        self._clock = clock
+        self._timer = Timer(clock, IDLE_S)
+        self._collection = Timer(clock, COLLECTION_S)
+        self._sessions = 0  # how many sessions of Postgres had been opened at the last check
+
+    def run_if_due(self) -> None:
+        """Run the checks if a second has passed, or if the session of Postgres is a new one."""
+        if self._timer.due() or self._postgres.opened != self._sessions:
+            self.run()
+            if self._health_file is not None:
+                write_health(self._health_file, self._lifecycle.lanes.values())
+            self._collect_garbage()
+
+    def run(self) -> None:
+        """Run the checks."""
+        started = self._clock()
+        self._timer.restart()
+        self._sessions = self._postgres.opened
+        self._stop_unaudited_lanes()
+        self._check_topics()
+        if self._compare_positions():
+            self._renew_labels(started)
+            self._commit_progress()
+
+    def _stop_unaudited_lanes(self) -> None:
+        """Stop the lanes whose audit has stopped."""
+        if self._audit is not None:
+            for number, error in self._audit.stopped().items():
+                lane = self._lifecycle.lanes.get(number - self._lifecycle.topic.first_lane)
+                if lane is not None:
+                    self._lifecycle.stop(lane, error)
+
+    def _check_topics(self) -> None:
+        """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said so."""
+        if not self._lifecycle.topic_check.due():
+            return
+        self._lifecycle.topic_check.restart()
+        try:
+            self._ask_broker()
+        except UnavailableError as error:
+            self._log.warning("kafka_error", cause=error.sentence)
+        except CoreTablesError as error:
+            self._lifecycle.give_up(self._lifecycle.opened(), error)
+
+    def _compare_positions(self) -> bool:
+        """Reopen the lanes whose rows in Postgres are not as in memory, and write the audited watermarks that have risen.
+
+        Returns whether that was possible, and there is a lane.
+        """
+        opened = self._lifecycle.opened()
+        if not opened:
+            return False
+        try:
+            store = self._postgres.store()
+            positions = store.lanes([lane.lane for lane in opened])
+            risen = {}
+            for lane in opened:
+                position = positions.get(lane.lane)
+                if position is None or (position.applied, position.epoch) != (lane.applied, lane.epoch):
+                    self._lifecycle.reopen(lane, "its row in Postgres is not what it was", backoff=False)
+                elif self._audit is not None and self._audit.confirmed(lane.lane) > position.audited:
+                    risen[lane.lane] = self._audit.confirmed(lane.lane)
+            if risen:
+                store.raise_audited(risen)
+        except CoreTablesError as error:
+            self._lifecycle.give_up([lane for lane in opened if lane.opened], error)
+            return False
+        return True
+
+    def _renew_labels(self, started: float) -> None:
+        """Write the labels of the lanes that no batch touched for a second into the cache again, so that they do not expire."""
+        if self._cache is None or self._postgres.opened != self._sessions:  # reconnected: all runs again at once
+            return
+        quiet = [lane for lane in self._lifecycle.opened() if lane.touched_at < started - IDLE_S]
+        self._cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])
+
+    def _commit_progress(self) -> None:
+        """Commit `applied` to the group as its offsets: for autoscalers and dashboards. The worker never reads them."""
+        topic = self._lifecycle.topic.topic
+        targets = [TopicPartition(topic, lane.partition, lane.applied) for lane in self._lifecycle.opened()]
+        try:
+            if targets:
+                self._consumer.commit(offsets=targets, asynchronous=True)
+        except KafkaException as error:
+            self._log.debug("gauge_failed", cause=str(error))
+
+    def _collect_garbage(self) -> None:
+        """Once a minute: the command turns the collector off, since batches leave no cycles behind; errors may."""
+        if self._collection.due():
+            self._collection.restart()
+            gc.collect(0)

@@ -1,0 +1,157 @@
+"""The life of a lane in a worker: assigned, opened, reopened or stopped, and at last revoked or lost.
+
+Steps 1, 3 and 7 of the worker's rule (worker.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from core_tables.consumer.checks import check_log, no_row
+from core_tables.consumer.dependencies import WorkerDependencies
+from core_tables.consumer.fetcher import Fetcher
+from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache
+from core_tables.consumer.timer import Clock, Timer
+from core_tables.kafka.log import log_bounds
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.store import LanePosition
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
+
+TOPIC_CHECK_S: Final = 10.0
+
+
+class LaneLifecycle:
+    """The lanes that this worker was assigned, by partition, and every way in which one begins or ends.
+
+    `assigned`, `revoked` and `lost` are the group's callbacks. `topic_check` says when the topics are to be checked again.
+    """
+
+    def __init__(
+        self, topic: LedgerTopic, dependencies: WorkerDependencies, fetcher: Fetcher, log: Any, clock: Clock
+    ) -> None:
+        self.topic = topic
+        self.lanes: dict[int, Lane] = {}
+        self.topic_check = Timer(clock, TOPIC_CHECK_S)
+        self._consumer = dependencies.consumer
+        self._postgres = dependencies.postgres
+        self._audit = dependencies.audit
+        self._check_topics = dependencies.check_topics
+        self._fetcher = fetcher
+        self._log = log
+        self._clock = clock
+
+    def opened(self) -> list[Lane]:
+        """The lanes that are open: they are fetched and folded."""
+        return [lane for lane in self.lanes.values() if lane.opened]
+
+    # -- step 1: assigned, and opened
+
+    def assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """The group assigned lanes. They are opened by `open_due`: nothing may block in a callback."""
+        consumer.incremental_assign([])
+        for target in partitions:
+            self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition)
+        self._log.info("assigned", partitions=sorted(target.partition for target in partitions))
+
+    def open_due(self) -> None:
+        """Open the lanes that were assigned, and those that were reopened and whose back-off is over."""
+        now = self._clock()
+        due = [lane for lane in self.lanes.values() if not lane.opened and not lane.stopped and lane.retry_at <= now]
+        if not due:
+            return
+        try:
+            self._check_topics()
+            self.topic_check.restart()
+            positions = self._postgres.store().lanes([lane.lane for lane in due])
+        except CoreTablesError as error:
+            self.give_up(due, error)
+            return
+        for lane in due:
+            try:
+                self.open(lane, positions.get(lane.lane))
+            except CoreTablesError as error:
+                self.give_up([lane], error)
+                if error.retryable:
+                    return  # the others remain due: each might wait as long, and the group would wait with it
+
+    def open(self, lane: Lane, position: LanePosition | None) -> None:
+        """Check that a lane can continue where Postgres says it is, and begin to fetch there with nothing in memory."""
+        if position is None:
+            raise no_row(lane.lane)
+        if position.fold_version != FOLD_VERSION:
+            self._log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
+        lane.applied, lane.epoch, lane.audited = position.applied, position.epoch, position.audited
+        lane.next_offset = position.applied if self._audit is None else min(position.applied, position.audited)
+        check_log(position, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
+        lane.states, lane.gaps = StateCache(), {}
+        lane.opened = True
+        if self._audit is not None:
+            self._audit.open(lane.lane, lane.audited, lane.next_offset)
+        self._fetcher.start(lane.partition, lane.next_offset)
+        self._log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
+
+    # -- step 3: reopened, or stopped
+
+    def give_up(self, lanes: Sequence[Lane], error: CoreTablesError) -> None:
+        """An error concerns all of these lanes and no others: reopen them if it may pass, else stop them."""
+        if not isinstance(error, UnavailableError):
+            for lane in lanes:
+                self.stop(lane, error)
+            return
+        if error.dependency == "postgres":
+            self._postgres.close()
+        for lane in lanes:
+            self.reopen(lane, error.sentence, backoff=True)
+
+    def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
+        """Drop what is in memory of a lane; `open_due` begins again at step 1, after a back-off if asked for."""
+        if backoff:
+            lane.retry_at = self._clock() + lane.backoff_s
+            lane.backoff_s = min(MAX_BACKOFF_S, 2 * lane.backoff_s)
+        self._log.warning("lane_reopens", lane=lane.lane, cause=cause, backoff_s=lane.backoff_s)
+        self._close(lane)
+
+    def stop(self, lane: Lane, error: CoreTablesError) -> None:
+        """Stop a lane until an operator has looked at it. No record is skipped."""
+        lane.stopped = error
+        self._log.error(
+            "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.sentence
+        )
+        self._close(lane)
+
+    def _close(self, lane: Lane) -> None:
+        """Stop fetching a lane, and drop its states and its audit queue."""
+        if lane.opened:
+            lane.opened = False
+            self._fetcher.stop([lane.partition])
+        lane.states = StateCache()
+        if self._audit is not None:
+            self._audit.drop(lane.lane)
+
+    def raise_if_all_stopped(self) -> None:
+        """Raise the first cause if every lane has stopped: the worker ends, since it would only look alive."""
+        causes = [lane.stopped for lane in self.lanes.values() if lane.stopped is not None]
+        if causes and len(causes) == len(self.lanes):
+            raise causes[0]
+
+    # -- step 7: revoked, or lost
+
+    def revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """The group took lanes away: forget them. Nothing is flushed or committed."""
+        opened = []
+        for target in partitions:
+            lane = self.lanes.pop(target.partition, None)
+            if lane is not None:
+                if self._audit is not None:
+                    self._audit.drop(lane.lane)
+                if lane.opened:
+                    opened.append(target.partition)
+            self._fetcher.forget(target.partition)
+        self._fetcher.stop(opened)
+        self._log.info("dropped", partitions=sorted(target.partition for target in partitions))
+
+    # The group took them away after a timeout, and another worker may have them already. Since the guard of each batch tells,
+    # and nothing is flushed, that makes no difference.
+    lost = revoked
