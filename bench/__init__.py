@@ -1,1 +1,1 @@
-"""The benchmark: Core Tables beside what a user would pick instead, and beside the ceilings of its parts, in one run."""
+"""The benchmark of Core Tables and of the ceilings of its parts. `peers` adds what you might use instead."""

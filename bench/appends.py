@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from bench import events, place, running
+from bench import events, latency, place, running
 from bench.measure import load as load_average
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.producer import Ledger
 from core_tables.schemas.events import LedgerEvent
@@ -15,26 +14,25 @@ DEADLINE_S: Final = 300.0
 
 
 class Appends(NamedTuple):
-    """One run; `what` is what was waited for."""
+    """One run; `what` says what was waited for."""
 
     what: str
     events: int
     events_per_s: float
     load: float
 
+    def __str__(self) -> str:
+        return f"{self.what}: {self.events_per_s:,.0f}/s"
+
 
 def measure(settings: Settings, alone: int, many: int) -> Iterator[Appends]:
-    """One round, on a ledger topic of its own; a worker folds beside it."""
-    made = place.fresh(settings.model_copy(update={"topic": place.another_topic(settings)}))
+    """One round, on its own ledger topic, while a worker folds."""
     load = events.day(10_000_000)
-    with running.worker(made):
-        ledger = wiring.ledger(made)
-        _one_by_one(ledger, load, 20)
+    with place.tables(place.own_topic(settings)) as made, running.ledger(made) as ledger:
+        _one_by_one(ledger, load, latency.WARM_UP)
         yield _timed("one at a time, durable", alone, lambda: _one_by_one(ledger, load, alone))
         yield _timed("many at once, with outcomes", many, lambda: _with_outcomes(ledger, load, many))
         yield _timed("many at once, durable", many, lambda: _pipelined(ledger, load, many))
-        ledger.close()
-    place.drop(made)
 
 
 def _timed(what: str, count: int, work: Callable[[], None]) -> Appends:
@@ -52,10 +50,10 @@ def _pipelined(ledger: Ledger, load: Iterator[LedgerEvent], count: int) -> None:
     for _ in range(count):
         ledger.append(next(load))
     if ledger.flush():
-        raise RuntimeError("the broker did not acknowledge every append; see that it runs")
+        raise RuntimeError("the broker did not acknowledge every append; check that it is running")
 
 
 def _with_outcomes(ledger: Ledger, load: Iterator[LedgerEvent], count: int) -> None:
     receipts = [ledger.append(next(load)) for _ in range(count)]
     if None in ledger.outcomes(receipts, DEADLINE_S):
-        raise RuntimeError("outcomes did not come; does the worker run?")
+        raise RuntimeError("outcomes did not come; is the worker running?")

@@ -1,7 +1,7 @@
-"""The bare loop that latencies are held against: consume, one insert a batch, commit, NOTIFY. It decides and keeps nothing else.
+"""The bare loop that latencies are compared with: consume, insert a batch, commit, NOTIFY. It decides nothing.
 
-The same producer and consumer settings as ours, the same events, a topic and a table of its own. An append is known when
-its appender hears, by LISTEN, that its offset is covered.
+It has the same producer and consumer settings, the same events, and its own topic and table. The outcome of an append is
+known when LISTEN tells the appender that its offset is covered.
 """
 
 import contextlib
@@ -11,16 +11,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from bench import place, running
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.kafka.clients import ledger_consumer
 from core_tables.kafka.settings import KafkaSettings
+from core_tables.projection.postgres.connection import Connection
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.wire import encode_event
 
@@ -38,7 +39,7 @@ _NOTIFY: Final = f"select pg_notify('{CHANNEL}', payload) from unnest(%b::text[]
 
 
 def loop(settings: Settings) -> None:
-    """Insert what comes, until the process is ended."""
+    """Insert what comes, until the process is killed."""
     consumer = ledger_consumer(KafkaSettings(settings.kafka_servers(), "bare"), wiring.kafka_log())
     consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in range(settings.partitions)])
     with psycopg.connect(settings.admin(), autocommit=True, prepare_threshold=0) as connection:
@@ -51,7 +52,7 @@ def loop(settings: Settings) -> None:
                 _insert(connection, [message for message in messages if message.error() is None])
 
 
-def _insert(connection: "psycopg.Connection[Any]", messages: list[Message]) -> None:
+def _insert(connection: Connection, messages: list[Message]) -> None:
     if not messages:
         return
     rows = [(m.partition() or 0, m.offset() or 0, (m.key() or b"").decode(), m.value()) for m in messages]
@@ -62,11 +63,11 @@ def _insert(connection: "psycopg.Connection[Any]", messages: list[Message]) -> N
 
 
 class Appender:
-    """Appends, and hears when each append is covered."""
+    """Appends, and learns when each append is covered."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic
-        self._producer = Producer(running.client_config(settings))
+        self._producer = Producer(place.client_config(settings))
         self._listener = psycopg.connect(settings.admin(), autocommit=True)
         self._listener.execute(f"listen {CHANNEL}".encode())
         self._guard = threading.Lock()
@@ -82,7 +83,7 @@ class Appender:
     def send(self, event: LedgerEvent, due: float) -> None:
         """Append an event that was due at a time (monotonic seconds)."""
 
-        def delivered(error: Any, message: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 raise RuntimeError(f"the broker refused an append of the bare loop: {error}")
             partition, offset = message.partition() or 0, message.offset() or 0
@@ -93,6 +94,11 @@ class Appender:
         self.sent += 1
         self._producer.produce(self._topic, encode_event(event), event.tenant_id.encode(), on_delivery=delivered)
         self._producer.poll(0)
+
+    def forget(self) -> None:
+        """Forget what was measured; a new run begins."""
+        self.took.clear()
+        self.sent = 0
 
     def wait(self, timeout: float) -> None:
         """Wait until every append is known. Raises RuntimeError when the loop does not get there."""
@@ -130,7 +136,7 @@ class Appender:
 
 @contextlib.contextmanager
 def appender(settings: Settings) -> Iterator[Appender]:
-    """An appender whose loop runs in a process of its own. The topic must be there."""
+    """An appender whose loop runs in its own process. The topic must exist."""
     with psycopg.connect(settings.admin(), autocommit=True) as connection:
         connection.execute(_TABLE.encode())
         connection.execute(b"truncate bare")
@@ -141,7 +147,7 @@ def appender(settings: Settings) -> Iterator[Appender]:
         stderr=subprocess.PIPE,
     )
     with running.ended(process):
-        running.wait_for_lines(process.stderr, b'"ready"', 1)
+        running.Log(process.stderr, lambda line: b'"ready"' in line).ready_at(running.READY_S)
         made = Appender(settings)
         try:
             yield made

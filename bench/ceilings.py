@@ -1,10 +1,10 @@
-"""Ceilings: what single parts of the worker's work cost when everything before them was done beforehand."""
+"""Ceilings: what one part of the worker's work costs alone, on input that was prepared beforehand."""
 
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Producer, TopicPartition
 
 from bench import folded, place
-from bench.drain import StackCpu
-from bench.measure import Cpu, load
+from bench.measure import Measured, StackCpu
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import PER_TRANSACTION
@@ -29,7 +28,7 @@ from core_tables.schemas.wire import read_record
 
 POLL_S: Final = 0.1
 
-# Where a batch's ledger rows lie before the server turns them into its binary form; the number column keeps their order.
+# A batch's ledger rows, from which the server writes its binary form; the number column keeps their order.
 _STAGE: Final = """
     create temp table stage as
         select row.*, 0 as number from os_core.work_order_ledger as row with no data
@@ -48,20 +47,6 @@ _FROM_STAGE: Final = """
 _COPY: Final = "copy os_core.work_order_ledger from stdin (format binary)"
 
 
-class Ceiling(NamedTuple):
-    """One run of one part. CPU is microseconds per event; `worker_us` is this process's, all of its threads."""
-
-    part: str
-    events: int
-    seconds: float
-    events_per_s: float
-    wall_us: float
-    worker_us: float
-    postgres_us: float
-    kafka_us: float
-    load: float
-
-
 class _Batch(NamedTuple):
     """The rows of a batch: the ledger's as binary COPY data, the current ones as upsert_current.sql's columns."""
 
@@ -69,7 +54,7 @@ class _Batch(NamedTuple):
     current: list[list[Any]]
 
 
-def copy(settings: Settings, folder: Path) -> Ceiling:
+def copy(settings: Settings, folder: Path) -> Measured:
     """COPY BINARY of the ledger rows and the current-row upserts, a transaction a batch, into the tables of a fresh run."""
     with closing(connect(settings.admin(), name="core-tables ceiling")) as connection:
         events, accepted, batches = _prepare(settings, connection)
@@ -81,19 +66,19 @@ def copy(settings: Settings, folder: Path) -> Ceiling:
                         into.write(batch.ledger)
                     connection.execute(sql("upsert_current"), batch.current)
 
-        timed = _timed("COPY", folder, events, write)
+        timed = _timed(folder, events, write)
         found = connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
         if found != (accepted,):
             raise RuntimeError(f"{found} ledger rows instead of {accepted}")
         return timed
 
 
-def consume(settings: Settings, folder: Path) -> Ceiling:
+def consume(settings: Settings, folder: Path) -> Measured:
     """Consume and decode the ledger topic, as the worker does, and nothing else."""
     ends = {partition: end for partition, end in place.ends(settings, settings.topic).items() if end}
     events = sum(ends.values())
-    told = replace(wiring.kafka_settings(settings), group_id=f"{settings.group_id}.ceiling")
-    with closing(ledger_consumer(told, wiring.kafka_log())) as consumer:
+    client = replace(wiring.kafka_settings(settings), group_id=f"{settings.group_id}.ceiling")
+    with closing(ledger_consumer(client, wiring.kafka_log())) as consumer:
         consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in ends])
 
         def read() -> None:
@@ -106,14 +91,14 @@ def consume(settings: Settings, folder: Path) -> Ceiling:
                     read_record(message.key(), message.value(), partition, settings.partitions)
                     seen += 1
 
-        return _timed("consume and decode", folder, events, read)
+        return _timed(folder, events, read)
 
 
-def audit(settings: Settings, folder: Path) -> Ceiling:
+def audit(settings: Settings, folder: Path) -> Measured:
     """The audit events, encoded beforehand, into the audit topic of a fresh run: a producer a lane, 2000 a transaction."""
     lanes = _audit_values(settings)
-    told = wiring.kafka_settings(settings)
-    producers = {lane: audit_producer(told, f"{settings.audit_topic}.{lane}", wiring.kafka_log()) for lane in lanes}
+    client = wiring.kafka_settings(settings)
+    producers = {lane: audit_producer(client, f"{settings.audit_topic}.{lane}", wiring.kafka_log()) for lane in lanes}
     for producer in producers.values():
         producer.init_transactions(REQUEST_TIMEOUT_S)
 
@@ -128,7 +113,7 @@ def audit(settings: Settings, folder: Path) -> Ceiling:
             for producer in begun:
                 producer.commit_transaction(REQUEST_TIMEOUT_S)
 
-    return _timed("audit transactions", folder, sum(map(len, lanes.values())), emit)
+    return _timed(folder, sum(map(len, lanes.values())), emit)
 
 
 def _begin(producer: Producer, topic: str, lane: int, values: list[tuple[bytes, bytes]]) -> Producer:
@@ -164,7 +149,7 @@ def _prepare(settings: Settings, connection: Connection) -> tuple[int, int, list
 
 
 def _binary(connection: Connection, step: Folded) -> bytes:
-    """The ledger rows of a batch as the server itself writes them in binary."""
+    """The ledger rows of a batch, in the binary form that the server itself writes."""
     connection.execute("truncate stage")
     with connection.cursor().copy(_INTO_STAGE) as into:
         for number, decided in enumerate(step.decided):
@@ -174,26 +159,15 @@ def _binary(connection: Connection, step: Folded) -> bytes:
         return b"".join(bytes(block) for block in out)
 
 
-def _timed(part: str, folder: Path, events: int, work: Callable[[], None]) -> Ceiling:
-    """Do the work, and see what it took. What was prepared is not the collector's business meanwhile."""
-    cpu = StackCpu(folder)
-    with _frozen():
-        before, started = cpu.look([os.getpid()]), time.monotonic()
-        work()
-        seconds = time.monotonic() - started
-        used: Cpu = cpu.look([os.getpid()]).since(before)
-    wall, worker, postgres, kafka = (
-        1e6 * spent / events for spent in (seconds, used.worker, used.postgres, used.kafka)
-    )
-    return Ceiling(part, events, seconds, events / seconds, wall, worker, postgres, kafka, load())
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """The heap as it is, out of the collector's sight."""
+def _timed(folder: Path, events: int, work: Callable[[], None]) -> Measured:
+    """Do the work, with the garbage collector off what was prepared for it; the CPU is that of this process."""
+    cpu, worker = StackCpu(folder), [os.getpid()]
     gc.collect()
     gc.freeze()
     try:
-        yield
+        before, started = cpu.read(worker), time.monotonic()
+        work()
+        seconds = time.monotonic() - started
+        return Measured.of(events, seconds, cpu.read(worker).since(before))
     finally:
         gc.unfreeze()

@@ -1,12 +1,13 @@
-"""What drains the load: Core Tables first, then its variants and the ceilings of its parts, each in its own tables."""
+"""What drains the load: Core Tables first, then its variants and the ceilings of its parts, each into its own tables."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench import ceilings, compiled_build, drain, place
-from bench.contest import Contender, Measured
+from bench.contest import Contender
+from bench.measure import Measured
 from core_tables.cli.settings import Settings
 
 OURS: Final = "Core Tables"
@@ -15,9 +16,8 @@ OURS: Final = "Core Tables"
 Field = Callable[[Settings, Path, bool], list[Contender]]
 
 
-def field(settings: Settings, folder: Path, quick: bool) -> list[Contender]:
+def field(settings: Settings, folder: Path, _quick: bool) -> list[Contender]:
     """All contenders that are Core Tables or a part of it."""
-    del quick
     return [ours(settings, folder), *variants(settings, folder), *parts(settings, folder)]
 
 
@@ -28,16 +28,15 @@ def ours(settings: Settings, folder: Path) -> Contender:
 
 def variants(settings: Settings, folder: Path) -> list[Contender]:
     """Core Tables with two processes and, if `make build/compiled` built it, compiled."""
-    two = partial(drain.drain, folder=folder, arguments=("--processes", "2"))
-    found = [Contender(f"{OURS}, 2 processes", in_fresh_tables(settings, two), role="variant")]
+    two = ("--processes", "2")
+    ways: list[tuple[str, tuple[str, ...], bool]] = [("2 processes", two, False)]
     if compiled_build.FOLDER.exists():
-        compiled = partial(drain.drain, folder=folder, compiled=True)
-        both = partial(two, compiled=True)
-        found += [
-            Contender(f"{OURS}, compiled", in_fresh_tables(settings, compiled), role="variant"),
-            Contender(f"{OURS}, compiled, 2 processes", in_fresh_tables(settings, both), role="variant"),
-        ]
-    return found
+        ways += [("compiled", (), True), ("compiled, 2 processes", two, True)]
+    runs = {
+        name: partial(drain.drain, folder=folder, arguments=arguments, compiled=compiled)
+        for name, arguments, compiled in ways
+    }
+    return [Contender(f"{OURS}, {name}", in_fresh_tables(settings, run), role="variant") for name, run in runs.items()]
 
 
 def parts(settings: Settings, folder: Path) -> list[Contender]:
@@ -52,14 +51,11 @@ def parts(settings: Settings, folder: Path) -> list[Contender]:
     ]
 
 
-def in_fresh_tables(settings: Settings, run: Callable[[Settings], Any]) -> Callable[[], Measured]:
+def in_fresh_tables(settings: Settings, run: Callable[[Settings], Measured]) -> Callable[[], Measured]:
     """A run in tables that are created before it and dropped after it."""
 
     def measured() -> Measured:
-        made = place.fresh(settings)
-        try:
-            return Measured.of(run(made))
-        finally:
-            place.drop(made)
+        with place.tables(settings) as made:
+            return run(made)
 
     return measured

@@ -1,4 +1,4 @@
-"""The load: a day of 50 tenants and 20 000 work orders, or the real input; written to a ledger topic before a run."""
+"""The load: a day of 50 tenants and 20,000 work orders, or the real input. It is in the ledger topic before a run starts."""
 
 import gzip
 import random
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from confluent_kafka import Producer
 
+from bench.place import ANY, fill
 from core_tables.cli.settings import Settings
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent, Payload
@@ -48,7 +48,7 @@ LIFE: Final[tuple[Step, ...]] = (
 
 
 def day(count: int, orders: int = 20_000) -> Iterator[LedgerEvent]:
-    """`count` events of `orders` work orders, each at its own place of its life; when all are done, they begin anew."""
+    """`count` events of `orders` work orders, at random; an order whose life is over is followed by a new one."""
     chance = random.Random(SEED)
     places = [0] * orders
     for number in range(count):
@@ -94,28 +94,6 @@ def real_input(path: Path) -> Iterator[LedgerEvent]:
             yield event_from_json(orjson.loads(line))
 
 
-def write(settings: Settings, load: Iterable[LedgerEvent]) -> int:
-    """Write events to the ledger topic, as fast as one process can; how many."""
-    producer = Producer(
-        {
-            "bootstrap.servers": settings.kafka_servers(),
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "linger.ms": 20,
-            "compression.type": "lz4",
-            "log_level": 3,
-        }
-    )
-    written = 0
-    for event in load:
-        value, key = encode_event(event), event.tenant_id.encode()
-        while True:
-            try:
-                producer.produce(settings.topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        written += 1
-    if producer.flush(60):
-        raise RuntimeError("the broker did not acknowledge the load; see that it runs")
-    return written
+def write(settings: Settings, load: Iterable[LedgerEvent]) -> None:
+    """Write events to the ledger topic."""
+    fill(settings, ((settings.topic, encode_event(event), event.tenant_id.encode(), ANY) for event in load))

@@ -16,7 +16,7 @@ BATCH = 2000
 
 
 def records(settings: Settings) -> Iterator[Record]:
-    """Every record of the ledger topic as it is now, each partition in order."""
+    """Every record in the ledger topic at this moment, each partition in order."""
     with closing(wiring.reader_of_topics(settings)) as consumer:
         held = {partition: 0 for partition, end in place.ends(settings, settings.topic).items() if end}
         for message in wiring.records_to_end(consumer, settings.topic, held):
@@ -27,7 +27,7 @@ def records(settings: Settings) -> Iterator[Record]:
 
 
 def batches(settings: Settings, size: int = BATCH) -> Iterator[Folded]:
-    """The load folded in batches; everything it knows stays in memory."""
+    """The load, folded in batches; all states stay in memory."""
     loaded = Loaded({}, {}, {})
     reading = records(settings)
     while batch := list(islice(reading, size)):

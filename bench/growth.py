@@ -1,16 +1,16 @@
-"""Growth: what ten thousand, a million and ten million ledger rows that are there already cost; and several workers."""
+"""Growth: what ten thousand, a million and ten million existing ledger rows cost; and several workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psycopg
 
 from bench import drain, events, latency, place, reads, running, stocked
-from bench.drain import Drain
 from bench.latency import Latency
+from bench.measure import Measured
 from bench.reads import Read
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 
 RATE: Final = 1000
@@ -19,66 +19,66 @@ WORKERS: Final = (1, 2, 4)
 
 
 class Grown(NamedTuple):
-    """One run in tables with so many ledger rows: the drain, then latencies and pending lists in the same tables."""
+    """One run in tables with this many ledger rows: a drain and pending lists, then latencies in a copy of the tables."""
 
     rows: int
-    drain: Drain
+    drain: Measured
     latency: Latency
     pending: Read
+
+    def __str__(self) -> str:
+        rate, p99 = self.drain.events_per_s, self.latency.spread.p99_ms
+        return f"{self.rows:,} rows: {rate:,.0f} events/s, append p99 {p99:.1f} ms"
 
 
 class Several(NamedTuple):
     """A drain by several workers."""
 
     workers: int
-    drain: Drain
+    drain: Measured
+
+    def __str__(self) -> str:
+        return f"{self.workers} workers: {self.drain.events_per_s:,.0f} events/s"
 
 
-def name_of(rows: int) -> str:
-    """The database that runs with so many rows begin as copies of."""
-    return f"bench_rows_{rows}"
-
-
-def prepare(settings: Settings, sizes: Sequence[int], say: Callable[[str], None]) -> None:
-    """Make the databases to start from."""
-    for rows in sizes:
-        say(f"putting {rows} ledger rows into a database")
-        stocked.template(settings, name_of(rows), rows)
-
-
-def forget(settings: Settings, sizes: Sequence[int]) -> None:
-    """Remove them."""
-    with psycopg.connect(settings.admin(), autocommit=True) as admin:
+@contextmanager
+def databases(settings: Settings, sizes: Sequence[int], say: Callable[[str], None]) -> Iterator[None]:
+    """Databases with that many ledger rows, from which runs start as copies; dropped at the end."""
+    try:
         for rows in sizes:
-            admin.execute(f'drop database if exists "{name_of(rows)}" with (force)'.encode())
+            say(f"inserting {rows:,} ledger rows into a database")
+            stocked.template(settings, _name_of(rows), rows)
+        yield
+    finally:
+        with psycopg.connect(settings.admin(), autocommit=True) as admin:
+            for rows in sizes:
+                admin.execute(f'drop database if exists "{_name_of(rows)}" with (force)'.encode())
 
 
 def measure(settings: Settings, folder: Path, sizes: Sequence[int], seconds: float) -> Iterator[Grown]:
-    """One round over the sizes; the ledger topic holds the load to drain, the latencies have a topic of their own."""
+    """One round over the sizes. The ledger topic holds the load to drain; latencies are measured on another one."""
     for rows in sizes:
-        made = place.fresh(settings, name_of(rows))
-        drained = drain.drain(made, folder)
-        task = reads.Task(made, "pending, postgres", rows // stocked.LIFE, stocked.ONE_IN, seconds)
-        pending = reads.read(task, CLIENTS)
-        place.drop(made)
+        with place.tables(settings, _name_of(rows)) as made:
+            drained = drain.drain(made, folder)
+            task = reads.Task(made, "pending, postgres", rows // stocked.LIFE, stocked.ONE_IN, seconds)
+            pending = reads.read(task, CLIENTS)
         yield Grown(rows, drained, _latency(settings, rows, seconds), pending)
-
-
-def _latency(settings: Settings, rows: int, seconds: float) -> Latency:
-    made = place.fresh(settings.model_copy(update={"topic": place.another_topic(settings)}), name_of(rows))
-    load = events.day(10_000_000)
-    with running.worker(made):
-        ledger = wiring.ledger(made)
-        latency.one_at_a_time(ledger, load, 20)
-        took = latency.steady(ledger, load, RATE, seconds)
-        ledger.close()
-    place.drop(made)
-    return took
 
 
 def several(settings: Settings, folder: Path, counts: Sequence[int] = WORKERS) -> Iterator[Several]:
     """One round over the numbers of workers; the ledger topic holds the load."""
     for count in counts:
-        made = place.fresh(settings)
-        yield Several(count, drain.drain(made, folder, workers=count))
-        place.drop(made)
+        with place.tables(settings) as made:
+            drained = drain.drain(made, folder, workers=count)
+        yield Several(count, drained)
+
+
+def _latency(settings: Settings, rows: int, seconds: float) -> Latency:
+    load = events.day(10_000_000)
+    with place.tables(place.own_topic(settings), _name_of(rows)) as made, running.ledger(made) as ledger:
+        latency.one_at_a_time(ledger, load, latency.WARM_UP)
+        return latency.steady(ledger, load, RATE, seconds)
+
+
+def _name_of(rows: int) -> str:
+    return f"bench_rows_{rows}"

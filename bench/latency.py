@@ -1,4 +1,4 @@
-"""From append to outcome known: one at a time on an idle system, and at steady rates, beside the bare loop."""
+"""From append to outcome known: one at a time on an idle system, and at steady rates, compared with the bare loop."""
 
 import threading
 import time
@@ -17,11 +17,12 @@ from core_tables.schemas.events import LedgerEvent
 
 LOOK_S: Final = 0.001
 DEADLINE_S: Final = 60.0
-ONE_BY_ONE: Final = 0  # the rate of what waits for each outcome before the next append
+ONE_BY_ONE: Final = 0  # as a rate: each append waits for the outcome of the one before
+WARM_UP: Final = 20
 
 
 class Latency(NamedTuple):
-    """One run at a rate. `late_ms` is the most the appender was behind its schedule, and is part of the latencies."""
+    """One run at a rate. `late_ms` is how far behind its schedule the appender was at most; latencies include that."""
 
     name: str
     rate: int
@@ -29,28 +30,28 @@ class Latency(NamedTuple):
     late_ms: float
     load: float
 
+    def __str__(self) -> str:
+        what = f"at {self.rate:,}/s" if self.rate else "one at a time"
+        return f"{self.name}, {what}: p50 {self.spread.p50_ms:.1f} ms, p99 {self.spread.p99_ms:.1f} ms"
+
 
 def measure(settings: Settings, rates: Sequence[int], seconds: float, alone: int) -> Iterator[Latency]:
-    """One round, on a ledger topic of its own: at each rate ours and then the bare loop."""
-    made = place.fresh(settings.model_copy(update={"topic": place.another_topic(settings)}))
-    beside = made.model_copy(update={"topic": f"{made.topic}.bare"})
-    create_topics(wiring.admin_client(settings), [beside.topic], settings.partitions, settings.replication)
+    """One round, on its own ledger topic: at each rate Core Tables and then the bare loop."""
     load, same = events.day(10_000_000), events.day(10_000_000)
-    ours = running.worker(made)
-    with ours, bare.appender(beside) as appender:
-        ledger = wiring.ledger(made)
-        one_at_a_time(ledger, load, 20)
-        yield one_at_a_time(ledger, load, alone)
-        yield bare_one_at_a_time(appender, same, alone)
-        for rate in rates:
-            yield steady(ledger, load, rate, seconds)
-            yield bare_steady(appender, same, rate, seconds)
-        ledger.close()
-    place.drop(made)
+    with place.tables(place.own_topic(settings)) as made:
+        bare_topic = made.model_copy(update={"topic": f"{made.topic}.bare"})
+        create_topics(wiring.admin_client(settings), [bare_topic.topic], settings.partitions, settings.replication)
+        with running.ledger(made) as ledger, bare.appender(bare_topic) as appender:
+            one_at_a_time(ledger, load, WARM_UP)
+            yield one_at_a_time(ledger, load, alone)
+            yield bare_one_at_a_time(appender, same, alone)
+            for rate in rates:
+                yield steady(ledger, load, rate, seconds)
+                yield bare_steady(appender, same, rate, seconds)
 
 
 def one_at_a_time(ledger: Ledger, load: Iterator[LedgerEvent], count: int) -> Latency:
-    """Append, await the outcome, append the next."""
+    """Append an event, await its outcome, append the next."""
     took = []
     for _ in range(count):
         event, started = next(load), time.monotonic()
@@ -61,30 +62,28 @@ def one_at_a_time(ledger: Ledger, load: Iterator[LedgerEvent], count: int) -> La
 
 
 def bare_one_at_a_time(appender: bare.Appender, load: Iterator[LedgerEvent], count: int) -> Latency:
-    """The same against the bare loop."""
-    appender.took.clear()
-    appender.sent = 0
+    """The same with the bare loop."""
+    appender.forget()
     for _ in range(count):
         appender.send(next(load), time.monotonic())
         appender.wait(DEADLINE_S)
     return Latency("bare loop", ONE_BY_ONE, pacing.spread([took for _, took in appender.took]), 0.0, load_average())
 
 
-def bare_steady(appender: bare.Appender, load: Iterator[LedgerEvent], rate: int, seconds: float) -> Latency:
-    """A steady rate against the bare loop."""
-    appender.took.clear()
-    appender.sent = 0
-    late = pacing.pace(rate, seconds + pacing.WARM_S, lambda due: appender.send(next(load), due))
-    appender.wait(DEADLINE_S)
-    return Latency("bare loop", rate, pacing.spread(_warm(appender.took)), late, load_average())
-
-
 def steady(ledger: Ledger, load: Iterator[LedgerEvent], rate: int, seconds: float) -> Latency:
-    """A steady rate against ours: one thread appends on schedule, another awaits all outcomes."""
+    """A steady rate of appends to the ledger: one thread appends on schedule, another awaits all outcomes."""
     waiting = Awaiting(ledger)
     late = pacing.pace(rate, seconds + pacing.WARM_S, lambda due: waiting.add(ledger.append(next(load)), due))
     took = waiting.finish()
     return Latency("core tables", rate, pacing.spread(_warm(took)), late, load_average())
+
+
+def bare_steady(appender: bare.Appender, load: Iterator[LedgerEvent], rate: int, seconds: float) -> Latency:
+    """The same with the bare loop."""
+    appender.forget()
+    late = pacing.pace(rate, seconds + pacing.WARM_S, lambda due: appender.send(next(load), due))
+    appender.wait(DEADLINE_S)
+    return Latency("bare loop", rate, pacing.spread(_warm(appender.took)), late, load_average())
 
 
 def _warm(took: Sequence[tuple[float, float]]) -> list[float]:
@@ -93,9 +92,9 @@ def _warm(took: Sequence[tuple[float, float]]) -> list[float]:
 
 
 class Awaiting:
-    """Awaits the outcomes of many receipts: looks every millisecond at what is delivered and not known yet.
+    """Awaits the outcomes of many receipts: asks every millisecond for those that are delivered and not known yet.
 
-    `outcomes` with no time to wait reads only what was heard to be folded, so that a look at what is pending costs no query.
+    `outcomes` without time to wait queries only what the worker has announced as folded, so that asking often is cheap.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -110,12 +109,12 @@ class Awaiting:
             threading.Thread(target=work, daemon=True).start()
 
     def add(self, receipt: Receipt, due: float) -> None:
-        """Await a receipt that was due at a time (monotonic seconds)."""
+        """Await a receipt whose append was due at a time (monotonic seconds)."""
         self._added += 1
         self._sent.append((due, receipt))
 
     def finish(self) -> list[tuple[float, float]]:
-        """For each receipt when it was due, and the seconds until its outcome was known. Raises RuntimeError."""
+        """For each receipt, when it was due and the seconds until its outcome was known. Raises RuntimeError."""
         deadline = time.monotonic() + DEADLINE_S
         while len(self._took) < self._added and self._failed is None and time.monotonic() < deadline:
             time.sleep(LOOK_S)
@@ -144,7 +143,7 @@ class Awaiting:
         self._pending = [sent for sent, is_known in zip(self._pending, known, strict=True) if not is_known]
 
     def _serve(self) -> None:
-        """Serve delivery reports, which nobody else does between two appends."""
+        """Serve delivery reports, which nothing else does between two appends."""
         while not self._complete.is_set():
             newest = self._sent[-1][1] if self._sent else None
             if newest is None or newest.delivered:

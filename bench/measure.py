@@ -2,10 +2,13 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from core_tables.deploy import stack as local_stack
 
 
 class Cpu(NamedTuple):
@@ -17,26 +20,58 @@ class Cpu(NamedTuple):
     redis: float
 
     def since(self, before: "Cpu") -> "Cpu":
-        """What was used between two looks."""
+        """What was used between two readings."""
         return Cpu(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-def cpu_of(pid: int, *, children: bool) -> float:
-    """The CPU seconds of a process; with `children`, of those that run and of those that ended too."""
+class StackCpu:
+    """Reads the CPU time of a local stack's parts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pids = {part.name: part.pid for part in local_stack.status(folder)}
+
+    def read(self, workers: Sequence[int]) -> Cpu:
+        """What these processes and the parts have used so far."""
+        parts = (cpu_of(self._pids[name] or 0) for name in ("postgres", "kafka", "redis"))
+        return Cpu(sum(cpu_of(pid) for pid in workers), *parts)
+
+
+class Measured(NamedTuple):
+    """One run. CPU is microseconds per event; None is what was not measured."""
+
+    events: int
+    seconds: float
+    events_per_s: float
+    worker_us: float
+    postgres_us: float
+    kafka_us: float
+    redis_us: float
+    peak_mb: float | None
+    load: float
+    applied_s: float | None  # seconds until the tables had every event, if that was not yet the end of the run
+
+    @classmethod
+    def of(
+        cls, events: int, seconds: float, used: Cpu, *, peak_mb: float | None = None, applied_s: float | None = None
+    ) -> "Measured":
+        """A run that took this time and used this CPU, which has just ended."""
+        each = Cpu(*(1e6 * spent / events for spent in used))
+        return cls(events, seconds, events / seconds, *each, peak_mb=peak_mb, load=load(), applied_s=applied_s)
+
+
+def cpu_of(pid: int) -> float:
+    """The CPU seconds of a process and its children, including those that have ended."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    used = times.user + times.system
-    if not children:
-        return float(used)
-    used += times.children_user + times.children_system
-    return float(used + sum(cpu_of(child.pid, children=True) for child in process.children()))
+    used = times.user + times.system + times.children_user + times.children_system
+    return float(used + sum(cpu_of(child.pid) for child in process.children()))
 
 
 def peak_memory_mb(pid: int) -> float:
-    """The most memory that a process, or one of its children, ever had in use, in MB (VmHWM)."""
+    """The largest resident memory (VmHWM) that a process or one of its children has had, in MB."""
     return max(_peak_mb(pid), *(_peak_mb(child.pid) for child in psutil.Process(pid).children()), 0.0)
 
 
@@ -48,19 +83,12 @@ def _peak_mb(pid: int) -> float:
 
 
 def machine() -> dict[str, str]:
-    """What the run ran on."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    memory = psutil.virtual_memory().total >> 30
+    """The machine of the run, in words."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": f"{psutil.cpu_count()} x {model}",
-        "memory": f"{memory} GiB",
+        "cpu": f"{psutil.cpu_count()} x {models[0] if models else platform.processor()}",
+        "memory": f"{psutil.virtual_memory().total >> 30} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
     }

@@ -1,14 +1,14 @@
-"""An open-loop schedule, and what is said about the times it measured."""
+"""An open-loop schedule, and percentiles of what it measured."""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-WARM_S: Final = 1.0  # of a schedule that is sent but not counted: connections, plans and code paths get warm
+WARM_S: Final = 1.0  # at the start of a schedule, sent but not counted: connections, plans and code paths warm up
 
 
 class Spread(NamedTuple):
-    """Percentiles in milliseconds. With fewer than 1 000 values p99.9 is the highest of them."""
+    """Percentiles in milliseconds. With fewer than 1,000 values p99.9 is the largest of them."""
 
     samples: int
     p50_ms: float
@@ -19,16 +19,16 @@ class Spread(NamedTuple):
 def spread(seconds: Sequence[float]) -> Spread:
     """The percentiles (nearest rank) of durations. Raises ValueError if there are none."""
     if not seconds:
-        raise ValueError("nothing was measured; let it run for longer")
+        raise ValueError("nothing was measured; the run was too short")
     ordered = sorted(seconds)
     last = len(ordered) - 1
     return Spread(len(ordered), *(1000 * ordered[min(last, int(len(ordered) * part))] for part in (0.5, 0.99, 0.999)))
 
 
 def pace(rate: float, seconds: float, send: Callable[[float], None]) -> float:
-    """Call `send` at each time of a schedule, with that time; return the most it was late, in milliseconds.
+    """Call `send` at each time of a schedule, with that time; return how late a call was at most, in milliseconds.
 
-    The schedule does not wait for answers: when the system stalls, what was due meanwhile is late, and is counted as late.
+    The schedule does not wait for answers: if the system stalls, what is due in the meantime is late and counts as late.
     """
     started = time.monotonic() + 0.01
     latest = 0.0

@@ -1,15 +1,15 @@
-"""Where a run takes place: a stack of the benchmark's own, a fresh database and audit topic for each run, one ledger topic."""
+"""Where a run takes place: its own database and audit topic, on the benchmark's stack, and a ledger topic that runs share."""
 
 import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 import psycopg
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from psycopg.conninfo import make_conninfo
 
 from bench import compiled_build
@@ -18,11 +18,12 @@ from core_tables.cli.settings import Settings
 from core_tables.deploy.stack import StackAddresses
 
 PARTITIONS: Final = 12
+ANY: Final = -1
 _numbers = itertools.count(1)
 
 
 def topic_of(stack: StackAddresses, name: str) -> Settings:
-    """Settings of a ledger topic that runs share; `fresh` gives each its own tables."""
+    """Settings of a ledger topic that runs share; `tables` gives each its own tables."""
     return Settings(
         bootstrap_servers=stack.bootstrap_servers,
         postgres_dsn=stack.postgres_dsn,
@@ -34,14 +35,21 @@ def topic_of(stack: StackAddresses, name: str) -> Settings:
     )
 
 
-def fresh(settings: Settings, template: str = "template1") -> Settings:
-    """The same ledger topic with a database, an audit topic and a group of their own, set up by `init`.
+@contextmanager
+def tables(settings: Settings, template: str = "template1") -> Iterator[Settings]:
+    """The same ledger topic with its own database, audit topic and group, set up by `init` and dropped at the end."""
+    made = _create(settings, template)
+    try:
+        yield made
+    finally:
+        _drop(made)
 
-    The database is a copy of a template's files, which writes no log of them.
-    """
+
+def _create(settings: Settings, template: str) -> Settings:
+    """The database is a copy of the template's files, which writes nothing into the write-ahead log."""
     name = f"bench{os.getpid()}x{next(_numbers)}"
     with psycopg.connect(settings.admin(), autocommit=True) as connection:
-        # A template that somebody is connected to, be it autovacuum, is not copied.
+        # Postgres does not copy a template while anything is connected to it, not even autovacuum.
         connection.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
         )
@@ -57,19 +65,17 @@ def fresh(settings: Settings, template: str = "template1") -> Settings:
     return made
 
 
-def another_topic(settings: Settings) -> str:
-    """The name of a ledger topic that nothing was written to."""
-    return f"{settings.topic}.{os.getpid()}x{next(_numbers)}"
+def own_topic(settings: Settings) -> Settings:
+    """The same settings with a ledger topic that nothing has used yet; `tables` creates it."""
+    return settings.model_copy(update={"topic": f"{settings.topic}.{os.getpid()}x{next(_numbers)}"})
 
 
-def drop(settings: Settings) -> None:
-    """Take a run's database and audit topic away again."""
-    name = settings.group_id
+def _drop(settings: Settings) -> None:
     admin = wiring.admin_client(settings)
     for future in admin.delete_topics([settings.audit_topic]).values():
         future.result()
     with psycopg.connect(settings.admin(), autocommit=True, dbname="postgres") as connection:
-        connection.execute(f'drop database "{name}" with (force)'.encode())
+        connection.execute(f'drop database "{settings.group_id}" with (force)'.encode())
 
 
 def environment(settings: Settings) -> Mapping[str, str]:
@@ -104,7 +110,7 @@ def ends(settings: Settings, topic: str) -> dict[int, int]:
 
 @contextmanager
 def ends_of(settings: Settings, topic: str) -> Iterator[Callable[[], dict[int, int]]]:
-    """Looks at a topic's ends, time and again, over one connection."""
+    """A function that reads a topic's ends, over one connection."""
     consumer = wiring.reader_of_topics(settings)
     try:
         yield lambda: {
@@ -113,3 +119,30 @@ def ends_of(settings: Settings, topic: str) -> Iterator[Callable[[], dict[int, i
         }
     finally:
         consumer.close()
+
+
+def fill(settings: Settings, records: Iterable[tuple[str, bytes, bytes, int]]) -> None:
+    """Write records as fast as one process can. Each is topic, value, key, and partition, or ANY for that of its key."""
+    producer = Producer(client_config(settings) | {"linger.ms": 20})
+    for record in records:
+        while True:
+            try:
+                producer.produce(*record)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(60):
+        raise RuntimeError("the broker did not acknowledge all records; check that it is running")
+
+
+def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The configuration of a producer, as the ledger's."""
+    return {
+        "bootstrap.servers": settings.kafka_servers(),
+        "log_level": 3,
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": 2,
+        "compression.type": "lz4",
+    }

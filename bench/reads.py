@@ -22,14 +22,14 @@ from core_tables.projection.postgres.reads import Reads
 Kind = Literal["current", "pending, cache", "pending, postgres"]
 KINDS: Final[tuple[Kind, ...]] = ("current", "pending, cache", "pending, postgres")
 CLIENTS: Final = (1, 16, 64)
-PROCESSES: Final = 2  # the clients' threads are spread over, at most: one for each core of a small machine
-LISTS: Final = 200  # requesters whose lists are asked for; the cache is asked for them once before
+PROCESSES: Final = 2  # at most, for the clients' threads: one for each core of a small machine
+LISTS: Final = 200  # requesters whose lists are read
 WARM_S: Final = 0.3
 NOW: Final = events.START + 1_000_000_000
 
 
 class Read(NamedTuple):
-    """One run. `found` is the mean of records a read found, `from_cache` the share of lists that the cache gave."""
+    """One run. `found` is the mean number of records in an answer, `from_cache` the share of answers from the cache."""
 
     kind: Kind
     open_orders: int
@@ -40,9 +40,13 @@ class Read(NamedTuple):
     from_cache: float
     load: float
 
+    def __str__(self) -> str:
+        what = f"{self.kind}, {self.open_orders:,} open, {self.clients} clients"
+        return f"{what}: {self.reads_per_s:,.0f}/s, p99 {self.spread.p99_ms:.1f} ms"
+
 
 class Task(NamedTuple):
-    """What the clients of a process do; `one_in` work orders put there is open."""
+    """What the clients of a process do; one in `one_in` of the inserted work orders is open."""
 
     settings: Settings
     kind: Kind
@@ -52,19 +56,18 @@ class Task(NamedTuple):
 
 
 def measure(settings: Settings, sizes: Sequence[int], clients: Sequence[int], seconds: float) -> Iterator[Read]:
-    """One round over the sizes, each in tables of its own, with no worker: what is measured is the reading."""
+    """One round over the sizes, each in its own tables, with no worker: only reading is measured."""
     for size in sizes:
-        made = place.fresh(settings)
-        stocked.open_orders(made, size)
-        for count in clients:
-            for kind in KINDS:
-                label_lanes(made)
-                yield read(Task(made, kind, size, 1, seconds), count)
-        place.drop(made)
+        with place.tables(settings) as made:
+            stocked.open_orders(made, size)
+            for count in clients:
+                for kind in KINDS:
+                    label_lanes(made)
+                    yield read(Task(made, kind, size, 1, seconds), count)
 
 
 def label_lanes(settings: Settings) -> None:
-    """Say in the cache where the lanes are, as an idle worker does every second: a label ends after 15 s."""
+    """Write the lanes' positions into the cache, as an idle worker does every second: a position expires after 15 s."""
     connection = connect(settings.operator(), name="benchmark")
     cache = wiring.cache(settings, connection)
     if cache is not None:
@@ -74,7 +77,7 @@ def label_lanes(settings: Settings) -> None:
 
 
 def read(task: Task, clients: int) -> Read:
-    """Let clients read for some seconds, each with a connection of its own."""
+    """Let clients read for some seconds, each with its own connection."""
     context = multiprocessing.get_context("spawn")
     count = min(PROCESSES, clients)
     barrier, results = context.Barrier(count), context.SimpleQueue()
@@ -85,13 +88,13 @@ def read(task: Task, clients: int) -> Read:
     ]
     for process in processes:
         process.start()
-    told = [results.get() for _ in processes]
+    answers = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    if failed := [result for result in told if isinstance(result, str)]:
+    if failed := [result for result in answers if isinstance(result, str)]:
         raise RuntimeError(f"a reading client failed: {failed[0]}")
-    took = [seconds for result in told for seconds in result[0]]
-    found, cached = (sum(result[place] for result in told) / len(took) for place in (1, 2))
+    took = [seconds for result in answers for seconds in result[0]]
+    found, cached = (sum(result[at] for result in answers) / len(took) for at in (1, 2))
     return Read(
         task.kind, task.orders // task.one_in, clients, pacing.spread(took), len(took) / task.seconds, found, cached,
         load_average(),
@@ -99,7 +102,7 @@ def read(task: Task, clients: int) -> Read:
 
 
 def _process(task: Task, clients: int, seed: int, barrier: Barrier, results: Any) -> None:
-    """The clients of one process, as threads; what they saw goes to `results`, or why they failed."""
+    """The clients of one process, as threads. What they found goes to `results`, or why they failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
         made = [Client(task, seed * 1000 + number) for number in range(clients)]
@@ -120,7 +123,7 @@ def _process(task: Task, clients: int, seed: int, barrier: Barrier, results: Any
 
 
 class Client:
-    """Reads one thing after another."""
+    """Reads one record or list after another."""
 
     def __init__(self, task: Task, seed: int) -> None:
         self._reads = wiring.reads(task.settings)
@@ -134,7 +137,7 @@ class Client:
         self.failed: Exception | None = None
 
     def run(self, begins: float, ends: float) -> None:
-        """Read until the end; what is read before the begin is not counted."""
+        """Read until the end; reads that start before the beginning are not counted."""
         try:
             while (started := time.monotonic()) < ends:
                 found, from_cache = self._read()

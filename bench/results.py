@@ -1,4 +1,4 @@
-"""What was measured, as one JSON file: medians of the rounds, a section at a time, each with where and when."""
+"""What was measured, as one JSON file: for each section the medians of its rounds, when, and how."""
 
 import datetime
 import os
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import psycopg
@@ -23,21 +23,19 @@ _LIBRARIES: Final = ("confluent-kafka", "psycopg", "fastavro", "orjson", "redis"
 _DATABASE_SETTINGS: Final = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size", "wal_compression")
 
 
-def flat(value: Any) -> Row:
-    """The fields of a named tuple; those of a nested one that is not the only of its kind get its name before theirs."""
-    row: Row = {}
-    nested = [name for name, field in value._asdict().items() if hasattr(field, "_asdict")]
-    for name, field in value._asdict().items():
-        if name in nested:
-            prefix = "" if len(nested) == 1 else f"{name}_"
-            row |= {prefix + inner: told for inner, told in flat(field).items()}
-        else:
-            row[name] = field
+def flat(run: NamedTuple) -> Row:
+    """The fields of a named tuple and of those in it. With several in it, their fields have its name as a prefix."""
+    fields: Row = run._asdict()
+    nested = [name for name, field in fields.items() if hasattr(field, "_asdict")]
+    row = {name: field for name, field in fields.items() if name not in nested}
+    for name in nested:
+        prefix = f"{name}_" if len(nested) > 1 else ""
+        row |= {prefix + inner: field for inner, field in flat(fields[name]).items()}
     return row
 
 
-def medians(runs: Iterable[Any], keys: Sequence[str]) -> list[Row]:
-    """One row for all runs of the same keys, with the median of each figure, and how many runs there were."""
+def medians(runs: Iterable[NamedTuple], keys: Sequence[str]) -> list[Row]:
+    """A row for each combination of keys: the median of each figure, and how many runs there were."""
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for run in runs:
         row = flat(run)
@@ -54,7 +52,7 @@ def _median(rows: list[Row], keys: Sequence[str]) -> Row:
 
 
 def load(path: Path) -> Results:
-    """What earlier runs left."""
+    """The results of earlier runs; empty, if there are none."""
     if not path.exists():
         return {"sections": {}}
     found: Results = orjson.loads(path.read_bytes())
@@ -62,7 +60,7 @@ def load(path: Path) -> Results:
 
 
 def save(path: Path, results: Results) -> None:
-    """Write it, readable in a diff."""
+    """Write results, so that a diff of them can be read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_suffix(".new")
     staged.write_bytes(orjson.dumps(_rounded(results), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
@@ -70,7 +68,7 @@ def save(path: Path, results: Results) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """With four digits: more are noise."""
+    """Numbers with four digits; more would be noise."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -78,8 +76,8 @@ def _rounded(value: Any) -> Any:
     return [_rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
-def section(rows: list[Row], command: str, began: tuple[float, float, float], **facts: Any) -> Row:
-    """A section's rows with when, how and beside what they were measured."""
+def section(rows: list[Row], command: str, began: tuple[float, float, float], *, quick: bool) -> Row:
+    """A section's rows, with when and how they were measured and how busy the machine was."""
     now = datetime.datetime.now(datetime.UTC)
     load_average = {"before": list(began), "after": list(os.getloadavg())}
     return {
@@ -87,19 +85,19 @@ def section(rows: list[Row], command: str, began: tuple[float, float, float], **
         "date": f"{now:%Y-%m-%d %H:%M} UTC",
         "command": command,
         "load_average": load_average,
-        **facts,
+        "quick": quick,
     }
 
 
 def surroundings(stack: StackAddresses) -> Row:
-    """The machine, the versions, and what the database was told."""
+    """The machine, the versions, and the settings of the database."""
     versions = {"Kafka": KAFKA_VERSION} | {name: metadata.version(name) for name in _LIBRARIES}
     with psycopg.connect(stack.postgres_dsn) as connection:
-        told = connection.execute(
+        rows = connection.execute(
             "select name, current_setting(name) from pg_settings where name = any(%s)",
             ([*_DATABASE_SETTINGS, "server_version"],),
         )
-        database = {str(row[0]): str(row[1]) for row in told.fetchall()}
+        database: dict[str, str] = dict(rows.fetchall())
     versions["Postgres"] = database.pop("server_version")
     server: Any = redis.Redis.from_url(stack.redis_url).info("server")
     versions["Redis"] = server["redis_version"]

@@ -1,4 +1,4 @@
-"""Processes of a run that work beside the measurement, and end with it."""
+"""Processes that work during a measurement and end with it."""
 
 import contextlib
 import multiprocessing
@@ -6,88 +6,131 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.synchronize import Event
-from typing import IO, Any
+from typing import IO, Final
 
 import psycopg
 from confluent_kafka import Producer
 
 from bench import events, pacing, place
+from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.producer import Ledger
 from core_tables.schemas.wire import encode_event
 
-READY_S = 60.0
-STOP_S = 30.0
-FOLDED_S = 900.0
+READY_S: Final = 60.0
+STOP_S: Final = 30.0
+FOLDED_S: Final = 900.0
+LOOK_S: Final = 0.05
 
 
 @contextlib.contextmanager
-def worker(settings: Settings, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(settings: Settings, *arguments: str) -> Iterator[None]:
     """A worker that has opened every lane."""
-    process = place.worker(settings, *arguments)
-    with ended(process):
-        wait_for_lines(process.stderr, b'"lane_opened"', settings.partitions)
-        yield process
+    with ended(place.worker(settings, *arguments)) as process:
+        Log(process.stderr, lambda line: b'"lane_opened"' in line, settings.partitions).ready_at(READY_S)
+        yield
 
 
 @contextlib.contextmanager
-def ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Whatever happens inside, the process is gone afterwards."""
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    """A ledger, and a worker that folds what it appends."""
+    with worker(settings):
+        made = wiring.ledger(settings)
+        yield made
+        made.close()
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[bytes]", patience: float = STOP_S) -> Iterator["subprocess.Popen[bytes]"]:
+    """End a process on the way out, by force if it takes longer than `patience` seconds."""
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
-            process.wait(STOP_S)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def wait_for_lines(lines: IO[bytes] | None, what: bytes, count: int) -> None:
-    """Wait for lines of a process's output; the rest of it is read and forgotten, so that the process never blocks on it.
+class Log:
+    """Reads the log of a process in a thread, so that the process never blocks on it, and notes when it is ready.
 
-    Raises RuntimeError with the last lines when they do not come.
+    It is ready after `count` lines for which `says_ready` holds. It has failed after a line with `failure` in it.
     """
-    seen, kept = threading.Event(), list[bytes]()
 
-    def read() -> None:
-        found = 0
-        for line in lines or ():
-            if found < count:
-                kept.append(line)
-            found += what in line
-            if found == count:
-                seen.set()
+    def __init__(
+        self, lines: IO[bytes] | None, says_ready: Callable[[bytes], bool], count: int = 1, failure: bytes | None = None
+    ) -> None:
+        self.failed = False
+        self._says_ready, self._missing, self._failure = says_ready, count, failure
+        self._ready_at: float | None = None
+        self._known = threading.Event()
+        self._last: deque[bytes] = deque(maxlen=30)
+        self._thread = threading.Thread(target=self._read, args=(lines or (),), daemon=True)
+        self._thread.start()
 
-    threading.Thread(target=read, daemon=True).start()
-    if not seen.wait(READY_S):
-        told = b"".join(kept[-5:]).decode("utf-8", "replace")
-        raise RuntimeError(f"a process of the run did not get ready within {READY_S:.0f} s; it said:\n{told}")
+    def ready_at(self, timeout: float) -> float:
+        """Wait until the process is ready; when that was (monotonic). Raises RuntimeError with the end of the log."""
+        self._known.wait(timeout)
+        if self._ready_at is None:
+            raise RuntimeError(f"a process was not ready within {timeout:.0f} s; the end of its log:\n{self.end()}")
+        return self._ready_at
+
+    def end(self) -> str:
+        """The end of the log: the lines before the failure, if there was one."""
+        self._thread.join(1)
+        return b"".join(self._last).decode("utf-8", "replace")
+
+    def _read(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            if not self.failed:
+                self._last.append(line)
+            if self._ready_at is None and self._says_ready(line):
+                self._missing -= 1
+                if self._missing == 0:
+                    self._ready_at = time.monotonic()
+                    self._known.set()
+            if self._failure is not None and self._failure in line:
+                self.failed = True
+                self._known.set()
+        self._known.set()
 
 
-def wait_until_folded(settings: Settings, timeout: float = FOLDED_S) -> None:
-    """Wait until all that is in the topic is folded and audited. Raises RuntimeError."""
-    ends, deadline = place.ends(settings, settings.topic), time.monotonic() + timeout
+def until(holds: Callable[[], bool], timeout: float, what: str) -> float:
+    """Wait until something holds; when it did (monotonic). Raises RuntimeError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {timeout:.0f} s until {what}, in vain")
+        time.sleep(LOOK_S)
+    return time.monotonic()
+
+
+def wait_until_folded(settings: Settings) -> None:
+    """Wait until everything in the topic is folded and audited. Raises RuntimeError."""
+    ends = place.ends(settings, settings.topic)
     with psycopg.connect(settings.admin(), autocommit=True) as connection:
-        while True:
+
+        def complete() -> bool:
             rows = connection.execute("select lane, audited from os_core.lanes").fetchall()
-            if all(audited >= ends[lane] for lane, audited in rows):
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not everything was folded and audited within {timeout:.0f} s")
-            time.sleep(0.1)
+            return all(audited >= ends[lane] for lane, audited in rows)
+
+        until(complete, FOLDED_S, "everything is folded and audited")
 
 
 @contextlib.contextmanager
 def live_load(settings: Settings, rate: float) -> Iterator[None]:
-    """Events at a steady rate from a process of its own, for as long as it is asked for."""
+    """Append events at a steady rate from another process, until the end of the block."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     process = context.Process(target=_append, args=(settings, rate, stop), daemon=True)
     process.start()
-    time.sleep(1.0)  # the load is on when it has started
+    time.sleep(1.0)  # until it has started to append
     try:
         yield
     finally:
@@ -98,7 +141,7 @@ def live_load(settings: Settings, rate: float) -> Iterator[None]:
 
 def _append(settings: Settings, rate: float, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    producer = Producer(client_config(settings))
+    producer = Producer(place.client_config(settings))
     load = events.day(10_000_000, 2_000)
 
     def send(_due: float) -> None:
@@ -111,17 +154,3 @@ def _append(settings: Settings, rate: float, stop: Event) -> None:
     while not stop.is_set():
         pacing.pace(rate, 0.5, send)
     producer.flush(10)
-
-
-def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
-    """A producer set up as the ledger's is."""
-    return {
-        "bootstrap.servers": settings.kafka_servers(),
-        "log_level": 3,
-        "enable.idempotence": True,
-        "acks": "all",
-        "partitioner": "murmur2_random",
-        "linger.ms": 2,
-        "compression.type": "lz4",
-        **more,
-    }

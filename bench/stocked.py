@@ -1,29 +1,27 @@
-"""Tables that hold a lot already: rows that a ledger of another topic would have left, put there by SQL.
+"""Tables that are already large: SQL inserts the rows that another topic's ledger would have left.
 
-Of the same 50 tenants, so that what is folded next lands among them, in indexes whose pages are as full as inserts in no
-order leave them (70 %). Their ids lie in lanes that this topic does not have, so its positions do not know of them.
+They are of the same 50 tenants, so that the events that are folded next lie among them, in indexes with pages 70 % full, as
+random inserts leave them. Their ids are in a lane that this topic does not have, so they do not affect its positions.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from bench import events
 from core_tables.cli.settings import Settings
-from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.migrate import migrate
 
-Admin = psycopg.Connection[tuple[Any, ...]]
-
-LANE: Final = 1024  # of the rows put there
+LANE: Final = 1024  # of the inserted rows
 LIFE: Final = len(events.LIFE)
 LIST: Final = 10  # open work orders of a requester
-ONE_IN: Final = 2  # work orders of a history is open, so that the smallest one has full lists too
+ONE_IN: Final = 2  # one in two work orders of a history is open, so that even the smallest has full lists
 
-# Work order number n is the k-th of tenant t; all of a tenant come together, which is how the heap is filled fastest.
+# Work order n is the k-th of tenant t. All those of a tenant come together, which fills the heap fastest.
 _CURRENT: Final[LiteralString] = """
 insert into os_core.work_orders_current (
     tenant_id, work_order_id, correlation_id, turn_id, work_order_status, last_event_id, last_reason_code,
@@ -80,18 +78,18 @@ _TABLES: Final = ("work_order_ledger", _CURRENT_TABLE, "work_order_step_attempts
 
 
 def open_orders(settings: Settings, count: int) -> None:
-    """Put `count` open work orders into the current table of a run, ten to a requester, and no ledger."""
+    """Insert `count` open work orders, ten to a requester, into the current table only."""
     _fill(settings, {"orders": count, "one_in": 1}, (_CURRENT,), (_CURRENT_TABLE,))
 
 
 def history(settings: Settings, ledger_rows: int) -> None:
-    """Put `ledger_rows` events into the tables, ten to a work order; every second work order is open."""
+    """Insert `ledger_rows` events into the tables, ten to a work order; every second work order is open."""
     statements = (_LEDGER, _CURRENT, _ATTEMPTS, _LEASES)
     _fill(settings, {"orders": ledger_rows // LIFE, "one_in": ONE_IN}, statements, _TABLES)
 
 
 def template(settings: Settings, name: str, ledger_rows: int) -> None:
-    """Make a database with a history and no topic; runs start from copies of it (`place.fresh`)."""
+    """Create a database with a history but no topic; runs start from copies of it (`place.tables`)."""
     with psycopg.connect(settings.admin(), autocommit=True) as admin:
         admin.execute(f'drop database if exists "{name}"'.encode())
         admin.execute(f'create database "{name}"'.encode())
@@ -103,13 +101,13 @@ def template(settings: Settings, name: str, ledger_rows: int) -> None:
 
 
 def requester(number: int, orders: int, one_in: int) -> tuple[str, str]:
-    """Tenant and name of a requester with ten open work orders, among `orders` that were put there."""
+    """Tenant and name of a requester with ten open work orders, of `orders` that were inserted."""
     lists = max(1, orders // (events.TENANTS * LIST * one_in))
     return f"tenant-{number % events.TENANTS}", f"requester-x{number // events.TENANTS % lists}"
 
 
 def order(number: int) -> tuple[str, str]:
-    """Tenant and id of a work order that was put there."""
+    """Tenant and id of an inserted work order."""
     return f"tenant-{number % events.TENANTS}", f"order-{number}-0x"
 
 
@@ -120,7 +118,7 @@ def _fill(
     with psycopg.connect(settings.admin(), autocommit=True) as admin:
         admin.execute("set maintenance_work_mem = '512MB'")
         admin.execute("set synchronous_commit = off")
-        with _indexes_aside(admin, tables):
+        with _without_indexes(admin, tables):
             for statement in statements:
                 psycopg.ClientCursor(admin).execute(statement, given)
         for table in tables:
@@ -129,8 +127,8 @@ def _fill(
 
 
 @contextmanager
-def _indexes_aside(admin: Admin, tables: Sequence[str]) -> Iterator[None]:
-    """Leave the indexes as they are defined, but build them once, at the end, with pages 70 % full."""
+def _without_indexes(admin: Connection, tables: Sequence[str]) -> Iterator[None]:
+    """Keep the indexes from being filled row by row; build them once, at the end, with pages 70 % full."""
     names = [f"os_core.{table}" for table in tables]
     rows = admin.execute(
         "select indexrelid::regclass::text from pg_index where indrelid = any(%s::regclass[])", [names]

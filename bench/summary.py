@@ -1,11 +1,11 @@
-"""The ratios the benchmark is run for, with what each should be; whichever way they fall."""
+"""The main ratios, with a target for each, met or not."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from bench.results import Results, Row
 
-# By a word of a contender's name: how many times its rate ours should be.
+# By a word of a peer's name: how many times its rate ours should be at least.
 _PEERS: Final = {"quix": 3.0, "plain": 1.5}
 
 
@@ -26,7 +26,7 @@ class Check(NamedTuple):
 
 
 def checks(results: Results) -> list[Check]:
-    """All that the sections which were run can tell."""
+    """The figures of all sections that were run."""
     return [check for part in (_drain, _latency, _upkeep, _growth) for check in part(results)]
 
 
@@ -61,9 +61,9 @@ def _drain(results: Results) -> Iterator[Check]:
         for row in rows:
             name, ratio = row["name"], ours["events_per_s"] / row["events_per_s"]
             what = f"{ours['name']}: drain rate compared with {name}"
-            wanted = next((least for word, least in _PEERS.items() if word in name.lower()), None)
-            if row["role"] == "peer" and wanted is not None:
-                yield _at_least(what, ratio, "x", wanted)
+            least = next((times for word, times in _PEERS.items() if word in name.lower()), None)
+            if row["role"] == "peer" and least is not None:
+                yield _at_least(what, ratio, "x", least)
             elif row["role"] == "peer":
                 yield Check(what, ratio, "x", "", True)
             elif "copy" in name.lower():

@@ -16,12 +16,12 @@ from core_tables.projection.verify.repair import rebuild
 from core_tables.projection.verify.report import Report, Scope
 from core_tables.projection.verify.tables import verify
 
-LIVE_RATE: Final = 500  # events a second beside it
+LIVE_RATE: Final = 500  # events a second
 _LOST: Final = ("work_order_leases", "work_order_step_attempts", "work_orders_current")
 
 
 class Upkeep(NamedTuple):
-    """One run over everything; `repaired` are the work orders that were made anew."""
+    """One run over everything; `repaired` counts the work orders that were rebuilt."""
 
     what: str
     live_rate: int
@@ -30,21 +30,24 @@ class Upkeep(NamedTuple):
     events_per_s: float
     load: float
 
+    def __str__(self) -> str:
+        live = f" with {self.live_rate}/s live" if self.live_rate else ""
+        return f"{self.what}{live}: {self.events_per_s:,.0f} events/s"
+
 
 def measure(settings: Settings, count: int) -> Iterator[Upkeep]:
-    """One round, on a ledger topic of its own: fold a load, then compare and repair it."""
-    made = place.fresh(settings.model_copy(update={"topic": place.another_topic(settings)}))
-    events.write(made, events.day(count, max(100, count // 10)))
-    with running.worker(made):
-        running.wait_until_folded(made)
-    _run("verify", made, 0)  # whoever reads fresh rows first pays for marking them as committed
-    for live in (0, LIVE_RATE):
-        with _beside(made, live):
-            yield _run("verify", made, live)
-            yield _run("rebuild, nothing to repair", made, live)
-            _lose(made)
-            yield _run("rebuild, all tables lost", made, live)
-    place.drop(made)
+    """One round, on its own ledger topic: fold a load, then compare and repair it."""
+    with place.tables(place.own_topic(settings)) as made:
+        events.write(made, events.day(count, max(100, count // 10)))
+        with running.worker(made):
+            running.wait_until_folded(made)
+        _run("verify", made, 0)  # the first read of new rows pays for marking them as committed
+        for live in (0, LIVE_RATE):
+            with _live(made, live):
+                yield _run("verify", made, live)
+                yield _run("rebuild, nothing to repair", made, live)
+                _lose(made)
+                yield _run("rebuild, all tables lost", made, live)
 
 
 def _run(what: str, settings: Settings, live: int) -> Upkeep:
@@ -65,7 +68,7 @@ def _run(what: str, settings: Settings, live: int) -> Upkeep:
 
 
 @contextlib.contextmanager
-def _beside(settings: Settings, rate: int) -> Iterator[None]:
+def _live(settings: Settings, rate: int) -> Iterator[None]:
     if not rate:
         yield
         return
@@ -74,7 +77,7 @@ def _beside(settings: Settings, rate: int) -> Iterator[None]:
 
 
 def _lose(settings: Settings) -> None:
-    """Empty the three tables that a rebuild makes anew, lanes locked as an operator would, for no worker may write into it."""
+    """Empty the three tables that a rebuild fills. The lanes are locked, so that no worker writes in between."""
     with psycopg.connect(settings.admin()) as admin:
         admin.execute("select from os_core.lanes order by lane for update")
         for table in _LOST:

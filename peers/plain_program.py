@@ -46,7 +46,7 @@ UPSERT_CURRENT: Final = (
     + sql.SQL(" on conflict (tenant_id, work_order_id) do update set ")
     + sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in CURRENT_COLUMNS[3:])
 )
-# What is not in memory: after a start, and of a work order that comes for the first time.
+# For what is not in memory: after a start, and when a work order comes for the first time.
 LOAD: Final = """
     select row.*, (
         select array_agg(idempotency_key) from os_core.work_order_ledger as event
@@ -58,7 +58,7 @@ LOAD: Final = """
 
 
 class Tables:
-    """The two tables, and the states of every work order that was met since the start."""
+    """The two tables, and the state of every work order seen since the start."""
 
     def __init__(self, dsn: str) -> None:
         self.connection = psycopg.connect(dsn)
@@ -70,12 +70,12 @@ class Tables:
         self._load({(event["tenant_id"], event["work_order_id"]) for _, event in events})
         rows: list[dict[str, Any]] = []
         changed: dict[Key, State] = {}
-        for position, event in events:
+        for event_id, event in events:
             key = (event["tenant_id"], event["work_order_id"])
-            state = fold(self.states.get(key), event, position)
+            state = fold(self.states.get(key), event, event_id)
             if state is not None:
                 self.states[key] = changed[key] = state
-                rows.append(ledger_row(position, event))
+                rows.append(ledger_row(event_id, event))
         with self.connection.cursor() as cursor:
             cursor.executemany(INSERT_LEDGER, [_values(row, LEDGER_COLUMNS) for row in rows])
             cursor.executemany(UPSERT_CURRENT, [_values(state, CURRENT_COLUMNS) for state in changed.values()])

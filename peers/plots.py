@@ -1,4 +1,4 @@
-"""The plots, each as PNG and SVG: one question, one sentence as its title."""
+"""The plots, each as PNG and SVG, with a sentence as its title."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bench import summary
 from bench.results import Results, Row
 
-# Colours that stay apart for the colour-blind (after Okabe and Ito); ours is always the first.
+# Colours that the colour-blind can tell apart (after Okabe and Ito); ours is always the first.
 BLUE, ORANGE, GREEN, PINK, GREY, PALE = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8c8c8c", "#cccccc"
 PARTS: Final = (
     ("worker", "worker_us", BLUE), ("Postgres", "postgres_us", ORANGE), ("Kafka", "kafka_us", GREEN), ("Redis", "redis_us", PINK),
@@ -78,13 +78,13 @@ def _drain_title(rows: Sequence[Row]) -> str:
     ours = next((row for row in rows if row["role"] == "ours"), None)
     ratios = [ours["events_per_s"] / row["events_per_s"] for row in rows if ours and row["role"] == "peer"]
     if not ratios:
-        return "How fast a worker drains what waits"
-    told = f"{ratios[0]:.1f}" if len(ratios) == 1 else f"{min(ratios):.1f} to {max(ratios):.1f}"
-    return f"Core Tables drains {told} times as fast as its peers"
+        return "How fast a worker drains a backlog"
+    times = f"{ratios[0]:.1f}" if len(ratios) == 1 else f"{min(ratios):.1f} to {max(ratios):.1f}"
+    return f"Core Tables drains {times} times as fast as its peers"
 
 
 def _latency(results: Results) -> Figure:
-    """Percentiles by rate, beside the bare loop's."""
+    """Percentiles by rate, next to those of the bare loop."""
     rows = summary.rows_of(results, "latency")
     rates = sorted({row["rate"] for row in rows})
     figure, panels = _figure(_latency_title(rows), len(rates), 2.8)
@@ -140,16 +140,16 @@ def _reads_title(rows: Sequence[Row], sizes: Sequence[int]) -> str:
 
 
 def _growth(results: Results) -> Figure:
-    """The rate of a drain, latencies and lists over what is there."""
+    """The rate of a drain, latencies and lists, by the number of existing rows."""
     rows = sorted(summary.rows_of(results, "growth"), key=lambda row: int(row["rows"]))
-    there = [_short(int(row["rows"])) for row in rows]
+    existing = [_short(int(row["rows"])) for row in rows]
     cost = rows[0]["drain_events_per_s"] / rows[-1]["drain_events_per_s"]
-    title = f"With {there[-1]} rows there, an event costs {cost:.2f} times what it costs with {there[0]}"
+    title = f"With {existing[-1]} existing rows, an event costs {cost:.2f} times what it costs with {existing[0]}"
     figure, panels = _figure(title, 3, 2.6)
     for axes, (what, field, unit) in zip(panels, GROWN, strict=True):
-        bars = axes.bar(there, [row[field] for row in rows], 0.6, color=BLUE)
+        bars = axes.bar(existing, [row[field] for row in rows], 0.6, color=BLUE)
         axes.bar_label(bars, [_digits(row[field]) for row in rows], fontsize=8)
-        axes.set(title=what, ylabel=unit, xlabel="ledger rows there")
+        axes.set(title=what, ylabel=unit, xlabel="existing ledger rows")
         axes.yaxis.set_major_formatter("{x:,.0f}" if unit == "events/s" else "{x:g}")
         axes.grid(visible=False, axis="x")
     return figure

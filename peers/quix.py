@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import place
+from bench.measure import Measured
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
-from peers.watch import ROOT, PeerRun, Program, measured
+from peers.watch import ROOT, Program, measured
 
 NAME: Final = "Quix Streams"
 LACKS: Final = (
@@ -18,12 +19,12 @@ LACKS: Final = (
 PYTHON: Final = Path(os.environ.get("QUIX_PYTHON") or ROOT / ".venv-quix" / "bin" / "python")
 
 
-def run(settings: Settings, folder: Path) -> PeerRun:
+def run(settings: Settings, folder: Path) -> Measured:
     """Let it drain the ledger topic into the tables of a fresh run."""
     try:
         with tempfile.TemporaryDirectory() as states:
             command = [str(PYTHON), "-m", "peers.quix_program", states]
-            return measured((NAME, LACKS), settings, folder, Program(command, place.environment(settings)))
+            return measured(settings, folder, Program(command, place.environment(settings)))
     finally:
         _drop_changelogs(settings)
 

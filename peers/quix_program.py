@@ -1,7 +1,7 @@
 """The Quix Streams application: a stateful fold, and a PostgreSQLSink for each of the two tables.
 
-It runs in an environment of its own (requirements-quix.txt). The topic's key is the tenant, so the state of a work order lies
-in its tenant's state under its id: no topic in between is needed to group by work order.
+It runs in its own environment (requirements-quix.txt). The topic's key is the tenant, so the state of a work order is stored
+in its tenant's state under its id, and no other topic is needed to group by work order.
 """
 
 import json
@@ -16,23 +16,23 @@ from quixstreams.sinks.community.postgresql import PostgreSQLSink
 
 from peers.simple_fold import CURRENT_COLUMNS, HEADER_BYTES, LEDGER_COLUMNS, SCHEMA, event_id_at, fold, ledger_row
 
-# Its default of 5 s would leave the end of the backlog waiting; with 1 s the rate over a long backlog is the same.
+# With its default of 5 s the end of the backlog would wait; over a long backlog the rate is the same with 1 s.
 COMMIT_INTERVAL_S: Final = 1.0
-# The sink drops a None, and takes the columns of a batch from its first row: a column that is null there would be lost.
+# The sink drops a None, and takes the columns of a batch from its first row, so a column that is null there would be lost.
 NULL: Final = AsIs("null")
 
 Rows = tuple[dict[str, Any], dict[str, Any]]
 
 
 class SingleObject(AvroDeserializer):  # type: ignore[misc]  # untyped where Quix is not installed
-    """Quix's own decoder, told to skip marker and fingerprint."""
+    """Quix's own decoder, after the marker and the fingerprint."""
 
     def __call__(self, value: bytes, ctx: Any) -> Any:
         return super().__call__(value[HEADER_BYTES:], ctx)
 
 
 class Timed(Application):  # type: ignore[misc]
-    """Says when it was assigned its partitions and has opened their stores."""
+    """Logs when it has its partitions and has opened their stores."""
 
     def _on_assign(self, consumer: Any, partitions: Any) -> None:
         super()._on_assign(consumer, partitions)
@@ -40,15 +40,15 @@ class Timed(Application):  # type: ignore[misc]
 
 
 def step(event: dict[str, Any], state: State) -> Rows | None:
-    """The two rows of an event, or None for one that was seen before."""
+    """The two rows of an event, or None for a replay."""
     context = message_context()
-    position = event_id_at(context.partition, context.offset)
+    event_id = event_id_at(context.partition, context.offset)
     order = event["work_order_id"]
-    after = fold(state.get(order), event, position)
+    after = fold(state.get(order), event, event_id)
     if after is None:
         return None
     state.set(order, after)
-    return ledger_row(position, event), after
+    return ledger_row(event_id, event), after
 
 
 def insertable(values: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def insertable(values: dict[str, Any], columns: tuple[str, ...]) -> dict[str, An
 
 
 def sink(table: str, keys: tuple[str, ...], *, upsert: bool) -> PostgreSQLSink:
-    """A sink of rows as they are, into a table that is there."""
+    """A sink of rows as they are, into a table that exists."""
     at = parse_dsn(os.environ["CORE_TABLES_POSTGRES_DSN"])
     return PostgreSQLSink(
         host=at["host"],

@@ -1,8 +1,8 @@
-"""docs/BENCHMARKS.md from the results: a preface, what it must reach, a table and a plot for each section."""
+"""docs/BENCHMARKS.md from the results: a preface, the targets, a table and a plot for each section."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from bench import summary
 from bench.results import Results, Row
@@ -37,7 +37,7 @@ def number(name: str, digits: int = 0) -> Cell:
     """A figure of a row; a dash where it was not measured."""
 
     def cell(row: Row) -> str:
-        value: Any = row.get(name)
+        value = row.get(name)
         return "–" if value is None else f"{value:,.{digits}f}"
 
     return cell
@@ -142,7 +142,7 @@ TABLES: Final = (
 
 
 def write(path: Path, results: Results) -> None:
-    """Write the file; plots are linked where they were drawn."""
+    """Write the file. It links the plots that exist."""
     parts = [PREFACE, *_reached(results), *_surroundings(results)]
     for table in TABLES:
         if table.section in results["sections"]:
@@ -163,25 +163,29 @@ def _reached(results: Results) -> list[str]:
 
 
 def _surroundings(results: Results) -> list[str]:
-    told = results.get("surroundings")
-    if told is None:
+    found = results.get("surroundings")
+    if found is None:
         return []
-    machine, versions, database = told["machine"], told["versions"], told["database"]
+    machine, versions, database = found["machine"], found["versions"], found["database"]
     lines = [
         f"- machine: {machine['cpu']}, {machine['memory']}, {machine['system']}",
-        f"- versions: Python {machine['python']}, " + ", ".join(f"{name} {told}" for name, told in versions.items()),
-        "- Postgres: " + ", ".join(f"{name} {told}" for name, told in database.items()),
+        f"- versions: Python {machine['python']}, " + _listed(versions),
+        "- Postgres: " + _listed(database),
         "- one Kafka broker (KRaft), one Redis, all on this machine",
     ]
     return ["## Where it ran\n", "\n".join(lines) + "\n"]
 
 
-def _section(table: Table, told: Row, plots: Path) -> list[str]:
-    rows = [[cell(row) for _, cell in table.columns] for row in told["rows"]]
-    runs = max(row["runs"] for row in told["rows"])
-    before, after = (told["load_average"][when][0] for when in ("before", "after"))
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _section(table: Table, found: Row, plots: Path) -> list[str]:
+    rows = [[cell(row) for _, cell in table.columns] for row in found["rows"]]
+    runs = max(row["runs"] for row in found["rows"])
+    before, after = (found["load_average"][when][0] for when in ("before", "after"))
     ran = (
-        f"{told['date']}, `{told['command']}`, {runs} {'round' if runs == 1 else 'rounds'}; "
+        f"{found['date']}, `{found['command']}`, {runs} {'round' if runs == 1 else 'rounds'}; "
         f"load average {before:.1f} before, {after:.1f} after."
     )
     parts = [f"## {table.title}\n", f"{table.how}\n", _table([name for name, _ in table.columns], rows)]

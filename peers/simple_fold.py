@@ -1,6 +1,6 @@
-"""The fold that the two Python peers share: a dict a work order, as a team writes it that trusts its events.
+"""The fold that the two Python peers share: a dict for each work order, as a team that trusts its events writes it.
 
-It refuses nothing and keeps no attempts and leases; only an event that it has seen before is left out.
+It refuses nothing and keeps no attempts or leases; it only leaves out replays.
 """
 
 from collections.abc import Callable
@@ -42,17 +42,17 @@ def event_id_at(partition: int, offset: int) -> int:
     return (partition << 42) | (offset + 1)
 
 
-def ledger_row(position: int, event: Event) -> dict[str, Any]:
+def ledger_row(event_id: int, event: Event) -> dict[str, Any]:
     """The row of an event, by column; the payload as a dict."""
     row = {column: event.get(column) for column in LEDGER_COLUMNS}
-    row["work_order_event_id"] = position
+    row["work_order_event_id"] = event_id
     row["correlation_id"] = int.from_bytes(event["correlation_id"], "big")
     row["payload"] = event["payload"] or {}
     return row
 
 
-def fold(state: State | None, event: Event, position: int) -> State | None:
-    """The work order after an event, or None if its idempotency key was seen before. `state` is changed on the way."""
+def fold(state: State | None, event: Event, event_id: int) -> State | None:
+    """The work order after an event, or None if its idempotency key is known. `state` is changed in place."""
     key = event["idempotency_key"]
     if state is None:
         state = _first(event)
@@ -62,7 +62,7 @@ def fold(state: State | None, event: Event, position: int) -> State | None:
         state["seen"].append(key)
     state["turn_id"] = event["turn_id"]
     state["work_order_status"] = event["work_order_status"]
-    state["last_event_id"] = position
+    state["last_event_id"] = event_id
     state["last_reason_code"] = event["reason_code"]
     state["last_updated_at"] = event["created_at"]
     for column in _BOTH:

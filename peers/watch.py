@@ -1,24 +1,23 @@
-"""Runs a peer's process as drain.py runs our worker, and checks what it left in the tables."""
+"""Runs a peer's process as bench/drain.py runs a worker, and checks what it left in the tables."""
 
 import subprocess
-import threading
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
 
-from bench import measure
-from bench.drain import DEADLINE_S, LOOK_S, StackCpu
+from bench import running
+from bench.drain import DEADLINE_S
+from bench.measure import Measured, StackCpu, peak_memory_mb
 from core_tables.cli.settings import Settings
 from peers.expected import Expected, expected
 
 START_S: Final = 120.0
+PATIENCE_S: Final = 10.0  # what a peer has not committed by then is not needed
 ROOT: Final = Path(__file__).parents[1]
 
-# By primary key, so that looking fifty times a second costs the peer nothing.
+# By primary key, so that asking often costs the peer nothing.
 _LAST_ROWS: Final = """
     select count(*)
     from unnest(%s::text[], %s::bigint[], %s::text[]) as last (tenant_id, event_id, work_order_id)
@@ -30,23 +29,8 @@ _LAST_ROWS: Final = """
 """
 
 
-class PeerRun(NamedTuple):
-    """One run of a peer. Seconds are from its first assignment until all rows are committed; CPU is µs per event."""
-
-    peer: str
-    events: int
-    seconds: float
-    events_per_s: float
-    worker_us: float
-    postgres_us: float
-    kafka_us: float
-    peak_mb: float
-    load: float
-    lacks: str
-
-
 class Program(NamedTuple):
-    """How to start a peer, and the parts of lines of its log that say that it was assigned partitions, or has given up."""
+    """How to start a peer, and what its log says when it is assigned partitions, and when it gives up."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -55,30 +39,25 @@ class Program(NamedTuple):
 
 
 class WrongResultError(Exception):
-    """A peer did not leave in the tables what the fold says."""
+    """A peer did not write what the fold says."""
 
 
-def measured(peer: tuple[str, str], settings: Settings, folder: Path, program: Program) -> PeerRun:
-    """Run a peer, named by its NAME and LACKS, until all rows are there. Raises RuntimeError or WrongResultError."""
-    want = expected(settings)
-    events = want.records
-    cpu = StackCpu(folder)
+def measured(settings: Settings, folder: Path, program: Program) -> Measured:
+    """Run a peer until all rows are there, and check them. Raises RuntimeError or WrongResultError.
+
+    The time runs from its first assignment until all rows are committed.
+    """
+    want, cpu = expected(settings), StackCpu(folder)
     process = subprocess.Popen(
         program.command, env=dict(program.environment), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    try:
-        log = _Log(process.stderr, program)
-        started = log.assigned_at()
-        before = cpu.look([process.pid])
+    with running.ended(process, PATIENCE_S):
+        log = running.Log(process.stderr, lambda line: program.assigned in line, failure=program.failed)
+        started, before = log.ready_at(START_S), cpu.read([process.pid])
         ended = _all_written(settings, process, log, want)
-        used = cpu.look([process.pid]).since(before)
-        peak = measure.peak_memory_mb(process.pid)
-    finally:
-        _end(process)
+        used, peak = cpu.read([process.pid]).since(before), peak_memory_mb(process.pid)
     check(settings, want)
-    seconds = ended - started
-    worker, postgres, kafka = (1e6 * spent / events for spent in (used.worker, used.postgres, used.kafka))
-    return PeerRun(peer[0], events, seconds, events / seconds, worker, postgres, kafka, peak, measure.load(), peer[1])
+    return Measured.of(want.records, ended - started, used, peak_mb=peak)
 
 
 def check(settings: Settings, want: Expected) -> None:
@@ -98,62 +77,15 @@ def check(settings: Settings, want: Expected) -> None:
         )
 
 
-def _all_written(settings: Settings, process: "subprocess.Popen[bytes]", log: "_Log", want: Expected) -> float:
-    """Wait for the last event of each partition in both tables; when that was."""
+def _all_written(settings: Settings, process: "subprocess.Popen[bytes]", log: running.Log, want: Expected) -> float:
+    """Wait until the last event of each partition is in both tables; when that was."""
     tenants, ids, orders = (list(column) for column in zip(*want.last.values(), strict=True))
-    deadline = time.monotonic() + DEADLINE_S
     with psycopg.connect(settings.admin(), autocommit=True) as connection:
         connection.execute("set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off")
-        while connection.execute(_LAST_ROWS, (tenants, ids, orders)).fetchone() != (len(ids),):
+
+        def written() -> bool:
             if log.failed or process.poll() is not None:
                 raise RuntimeError(f"the peer ended: {log.end()}")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not everything was written within {DEADLINE_S:.0f} s: {log.end()}")
-            time.sleep(LOOK_S)
-        return time.monotonic()
+            return connection.execute(_LAST_ROWS, (tenants, ids, orders)).fetchone() == (len(ids),)
 
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """What it has not committed is of no use, so no long goodbye."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-
-
-class _Log:
-    """Reads a peer's log: when it was assigned its partitions, and how it ended."""
-
-    def __init__(self, lines: IO[bytes] | None, program: Program) -> None:
-        self.failed = False
-        self._lines: Any = lines
-        self._program = program
-        self._when: float | None = None
-        self._seen = threading.Event()
-        self._last: deque[bytes] = deque(maxlen=30)
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def assigned_at(self) -> float:
-        if not self._seen.wait(START_S) or self._when is None:
-            raise RuntimeError(f"the peer was not assigned a partition: {self.end()}")
-        return self._when
-
-    def end(self) -> str:
-        """The end of the log; all of it, if the peer has ended."""
-        self._thread.join(1)
-        return b"".join(self._last).decode("utf-8", "replace")
-
-    def _read(self) -> None:
-        for line in self._lines:
-            if not self.failed:
-                self._last.append(line)
-            if self._when is None and self._program.assigned in line:
-                self._when = time.monotonic()
-                self._seen.set()
-            if self._program.failed in line:
-                self.failed = True
-                self._seen.set()
-        self._seen.set()
+        return running.until(written, DEADLINE_S, "a peer has written everything")

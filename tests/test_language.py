@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # What is scanned, as globs from the root: whole files, so prose, comments, messages and names alike. A new glob is one line.
 PATHS: Final = (
+    "bench/*.py",
+    "peers/*.py",
+    "peers/README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
