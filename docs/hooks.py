@@ -18,7 +18,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+# Pages of the site that are files of the root.
+PAGES = {"start.md": "README.md"} | {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 MERMAID = "assets/mermaid.min.js"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^()\s#]+)(?=[)#])")
 
@@ -39,8 +40,8 @@ def _with_decisions(nav: Any) -> Any:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from the repository's root, and the Mermaid that one of the site's packages ships."""
-    for name in PAGES:
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for uri, name in PAGES.items():
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
     package = find_spec("mermaidx")
     if package is None or package.origin is None:
         raise PluginError("mermaidx is missing: run `make docs`, which installs docs/requirements.txt")
@@ -58,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if not target.is_file() or not target.is_relative_to(ROOT):
             return link[1]
         uri = target.relative_to(DOCS if target.is_relative_to(DOCS) else ROOT).as_posix()
-        uri = "index.md" if uri == "README.md" else uri
+        uri = "start.md" if uri == "README.md" else uri
         if files.get_file_from_path(uri) is None:
             files.append(File.generated(config, uri, abs_src_path=str(target)))
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")

@@ -1,9 +1,15 @@
 """End to end on the real parts: what is appended can be read, a moment later, from every place it belongs."""
 
+import re
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+import core_tables
+from core_tables.deploy import stack as local_stack
+from core_tables.deploy.stack import StackAddresses
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.reads import PendingAnswer
 from core_tables.schemas import events
@@ -200,3 +206,22 @@ def test_a_cached_list_from_before_an_event_is_passed_over_for_whoever_knows_of_
     assert world.reads.pending(query, at_least=create.event_id()).from_cache
     later = create.event_id() + 1
     assert world.reads.pending(query, at_least=later) == answer._replace(from_cache=False)
+
+
+def test_the_example_of_the_readme_runs_as_printed_and_again_as_replays(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    here = StackAddresses(world.stack.bootstrap_servers, world.settings.admin(), world.stack.redis_url)
+    monkeypatch.setattr(local_stack, "addresses", lambda _: here)
+    monkeypatch.setattr(core_tables, "LedgerSettings", partial(core_tables.LedgerSettings, topic=world.settings.topic))
+    printed = []
+    for _ in range(2):
+        exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+        printed.append(capsys.readouterr().out.splitlines())
+    (_, created, draft, canceled), (_, again, closed, once_more) = printed
+    assert (created, draft, canceled) == ("Accepted()", "DRAFT", "Accepted()")
+    assert again.startswith("Replayed(")
+    assert once_more.startswith("Replayed(")
+    assert closed == "CANCELED"

@@ -14,6 +14,7 @@ PATHS: Final = (
     "peers/README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
     "SECURITY.md",
     "docs/BENCHMARKS.md",
     "docs/CONFIGURATION.md",
