@@ -16,6 +16,7 @@ PATHS: Final = (
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "bench/**/*.py",
     "docs/BENCHMARKS.md",
     "docs/CONFIGURATION.md",
     "docs/CONTRACT.md",
@@ -25,6 +26,7 @@ PATHS: Final = (
     "docs/adr/*.md",
     "docs/index.md",
     "docs/reference.md",
+    "peers/**/*.py",
 )
 # Files that may hold a phrase because their text is fixed elsewhere, with the phrases.
 FIXED: Final[dict[str, set[str]]] = {}
