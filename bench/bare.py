@@ -17,8 +17,8 @@ import psycopg
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from bench import place, running
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.kafka.clients import ledger_consumer
 from core_tables.kafka.settings import KafkaSettings
 from core_tables.projection.postgres.connection import Connection
@@ -40,7 +40,7 @@ _NOTIFY: Final = f"select pg_notify('{CHANNEL}', payload) from unnest(%b::text[]
 
 def loop(settings: Settings) -> None:
     """Insert what comes, until the process is killed."""
-    consumer = ledger_consumer(KafkaSettings(settings.kafka_servers(), "bare"), wiring.kafka_log())
+    consumer = ledger_consumer(KafkaSettings(settings.kafka_servers(), "bare"), fetch_ahead=WorkerSettings.batch_size)
     consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in range(settings.partitions)])
     with psycopg.connect(settings.admin(), autocommit=True, prepare_threshold=0) as connection:
         sys.stderr.write('"ready"\n')

@@ -13,9 +13,9 @@ from confluent_kafka import Producer, TopicPartition
 
 from bench import folded, place
 from bench.measure import Measured, StackCpu
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import PER_TRANSACTION
+from core_tables.consumer.settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
 from core_tables.projection.fold.batch import Folded
 from core_tables.projection.postgres.connection import Connection, connect
@@ -77,8 +77,8 @@ def consume(settings: Settings, folder: Path) -> Measured:
     """Consume and decode the ledger topic, as the worker does, and nothing else."""
     ends = {partition: end for partition, end in place.ends(settings, settings.topic).items() if end}
     events = sum(ends.values())
-    client = replace(wiring.kafka_settings(settings), group_id=f"{settings.group_id}.ceiling")
-    with closing(ledger_consumer(client, wiring.kafka_log())) as consumer:
+    client = replace(settings.kafka_settings(), group_id=f"{settings.group_id}.ceiling")
+    with closing(ledger_consumer(client, fetch_ahead=WorkerSettings.batch_size)) as consumer:
         consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in ends])
 
         def read() -> None:
@@ -97,8 +97,8 @@ def consume(settings: Settings, folder: Path) -> Measured:
 def audit(settings: Settings, folder: Path) -> Measured:
     """The audit events, encoded beforehand, into the audit topic of a fresh run: a producer a lane, 2000 a transaction."""
     lanes = _audit_values(settings)
-    client = wiring.kafka_settings(settings)
-    producers = {lane: audit_producer(client, f"{settings.audit_topic}.{lane}", wiring.kafka_log()) for lane in lanes}
+    client = settings.kafka_settings()
+    producers = {lane: audit_producer(client, f"{settings.audit_topic}.{lane}") for lane in lanes}
     for producer in producers.values():
         producer.init_transactions(REQUEST_TIMEOUT_S)
 

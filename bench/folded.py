@@ -17,9 +17,9 @@ BATCH = 2000
 
 def records(settings: Settings) -> Iterator[Record]:
     """Every record in the ledger topic at this moment, each partition in order."""
-    with closing(wiring.reader_of_topics(settings)) as consumer:
+    with closing(wiring.topic_reader(settings, settings.topic)) as reader:
         held = {partition: 0 for partition, end in place.ends(settings, settings.topic).items() if end}
-        for message in wiring.records_to_end(consumer, settings.topic, held):
+        for message in reader.records(held):
             partition, offset = message.partition() or 0, message.offset() or 0
             position = event_id_at(partition, offset)
             content = read_content(position, message.key(), message.value(), partition, settings.partitions)

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from bench import bare, events, pacing, place, running
 from bench.measure import load as load_average
 from bench.pacing import Spread
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.events import LedgerEvent
@@ -40,7 +40,9 @@ def measure(settings: Settings, rates: Sequence[int], seconds: float, alone: int
     load, same = events.day(10_000_000), events.day(10_000_000)
     with place.tables(place.own_topic(settings)) as made:
         bare_topic = made.model_copy(update={"topic": f"{made.topic}.bare"})
-        create_topics(wiring.admin_client(settings), [bare_topic.topic], settings.partitions, settings.replication)
+        create_topics(
+            admin_client(settings.kafka_settings()), [bare_topic.topic], settings.partitions, settings.replication
+        )
         with running.ledger(made) as ledger, bare.appender(bare_topic) as appender:
             one_at_a_time(ledger, load, WARM_UP)
             yield one_at_a_time(ledger, load, alone)

@@ -5,17 +5,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final
 
 import psycopg
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from psycopg.conninfo import make_conninfo
 
 from bench import compiled_build
 from core_tables.cli import wiring
+from core_tables.cli.init import initialize
 from core_tables.cli.settings import Settings
 from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.clients import admin_client
 
 PARTITIONS: Final = 12
 ANY: Final = -1
@@ -61,7 +63,7 @@ def _create(settings: Settings, template: str) -> Settings:
             "group_id": name,
         }
     )
-    wiring.initialize(made)
+    initialize(made)
     return made
 
 
@@ -71,7 +73,7 @@ def own_topic(settings: Settings) -> Settings:
 
 
 def _drop(settings: Settings) -> None:
-    admin = wiring.admin_client(settings)
+    admin = admin_client(settings.kafka_settings())
     for future in admin.delete_topics([settings.audit_topic]).values():
         future.result()
     with psycopg.connect(settings.admin(), autocommit=True, dbname="postgres") as connection:
@@ -111,14 +113,8 @@ def ends(settings: Settings, topic: str) -> dict[int, int]:
 @contextmanager
 def ends_of(settings: Settings, topic: str) -> Iterator[Callable[[], dict[int, int]]]:
     """A function that reads a topic's ends, over one connection."""
-    consumer = wiring.reader_of_topics(settings)
-    try:
-        yield lambda: {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10, cached=False)[1]
-            for partition in range(settings.partitions)
-        }
-    finally:
-        consumer.close()
+    with closing(wiring.topic_reader(settings, topic)) as reader:
+        yield lambda: {partition: reader.bounds(partition)[1] for partition in range(settings.partitions)}
 
 
 def fill(settings: Settings, records: Iterable[tuple[str, bytes, bytes, int]]) -> None:

@@ -10,8 +10,9 @@ import click
 
 from core_tables.cli import output, wiring
 from core_tables.cli.append import Summary, append_lines
+from core_tables.cli.init import initialize
+from core_tables.cli.records import audit_trail
 from core_tables.cli.settings import Settings
-from core_tables.cli.topics import audit_trail
 from core_tables.producer import Ledger
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
@@ -25,7 +26,7 @@ from core_tables.schemas.vocabulary import NS_PER_HOUR
 
 TENANT: Final = "acme-travel"
 EVENING: Final = 1_768_464_000_000_000_000 + 10 * NS_PER_HOUR  # ns; the day begins on 2026-01-15 at 08:00 UTC
-WAIT_S: Final = 30.0
+_WAIT_S: Final = 30.0
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -37,7 +38,7 @@ def demo() -> None:
     started = time.monotonic()
     local.up(settings.stack_dir, lambda line: output.err.print(line, markup=False))
     settings = Settings()  # now the stack's addresses are known
-    for line in wiring.initialize(settings):
+    for line in initialize(settings):
         output.err.print(line, markup=False)
     worker = _start_worker(settings)
     try:
@@ -51,7 +52,7 @@ def demo() -> None:
         ledger.close()
     finally:
         worker.terminate()
-        worker.wait(WAIT_S)
+        worker.wait(_WAIT_S)
     _title(f"That was it, in {time.monotonic() - started:.0f} s. The stack still runs; go on with")
     command = "core-tables" if sys.prefix == sys.base_prefix else ".venv/bin/core-tables"
     for told, what in (
@@ -79,7 +80,7 @@ def _append_the_day(ledger: Ledger) -> None:
     _title("1. A day of three tenants is appended; a worker folds it")
     summary = Summary()
     with as_file(files("core_tables.cli") / "demo_data" / "day.jsonl") as day:
-        append_lines(ledger, str(day), summary, WAIT_S)
+        append_lines(ledger, str(day), summary, _WAIT_S)
     if summary.pending:
         raise SetupError(
             "the worker did not fold the day in time; its log is logs/worker.log of the stack's folder", "machine"
@@ -121,9 +122,9 @@ def _cancel_and_replay(ledger: Ledger, reads: Reads) -> None:
     _title("3. A pending list, before and after a cancel; and the cancel sent twice")
     output.out.print(f"  before: {_pending(reads)}", markup=False)
     first = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING)
-    _expect(first.outcome(WAIT_S))
+    _expect(first.outcome(_WAIT_S))
     output.out.print(f"  after:  {_pending(reads)}", markup=False)
-    again = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING).outcome(WAIT_S)
+    again = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING).outcome(_WAIT_S)
     if isinstance(again, Replayed):
         output.out.print(
             f"  the same cancel again: {again.first_event_id} was the first, nothing changed", markup=False
@@ -134,7 +135,7 @@ def _refusal(ledger: Ledger) -> int:
     """Cancel what is done already; the position id of the attempt."""
     _title("4. What the contract forbids is refused, with a reason")
     receipt = ledger.cancel(TENANT, "trip-1001", 900, f"demo-{time.time_ns()}", EVENING)
-    outcome = receipt.outcome(WAIT_S)
+    outcome = receipt.outcome(_WAIT_S)
     if isinstance(outcome, Refused):
         output.out.print(f"  cancel of trip-1001: {outcome.reason_code}: {outcome.sentence}", markup=False)
     return receipt.event_id()
@@ -147,7 +148,7 @@ def _expect(outcome: Outcome | None) -> None:
 
 def _audit_trail(settings: Settings, newest: int) -> None:
     _title("5. The audit trail: one event for every outcome (the newest)")
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + _WAIT_S
     trail = audit_trail(settings, TENANT)
     while all(event.event_id != newest for event in trail) and time.monotonic() < deadline:
         time.sleep(0.2)  # the audit comes after the tables, a moment later

@@ -4,7 +4,7 @@ import sys
 from typing import NoReturn
 
 import click
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -12,10 +12,11 @@ from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
 from core_tables.cli.health import health
-from core_tables.cli.operate import init, rebuild, stack, status, verify, worker
+from core_tables.cli.init import init
+from core_tables.cli.operate import rebuild, stack, status, verify, worker
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
-from core_tables.cli.topics import audit, refused
-from core_tables.kafka.errors import translate
+from core_tables.cli.records import audit, refused
+from core_tables.kafka.errors import ClientSettingError, translate_kafka
 from core_tables.schemas.reasons import CoreTablesError
 
 
@@ -25,6 +26,8 @@ class _Root(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except ClientSettingError as error:
+            _wrong_setting("kafka", error.why)
         except CoreTablesError as error:
             output.fail(error)
         except ValidationError as error:
@@ -33,12 +36,7 @@ class _Root(click.Group):
         except SettingsError:  # the one setting that is not plain text
             _wrong_setting("kafka", "a JSON object was expected")
         except KafkaException as error:
-            cause = error.args[0]
-            if (
-                isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG
-            ):  # said by a client that cannot be made
-                _wrong_setting("kafka", cause.str())
-            output.fail(translate(error))
+            output.fail(translate_kafka(error))
         except KeyboardInterrupt:
             output.err.print("interrupted; what was done stays done, and the same command may be run again")
             sys.exit(output.EXIT_INTERRUPTED)

@@ -5,19 +5,19 @@ import gc
 import signal
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from typing import Any, NoReturn
 
 import click
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from core_tables.cli import drift, output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.settings import Settings
 from core_tables.consumer.settings import WorkerSettings
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import translate
+from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import checked_parameters
@@ -32,8 +32,8 @@ DIFFERENCES_SHOWN = 20
 REBUILD_TRANSACTION_MS = 60_000
 NOT_REBUILT = {*LEDGER_TABLES, "topic"}
 RESTORE_ROWS = (
-    "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, restore it "
-    "(docs/RELIABILITY.md, Backup)"
+    "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, "
+    f"{RESTORE_TOPIC}"
 )
 
 
@@ -82,17 +82,6 @@ def stack_status(as_json: bool) -> None:
         output.emit_rows("local stack", ("part", "state", "address", "pid"), rows)
     if not all(part.running for part in parts):
         sys.exit(output.EXIT_NOT_FOUND)
-
-
-@click.command(epilog=output.EXIT_CODES)
-def init() -> None:
-    """Create topics, tables and roles; does nothing where all is there, and refuses topics that would lose records."""
-    done = wiring.initialize(Settings())
-    for line in done:
-        output.out.print(line, markup=False)
-    output.out.print(
-        "ready; next: core-tables worker" if done else "nothing to do: topics, tables, roles and lanes are there"
-    )
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -166,15 +155,14 @@ def status(as_json: bool) -> None:
 
 
 def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, LanePosition]) -> list[dict[str, Any]]:
-    consumer = wiring.reader_of_topics(settings)
     rows = []
-    try:
+    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
         for lane, position in sorted(positions.items()):
-            target = TopicPartition(topic.topic, lane - topic.first_lane)
-            _, end = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+            partition = lane - topic.first_lane
+            end = reader.bounds(partition)[1]
             lag, waits = max(0, end - position.applied), 0.0
             if lag:
-                first = wiring.first_record(consumer, topic.topic, target.partition, position.applied)
+                first = reader.first(partition, position.applied)
                 if first is None:
                     lag = 0  # the log ends in a gap: nothing of it is left to be folded
                 else:
@@ -189,10 +177,6 @@ def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, Lane
                     "lag_seconds": round(waits, 1),
                 }
             )
-    except KafkaException as error:
-        raise translate(error) from error
-    finally:
-        consumer.close()
     return rows
 
 

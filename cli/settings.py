@@ -11,6 +11,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core_tables.kafka.settings import KafkaSettings
+from core_tables.producer.ledger import LedgerSettings
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
 
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
     health_file: Path | None = None  # where a worker says once a second that it lives
-    kafka: Mapping[str, str] = {}  # more settings of every Kafka client, as JSON; the clients check them
+    kafka: Mapping[str, str] = {}  # more settings for every Kafka client, as JSON; the clients check them
 
     @cached_property
     def _stack(self) -> Mapping[str, str] | None:
@@ -105,6 +107,14 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return None if self.redis_url == "none" else self.redis_url
         return self._stack["redis"] if self._stack is not None and self.postgres_dsn is None else None
+
+    def kafka_settings(self) -> KafkaSettings:
+        """How the Kafka clients reach the broker. Raises SetupError."""
+        return KafkaSettings(self.kafka_servers(), self.group_id, self.kafka)
+
+    def ledger_settings(self) -> LedgerSettings:
+        """Where a ledger appends and reads. Raises SetupError."""
+        return LedgerSettings(self.kafka_servers(), self.reader(), self.topic, self.kafka)
 
     def _as_role(self, role: str) -> str:
         return make_conninfo(self.admin(), user=role)

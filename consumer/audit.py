@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
 from core_tables.consumer.checks import defect
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import translate_running
+from core_tables.kafka.errors import RESTORE_TOPIC, translate_running
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, UnavailableError
 
@@ -28,7 +28,6 @@ MAX_BACKOFF_S: Final = 5.0
 WAIT_S: Final = 0.1
 GATHER_S: Final = 0.25
 MAX_PAUSE_S: Final = 0.03
-RESTORE: Final = "restore the topics from copies of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
 
 @dataclass
@@ -160,7 +159,7 @@ class AuditEmitter:
             if output.fresh:
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {output.position}, but Postgres holds that all below "
-                    f"{queue.start} is in it; audit records were lost: {RESTORE}"
+                    f"{queue.start} is in it; audit records were lost: {RESTORE_TOPIC}"
                 )
             raise UnavailableError("kafka", "the tail of the audit topic was stale")
         output.fresh = False
@@ -218,12 +217,12 @@ class AuditEmitter:
             if lane_of(tail) != queue.lane or position < queue.audited:
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at record {tail}, below the watermark {queue.audited} that "
-                    f"Postgres holds; it lost records or is another topic: {RESTORE}"
+                    f"Postgres holds; it lost records or is another topic: {RESTORE_TOPIC}"
                 )
             if position > (end := self._ports.ledger_end(partition)):
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {position}, above the end {end} of the ledger's log; "
-                    f"the ledger lost records: {RESTORE}"
+                    f"the ledger lost records: {RESTORE_TOPIC}"
                 )
         self._outputs[queue.lane].position = position
 

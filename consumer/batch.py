@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError
 
 from core_tables.consumer.fetcher import Failure, Read
 from core_tables.consumer.lane import Lane
-from core_tables.kafka.errors import translate
+from core_tables.kafka.errors import translate_kafka
 from core_tables.projection.fold.batch import Record
 from core_tables.projection.fold.decide import Request
 from core_tables.projection.fold.needs import Known
@@ -67,7 +67,7 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) ->
     for read in reads:
         if isinstance(read, Failure):
             if read.partition is not None and read.error.code() == KafkaError._AUTO_OFFSET_RESET:
-                batch.lost[read.partition] = translate(read.error)
+                batch.lost[read.partition] = translate_kafka(read.error)
             else:
                 batch.errors.append(read.error)
             continue

@@ -1,5 +1,6 @@
 """What must be true of a lane before a worker folds it."""
 
+from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.reasons import LaneStoppedError, SetupError
 
@@ -26,10 +27,10 @@ def check_log(position: LanePosition, start: int, log_start: int, log_end: int) 
     if log_start > start:
         raise LaneStoppedError(
             f"lane {position.lane}: the log begins at offset {log_start}, but records from {start} on are needed; "
-            "they were deleted: restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
+            f"they were deleted: {RESTORE_TOPIC}"
         )
     if log_end < position.applied:
         raise LaneStoppedError(
             f"lane {position.lane}: the log ends at offset {log_end}, but {position.applied} records were folded; "
-            "the topic lost records: restore it from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
+            f"the topic lost records: {RESTORE_TOPIC}"
         )

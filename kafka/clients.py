@@ -1,22 +1,38 @@
-"""How the Kafka clients are set up."""
+"""The Kafka clients, each with the settings that its job needs.
 
-from typing import Any, Final
+`KafkaSettings.extra` comes before what a job needs and after what is only a default. Every function raises
+ClientSettingError for a setting that the client rejects.
+"""
 
-from confluent_kafka import Consumer, Producer
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from core_tables.kafka.errors import ClientSettingError
 from core_tables.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
+DELIVERY_TIMEOUT_S: Final = 30.0
+_READING: Final = {
+    "enable.auto.commit": False,
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 10,
+}
+Client = TypeVar("Client")
 
 
-def _common(settings: KafkaSettings) -> dict[str, Any]:
-    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, **settings.extra}
+def ledger_consumer(settings: KafkaSettings, fetch_ahead: int) -> Consumer:
+    """The consumer of the ledger topic, with at least `fetch_ahead` records of a partition in memory where there are some.
 
-
-def ledger_consumer(settings: KafkaSettings, logger: Any) -> Consumer:
-    """The consumer of the ledger topic. The group spreads the work; no position is ever read from it."""
-    return Consumer(
+    The group spreads the work; no position is ever read from it.
+    """
+    return _client(
+        Consumer,
         {
             **_common(settings),
             "group.id": settings.group_id,
@@ -26,37 +42,45 @@ def ledger_consumer(settings: KafkaSettings, logger: Any) -> Consumer:
             "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 1_000,  # a rebalance is heard of with a heartbeat, and takes two of them
+            "heartbeat.interval.ms": 1_000,  # a member learns of a rebalance with a heartbeat, and it takes two of them
             "max.poll.interval.ms": 120_000,
-            "queued.min.messages": 8_000,
+            "queued.min.messages": fetch_ahead,
             "queued.max.messages.kbytes": 8_192,
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 50,
             "max.partition.fetch.bytes": 131_072,
         },
-        logger=logger,
     )
 
 
-def tail_consumer(settings: KafkaSettings, logger: Any) -> Consumer:
-    """A consumer that reads the end of audit partitions; it joins no group."""
-    return Consumer(
+def partition_consumer(settings: KafkaSettings) -> Consumer:
+    """A consumer that reads partitions from given offsets; it joins no group and commits nothing."""
+    return _client(
+        Consumer,
+        {**_common(settings), **_READING, "group.id": f"{settings.group_id}.audit-tail", "auto.offset.reset": "error"},
+    )
+
+
+def log_end_consumer(settings: KafkaSettings) -> Consumer:
+    """As `partition_consumer`, for a program that reads one record now and then: it holds little in memory."""
+    return _client(
+        Consumer,
         {
             **_common(settings),
-            "group.id": f"{settings.group_id}.audit-tail",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
+            **_READING,
+            "group.id": "core-tables.log-end",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": 65_536,
+            "queued.max.messages.kbytes": 256,
+            "fetch.queue.backoff.ms": 20,
         },
-        logger=logger,
     )
 
 
-def audit_producer(settings: KafkaSettings, transactional_id: str, logger: Any) -> Producer:
-    """The producer of one audit partition; opening its transactional.id fences whoever had it before."""
-    return Producer(
+def audit_producer(settings: KafkaSettings, transactional_id: str) -> Producer:
+    """The producer of one audit partition; opening its transactional.id fences the producer that had it before."""
+    return _client(
+        Producer,
         {
             **_common(settings),
             "transactional.id": transactional_id,
@@ -65,8 +89,40 @@ def audit_producer(settings: KafkaSettings, transactional_id: str, logger: Any) 
             "linger.ms": 2,
             "compression.type": "lz4",
         },
-        logger=logger,
     )
+
+
+def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
+    """The producer of the ledger topic; the client's own lines go to `log`."""
+    return _client(
+        Producer,
+        {
+            "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+            "linger.ms": 2,
+            "compression.type": "lz4",
+            **_common(settings),
+            # No setting may change these: the promises of the contract, and its partitioner, which is the Java client's and
+            # not librdkafka's default.
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+        },
+        log,
+    )
+
+
+def admin_client(settings: KafkaSettings) -> AdminClient:
+    """A client for topics and offsets. Keep it until it has answered: a client that was collected never does."""
+    return _client(AdminClient, {"socket.timeout.ms": int(REQUEST_TIMEOUT_S * 1000), **_common(settings)})
+
+
+def no_log() -> logging.Logger:
+    """A logger that drops the client's own lines, since what matters comes back as errors."""
+    log = logging.getLogger("core_tables.kafka")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return log
 
 
 def header(headers: Any, name: str) -> bytes | None:
@@ -76,3 +132,18 @@ def header(headers: Any, name: str) -> bytes | None:
         if key == name and isinstance(value, bytes):
             found = value
     return found
+
+
+def _common(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client is given."""
+    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, **settings.extra}
+
+
+def _client(kind: Callable[..., Client], config: dict[str, Any], log: logging.Logger | None = None) -> Client:
+    try:
+        return kind(config, logger=log or no_log())
+    except KafkaException as error:
+        cause = error.args[0]
+        if isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG:
+            raise ClientSettingError(cause.str()) from error
+        raise

@@ -1,60 +1,95 @@
-"""How errors of the Kafka client become ours."""
+"""What errors of the Kafka client mean, and the errors of ours they become: one table, one translator."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
-_SETUP_CODES: Final = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
-_PERMISSION_CODES: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError._AUTHENTICATION,
-    }
-)
+RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
+
+Meaning = Literal["passes", "lost", "topic", "permission"]
+# A code that is not listed, and that the client does not call retriable, passes too, except where a topic is created.
+MEANINGS: Final[Mapping[int, Meaning]] = {
+    KafkaError._TIMED_OUT: "passes",
+    KafkaError._TRANSPORT: "passes",
+    KafkaError._ALL_BROKERS_DOWN: "passes",
+    KafkaError._AUTO_OFFSET_RESET: "lost",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "topic",
+    KafkaError._UNKNOWN_TOPIC: "topic",
+    KafkaError._UNKNOWN_PARTITION: "topic",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "permission",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "permission",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "permission",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "permission",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "permission",
+    KafkaError._AUTHENTICATION: "permission",
+}
 
 
-def translate(error: KafkaError | KafkaException) -> CoreTablesError:
-    """The error of ours that an error of the Kafka client stands for."""
-    cause = error.args[0] if isinstance(error, KafkaException) else error
-    if not isinstance(cause, KafkaError):
-        return UnavailableError("kafka", f"Kafka does not answer as it should: {cause}; see that the broker runs")
-    if cause.code() == KafkaError._AUTO_OFFSET_RESET:
-        return LaneStoppedError(
-            f"a record that is still to be read is not in the topic any more ({cause.str()}); "
-            "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
-        )
-    if cause.code() in _SETUP_CODES:
-        return SetupError(
-            f"Kafka does not know a topic: {cause.str()}; see that CORE_TABLES_TOPIC and CORE_TABLES_AUDIT_TOPIC name those "
-            "that `core-tables init` made, and if one was deleted, restore it (docs/RELIABILITY.md, Backup)",
-            "topic",
-        )
-    if cause.code() in _PERMISSION_CODES:
-        return SetupError(
-            f"Kafka does not permit this: {cause.str()}; ask an administrator to allow it, then start this again",
-            "permission",
-        )
-    return UnavailableError("kafka", f"Kafka does not answer as it should: {cause.str()}; see that the broker runs")
+class ClientSettingError(SetupError):
+    """The Kafka client rejects a setting; `why` is its own explanation."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the Kafka client rejects a setting: {why}; correct the settings passed to it", "machine")
+        self.why = why
+
+
+def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
+    """The error of ours that an error of the Kafka client becomes."""
+    meaning, detail = _read(error)
+    match meaning:
+        case "lost":
+            return LaneStoppedError(f"records still to be read are no longer in the topic ({detail}); {RESTORE_TOPIC}")
+        case "topic":
+            return SetupError(
+                f"Kafka does not know a topic: {detail}; check its name in the settings, create it with `core-tables init` "
+                f"if it is new, and if it was deleted, {RESTORE_TOPIC}",
+                "topic",
+            )
+        case "permission":
+            return SetupError(
+                f"Kafka denied access: {detail}; ask an administrator for it, then try again", "permission"
+            )
+        case _:
+            return UnavailableError("kafka", f"Kafka did not answer: {detail}; check that the broker is running")
 
 
 def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
-    """As `translate`, about topics that were there at the start.
+    """As `translate_kafka`, about topics that existed at startup.
 
-    One that is unknown now: a broker's metadata lags, or it was deleted; if it comes back as another, the check says so.
+    If one is unknown now, either the broker's metadata lags or the topic was deleted. Should it come back as a different
+    topic, the check of its id says so.
     """
-    cause = translate(error)
+    cause = translate_kafka(error)
     if isinstance(cause, SetupError) and cause.subject == "topic":
         return UnavailableError("kafka", cause.sentence)
     return cause
+
+
+def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
+    """As `translate_kafka`, about a topic that could not be created: what the table does not list is a wrong setup."""
+    meaning, detail = _read(error)
+    if meaning is not None:
+        return translate_kafka(error)
+    return SetupError(
+        f"the topic {topic} could not be created: {detail}; check that there are as many brokers as CORE_TABLES_REPLICATION "
+        "says, and that this user may create topics",
+        "topic",
+    )
+
+
+def unread(topic: str, partition: int) -> UnavailableError:
+    """The error of a reader that got no record and no end of a partition in time."""
+    return UnavailableError(
+        "kafka", f"partition {partition} of {topic} could not be read in time; check that the broker is running"
+    )
+
+
+def _read(error: KafkaError | KafkaException) -> tuple[Meaning | None, str]:
+    """What an error means, and what the client says about it."""
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    if not isinstance(cause, KafkaError):
+        return "passes", str(cause)
+    return MEANINGS.get(cause.code(), "passes" if cause.retriable() else None), cause.str()

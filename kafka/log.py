@@ -1,76 +1,167 @@
-"""The log of a partition: its bounds, and whether it holds a record."""
+"""The log of a topic's partitions: where it begins and ends, and the records in it."""
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import translate_running
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S, admin_client, log_end_consumer
+from core_tables.kafka.errors import translate_kafka, translate_running, unread
+from core_tables.kafka.settings import KafkaSettings
+from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError
 
-ANSWER_TIMEOUT_S: Final = 5.0
+Translate = Callable[[KafkaError | KafkaException], CoreTablesError]
 LOOK_EVERY_S: Final = 0.25
+LOOK_AHEAD: Final = 2000
+_WAIT_S: Final = 0.2
+_ANSWER_TIMEOUT_S: Final = 5.0
 
 
-class PartitionLog:
-    """Looks at one partition's log with a consumer of its own, which joins no group. One thread."""
+def log_bounds(
+    consumer: Consumer, topic: str, partition: int, translate: Translate = translate_running
+) -> tuple[int, int]:
+    """The log's first offset and the one after its last. Raises UnavailableError or SetupError."""
+    target = TopicPartition(topic, partition)
+    try:
+        low, high = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
+    except KafkaException as error:
+        raise translate(error) from error
+    return low, high
 
-    def __init__(self, config: Mapping[str, Any], topic: str, partition: int) -> None:
-        self._config = dict(config)
-        self._topic, self._partition = topic, partition
-        self._consumer: Consumer | None = None
 
-    def end(self) -> int:
-        """The offset below which everything is committed or aborted. Raises KafkaException.
+class TopicReader:
+    """Reads partitions of a topic from given offsets, with a consumer that joins no group. One thread.
 
-        What a transaction holds open lies above it: no append that a program could know of.
+    Every read begins by assigning what it reads, so the consumer may be shared by readers that take turns. `translate` says
+    which error of ours an error of the client becomes. Methods raise what it returns, and UnavailableError when
+    neither a record nor an end comes for REQUEST_TIMEOUT_S.
+    """
+
+    def __init__(self, consumer: Consumer, topic: str, translate: Translate = translate_kafka) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._translate = translate
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The log's first offset and the one after its last."""
+        return log_bounds(self._consumer, self._topic, partition, self._translate)
+
+    def batches(self, starts: Mapping[int, int], deadline: float | None = None) -> Iterator[list[Message]]:
+        """The records of partitions from given offsets to the ends they have now, in pieces as they come.
+
+        With a `deadline` (monotonic seconds) all of it must be read by then, whatever comes meanwhile.
         """
-        asked, newest = TopicPartition(self._topic, self._partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        admin = AdminClient(self._config)  # kept: no answer ever comes to a client that was collected
-        found = admin.list_offsets(
-            {asked: newest}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_TIMEOUT_S
-        )
-        return int(found[asked].result().offset)
+        self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()])
+        unfinished = set(starts)
+        limit = time.monotonic() + REQUEST_TIMEOUT_S if deadline is None else deadline
+        while unfinished:
+            left = limit - time.monotonic()
+            if left <= 0:
+                raise unread(self._topic, min(unfinished))
+            records, ended, failed = self._read(min(left, _WAIT_S))
+            if records:
+                yield records
+                if deadline is None:  # after the caller has worked on them, however long that took
+                    limit = time.monotonic() + REQUEST_TIMEOUT_S
+            if failed is not None:
+                raise self._translate(failed)
+            unfinished -= ended
 
-    def holds_record(self, start: int, end: int, deadline: float) -> bool:
-        """Whether a record lies at or above `start` and below `end`; yes, where it cannot be told: not by `deadline`
-        (monotonic), or not by whoever may write the topic and not read it.
-        """
-        consumer = self._reader()
-        consumer.assign([TopicPartition(self._topic, self._partition, start)])
-        while (left := deadline - time.monotonic()) > 0:
-            message = consumer.poll(min(left, LOOK_EVERY_S))
-            if message is None:
-                continue
-            error, offset = message.error(), message.offset()
-            if error is None:
-                return offset is None or offset < end
-            return error.code() != KafkaError._PARTITION_EOF
-        return True
+    def records(self, starts: Mapping[int, int]) -> Iterator[Message]:
+        """As `batches`, one record after the other."""
+        for batch in self.batches(starts):
+            yield from batch
+
+    def between(self, partition: int, start: int, end: int) -> Iterator[Message]:
+        """The records of a partition from `start` up to but not including `end`, as far as there are any now."""
+        if start >= end:
+            return
+        for message in self.records({partition: start}):
+            offset = message.offset()
+            if offset is None or offset >= end:
+                return
+            yield message
+
+    def first(self, partition: int, start: int) -> Message | None:
+        """The first record at or after an offset, or None: a log may end with a gap."""
+        return next(self.records({partition: start}), None)
+
+    def at(self, partition: int, offset: int) -> Message | None:
+        """The record at an offset, or None if the log has none there."""
+        try:
+            found = self.first(partition, offset)
+        except LaneStoppedError:  # the offset is outside of the log
+            return None
+        return found if found is not None and found.offset() == offset else None
+
+    def follow(self) -> Iterator[list[Message]]:
+        """What is appended after the last read, without end; nothing comes of partitions that it did not read."""
+        while True:
+            records, _, failed = self._read(_WAIT_S)
+            yield records
+            if failed is not None:
+                raise self._translate(failed)
 
     def close(self) -> None:
         """Close the consumer."""
-        if self._consumer is not None:
-            self._consumer.close()
+        self._consumer.close()
 
-    def _reader(self) -> Consumer:
-        """Opened when it is needed first: where nothing is amiss with the log's end, it never is."""
-        if self._consumer is None:
-            few = {"fetch.message.max.bytes": 65_536, "queued.max.messages.kbytes": 256, "fetch.queue.backoff.ms": 20}
-            told = {"group.id": "core-tables.log-end", "enable.auto.commit": False, "enable.partition.eof": True}
-            reading = {"isolation.level": "read_committed", "fetch.wait.max.ms": 10, "auto.offset.reset": "earliest"}
-            self._consumer = Consumer({**self._config, **few, **told, **reading})
-        return self._consumer
+    def _read(self, wait_s: float) -> tuple[list[Message], set[int], KafkaError | None]:
+        """What has been fetched, the partitions it reaches the end of, and an error that came; waits if there is nothing."""
+        records: list[Message] = []
+        ended: set[int] = set()
+        failed: KafkaError | None = None
+        for message in self._consumer.consume(1, wait_s) + self._consumer.consume(LOOK_AHEAD, 0):
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition() or 0)
+            else:
+                failed = failed or error
+        return records, ended, failed
 
 
-def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """The log's first offset and the one after its last. Raises UnavailableError or SetupError."""
-    try:
-        low, high = consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
-        )
-    except KafkaException as error:
-        raise translate_running(error) from error
-    return low, high
+class PartitionLog:
+    """Looks at the end of one partition's log, with clients of its own. One thread."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, partition: int) -> None:
+        self._settings = settings
+        self._topic, self._partition = topic, partition
+        self._reader: TopicReader | None = None
+
+    def end(self) -> int:
+        """The offset below which everything is committed or aborted. Raises UnavailableError or SetupError.
+
+        What an open transaction holds lies above it: no append that a program could know of.
+        """
+        target, newest = TopicPartition(self._topic, self._partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        admin: AdminClient = admin_client(self._settings)
+        try:
+            answers = admin.list_offsets(
+                {target: newest}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ANSWER_TIMEOUT_S
+            )
+            return int(answers[target].result().offset)
+        except KafkaException as error:
+            raise translate_kafka(error) from error
+
+    def holds_record(self, start: int, end: int, deadline: float) -> bool:
+        """Whether there is a record at or above `start` and below `end`.
+
+        Yes, where the log does not tell: not by `deadline` (monotonic seconds), or not to a program that may write to the
+        topic and not read it.
+        """
+        if self._reader is None:  # a log without a gap at its end is never read
+            self._reader = TopicReader(log_end_consumer(self._settings), self._topic)
+        try:
+            found = next(self._reader.batches({self._partition: start}, deadline), None)
+        except CoreTablesError:
+            return True
+        return found is not None and (found[0].offset() or 0) < end
+
+    def close(self) -> None:
+        """Close the consumer, if one was needed."""
+        if self._reader is not None:
+            self._reader.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class KafkaSettings:
-    """Where the broker is, the worker's consumer group, and settings passed to every client as they are (security and the like)."""
+    """Where the broker is, the workers' consumer group, and more settings for every client (security and the like)."""
 
     bootstrap_servers: str
     group_id: str = "core-tables"

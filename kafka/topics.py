@@ -1,4 +1,4 @@
-"""The topics that the design needs: one partition count for both, and no record ever deleted."""
+"""The two topics of a ledger: creating them, and checking that they are the same and lose no record."""
 
 import time
 from collections.abc import Mapping
@@ -8,18 +8,31 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import translate
+from core_tables.kafka.errors import RESTORE_TOPIC, translate_creation, translate_kafka, translate_running
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
-TOPIC_SETTINGS: Final[Mapping[str, str]] = {
-    "cleanup.policy": "delete",
-    "retention.ms": "-1",
-    "retention.bytes": "-1",
-    "message.timestamp.type": "CreateTime",
+
+class TopicSetting(NamedTuple):
+    """A setting that `init` creates topics with; a `required` one is also checked at every start."""
+
+    value: str
+    required: bool
+
+
+TOPIC_SETTINGS: Final[Mapping[str, TopicSetting]] = {
+    "cleanup.policy": TopicSetting("delete", required=True),
+    "retention.ms": TopicSetting("-1", required=True),
+    "retention.bytes": TopicSetting("-1", required=True),
+    "message.timestamp.type": TopicSetting("CreateTime", required=False),
 }
-TIMEOUT_S: Final = 15.0
-PAUSE_S: Final = 0.05
+# For a topic that is gone or is not the same: its offsets are the ids, so a new topic is another ledger.
+RESTORE_OR_REPLACE: Final = (
+    f"{RESTORE_TOPIC}, or give the ledger a new topic (set CORE_TABLES_TOPIC and CORE_TABLES_AUDIT_TOPIC, then run "
+    "`core-tables init`)"
+)
+_CREATION_TIMEOUT_S: Final = 15.0
+_LOOK_EVERY_S: Final = 0.05
 
 
 def create_topics(admin: AdminClient, names: list[str], partitions: int, replication: int) -> list[str]:
@@ -27,61 +40,36 @@ def create_topics(admin: AdminClient, names: list[str], partitions: int, replica
 
     Raises UnavailableError or SetupError.
     """
-    settings: Any = dict(TOPIC_SETTINGS)
+    settings: Any = {name: setting.value for name, setting in TOPIC_SETTINGS.items()}
     wanted = [NewTopic(name, partitions, replication, config=settings) for name in names]
     created = []
-    for name, future in admin.create_topics(wanted, request_timeout=TIMEOUT_S).items():
+    for name, future in admin.create_topics(wanted, request_timeout=_CREATION_TIMEOUT_S).items():
         try:
             future.result()
             created.append(name)
         except KafkaException as error:
-            _raise_unless_it_exists(name, error)
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translate_creation(name, error) from error
     _wait_until_shown(admin, created)
     return created
 
 
 def _wait_until_shown(admin: AdminClient, names: list[str]) -> None:
-    """Metadata follows the controller with a delay: a topic that was made may be unknown for a moment."""
-    deadline = time.monotonic() + TIMEOUT_S
+    """Metadata follows the controller with a delay: a topic that was just created may be unknown for a moment."""
+    deadline = time.monotonic() + _CREATION_TIMEOUT_S
     while True:
-        shown = admin.list_topics(timeout=TIMEOUT_S).topics if names else {}
+        try:
+            shown = admin.list_topics(timeout=_CREATION_TIMEOUT_S).topics if names else {}
+        except KafkaException as error:
+            raise translate_kafka(error) from error
         missing = [name for name in names if name not in shown or not shown[name].partitions]
         if not missing:
             return
         if time.monotonic() > deadline:
             raise UnavailableError(
-                "kafka", f"the topic {missing[0]} was made, but the broker does not show it yet; try again"
+                "kafka", f"the topic {missing[0]} was created, but the broker does not show it yet; try again"
             )
-        time.sleep(PAUSE_S)
-
-
-def _raise_unless_it_exists(name: str, error: KafkaException) -> None:
-    cause: KafkaError = error.args[0]
-    if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-        return
-    if cause.retriable() or cause.code() in (
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-    ):
-        raise UnavailableError("kafka", f"Kafka does not answer: {cause.str()}; see that the broker runs") from error
-    raise SetupError(
-        f"the topic {name} could not be created: {cause.str()}; see that there are as many brokers as CORE_TABLES_REPLICATION "
-        "says, and that this user may create topics",
-        "topic",
-    ) from error
-
-
-REQUIRED_SETTINGS: Final[Mapping[str, str]] = {
-    "cleanup.policy": "delete",
-    "retention.ms": "-1",
-    "retention.bytes": "-1",
-}
-# What to do when a topic is gone, or not the one it was: its positions are the ids, so a new one is another ledger.
-RESTORE: Final = (
-    "restore it from a copy of the brokers' disks, or give the ledger a new topic (CORE_TABLES_TOPIC, CORE_TABLES_AUDIT_TOPIC, "
-    "then `core-tables init`); docs/RELIABILITY.md, Backup"
-)
+        time.sleep(_LOOK_EVERY_S)
 
 
 class TopicFacts(NamedTuple):
@@ -99,7 +87,7 @@ class ClusterFacts(NamedTuple):
     topics: Mapping[str, TopicFacts]
 
 
-def describe(admin: AdminClient, names: list[str]) -> ClusterFacts:
+def describe_topics(admin: AdminClient, names: list[str]) -> ClusterFacts:
     """Ask the broker. Raises UnavailableError or SetupError."""
     try:
         cluster: Any = admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result()
@@ -119,27 +107,27 @@ def describe(admin: AdminClient, names: list[str]) -> ClusterFacts:
             topic = future.result()
             topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name])
     except KafkaException as error:
-        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # deleted between two of the questions
-            raise UnavailableError(
-                "kafka", f"a topic was deleted just now: {error.args[0].str()}; try again"
-            ) from error
-        raise translate(error) from error
+        raise translate_running(error) from error  # a topic that is unknown now was deleted between two of the requests
     return ClusterFacts(cluster.cluster_id, topics)
 
 
-def check_settings(facts: ClusterFacts, name: str) -> TopicFacts:
-    """The facts of a topic that exists and keeps its records for ever. Raises SetupError."""
+def lost_topic(name: str) -> SetupError:
+    """The error of a topic that was deleted."""
+    return SetupError(f"the topic {name} does not exist, though the database knows it; {RESTORE_OR_REPLACE}", "topic")
+
+
+def check_settings(facts: ClusterFacts, name: str) -> None:
+    """A topic must exist and keep its records forever. Raises SetupError."""
     topic = facts.topics.get(name)
     if topic is None:
-        raise SetupError(f"the topic {name} does not exist, though the database knows it; {RESTORE}", "topic")
-    for setting, required in REQUIRED_SETTINGS.items():
-        if topic.settings.get(setting) != required:
+        raise lost_topic(name)
+    for setting, (value, required) in TOPIC_SETTINGS.items():
+        if required and topic.settings.get(setting) != value:
             raise SetupError(
-                f"the topic {name} has {setting}={topic.settings.get(setting)}, but {required} is needed, or records are "
-                f"lost; set it with `kafka-configs --alter --topic {name} --add-config {setting}={required}`",
+                f"the topic {name} has {setting}={topic.settings.get(setting)} and would lose records; {value} is needed, set it "
+                f"with `kafka-configs --alter --topic {name} --add-config {setting}={value}`",
                 "topic",
             )
-    return topic
 
 
 def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:
@@ -150,14 +138,15 @@ def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:
 
 
 def check_again(admin: AdminClient, row: LedgerTopic) -> None:
-    """The same of a running worker, but for the settings: to stop would not keep the records that they let go.
+    """As `check_topics`, for a running worker and without the settings.
 
-    Raises UnavailableError where a topic is not there just now: if it comes back as another, the next check says so.
+    Stopping would not bring back records that a changed setting has deleted. Raises UnavailableError if a topic is missing
+    just now: should it come back as a different topic, the next check says so.
     """
-    facts = describe(admin, [row.topic, row.audit_topic])
+    facts = describe_topics(admin, [row.topic, row.audit_topic])
     for name in (row.topic, row.audit_topic):
         if name not in facts.topics:
-            raise UnavailableError("kafka", f"the topic {name} does not exist any more; {RESTORE}")
+            raise UnavailableError("kafka", f"the topic {name} no longer exists; {RESTORE_OR_REPLACE}")
     check_identity(facts, row)
 
 
@@ -165,7 +154,7 @@ def check_identity(facts: ClusterFacts, row: LedgerTopic) -> None:
     """Compare cluster id, topic ids and partition counts of topics that exist. Raises SetupError."""
     if facts.cluster_id != row.cluster_id:
         raise SetupError(
-            f"this broker is cluster {facts.cluster_id}, but the database was filled from {row.cluster_id}; "
+            f"this broker belongs to cluster {facts.cluster_id}, but the database was filled from {row.cluster_id}; "
             "set CORE_TABLES_BOOTSTRAP_SERVERS to that cluster, or give the ledger a new topic (`core-tables init`)",
             "topic",
         )
@@ -173,12 +162,13 @@ def check_identity(facts: ClusterFacts, row: LedgerTopic) -> None:
         topic = facts.topics[name]
         if topic.topic_id != topic_id:
             raise SetupError(
-                f"the topic {name} was deleted and made again (id {topic.topic_id}, the database knows {topic_id}); {RESTORE}",
+                f"the topic {name} was deleted and created again (its id is {topic.topic_id}, the database knows {topic_id}); "
+                f"{RESTORE_OR_REPLACE}",
                 "topic",
             )
         if topic.partitions != row.partitions:
             raise SetupError(
-                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected and never change; "
-                f"{RESTORE}",
+                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected, and that number is fixed; "
+                f"{RESTORE_OR_REPLACE}",
                 "topic",
             )

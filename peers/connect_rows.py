@@ -10,8 +10,8 @@ import orjson
 import psycopg
 
 from bench import folded, place
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.identity import lane_of
@@ -44,7 +44,7 @@ def topic_of(settings: Settings, table: str) -> str:
 def prepare(settings: Settings, want: Expected) -> None:
     """Write the two topics, a row of each table for each accepted event. Topics that exist are left as they are."""
     names = [topic_of(settings, table) for table in TABLES]
-    if create_topics(wiring.admin_client(settings), names, settings.partitions, settings.replication):
+    if create_topics(admin_client(settings.kafka_settings()), names, settings.partitions, settings.replication):
         place.fill(settings, _records(settings))
     for name in names:
         rows = sum(place.ends(settings, name).values())

@@ -7,8 +7,8 @@ from typing import Final
 
 from bench import place
 from bench.measure import Measured
-from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
+from core_tables.kafka.clients import admin_client
 from peers.watch import ROOT, Program, measured
 
 NAME: Final = "Quix Streams"
@@ -30,7 +30,7 @@ def run(settings: Settings, folder: Path) -> Measured:
 
 
 def _drop_changelogs(settings: Settings) -> None:
-    admin, prefix = wiring.admin_client(settings), f"changelog__{settings.group_id}--"
+    admin, prefix = admin_client(settings.kafka_settings()), f"changelog__{settings.group_id}--"
     topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
     if topics:
         for future in admin.delete_topics(topics).values():

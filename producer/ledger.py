@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
+from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
+from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.log import PartitionLog
+from core_tables.kafka.settings import KafkaSettings
 from core_tables.producer.log_end import wait_folded
 from core_tables.producer.outcomes import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
@@ -38,7 +41,6 @@ from core_tables.schemas.validation import first_violation
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
 from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
 
-DELIVERY_TIMEOUT_S: Final = 30.0
 SERVE_S: Final = 0.05
 
 
@@ -50,6 +52,11 @@ class LedgerSettings:
     postgres_dsn: str | None = None
     topic: str = LEDGER_TOPIC
     kafka: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kafka_settings(self) -> KafkaSettings:
+        """How this ledger's Kafka clients reach the broker; `kafka` is passed to each of them."""
+        return KafkaSettings(self.bootstrap_servers, extra=self.kafka)
 
 
 class Receipt:
@@ -109,22 +116,7 @@ class Ledger:
 
         Raises SetupError or UnavailableError when Postgres does.
         """
-        producer = Producer(
-            {
-                "bootstrap.servers": settings.bootstrap_servers,
-                "log_level": 3,
-                "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                "linger.ms": 2,
-                "compression.type": "lz4",
-                **settings.kafka,
-                # No setting may take these away: the contract's promises, and its partitions, which are those of the
-                # Java client, not librdkafka's default.
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
-            },
-            logger=log or logging.getLogger(__name__),
-        )
+        producer = ledger_producer(settings.kafka_settings, log or logging.getLogger(__name__))
         waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
         return cls(settings, producer, waiter)
 
@@ -249,12 +241,9 @@ class Ledger:
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
         """Wait until a partition is folded up to the end that its log has now."""
-        config = {"bootstrap.servers": self._settings.bootstrap_servers, "log_level": 0, **self._settings.kafka}
-        log = PartitionLog(config, self._settings.topic, partition)
+        log = PartitionLog(self._settings.kafka_settings, self._settings.topic, partition)
         try:
             wait_folded(self._outcomes(), self._first_lane + partition, log, deadline)
-        except KafkaException as error:
-            raise _broker_error(error.args[0]) from error
         finally:
             log.close()
 
@@ -292,17 +281,8 @@ def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesE
         return _unknown(event, "the broker gave no position")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ContractError(contract_failure(None, "the record is larger than the topic takes"))
-    known = _broker_error(error)
+    known = translate_kafka(error)
     return known if isinstance(known, SetupError) else _unknown(event, error.str())
-
-
-def _broker_error(error: KafkaError) -> CoreTablesError:
-    """The error of ours that an error of the Kafka client stands for, where nothing was sent."""
-    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-        return SetupError(f"the ledger topic is missing: {error.str()}; run `core-tables init`", "topic")
-    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return SetupError(f"writing to the ledger is not permitted: {error.str()}; ask an administrator", "permission")
-    return UnavailableError("kafka", f"Kafka does not answer as it should: {error.str()}; see that the broker runs")
 
 
 def _unknown(event: LedgerEvent, cause: str) -> UnavailableError:

@@ -11,8 +11,8 @@ def wait_folded(waiter: OutcomeWaiter, lane: int, log: PartitionLog, deadline: f
     """Return when a lane is folded up to the end that its log has now, or else at `deadline` (monotonic seconds).
 
     A log that somebody appended to in a transaction ends with a record of the broker's own, or with aborted ones: `applied`
-    stays below the end then. So while it does, the log is asked whether a record is left. Raises KafkaException or
-    UnavailableError.
+    stays below the end then. So while it does, the log is asked whether a record is left. Raises UnavailableError or
+    SetupError.
     """
     end = log.end()
     while True:

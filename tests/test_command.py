@@ -283,10 +283,9 @@ def test_a_permission_that_is_missing_is_named(world: World) -> None:
 
 
 def test_a_topic_that_was_deleted_is_named(world: World) -> None:
-    from core_tables.cli import wiring
 
     other = new_world(world.stack)
-    admin = wiring.admin_client(other.settings)
+    admin = other.kafka_admin()
     for future in admin.delete_topics([other.settings.topic]).values():
         future.result()
     done = other.command("worker")

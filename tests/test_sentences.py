@@ -10,11 +10,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import check_log, defect, no_row
-from core_tables.kafka.errors import translate
+from core_tables.kafka.errors import translate_creation, translate_kafka
 from core_tables.kafka.topics import (
     ClusterFacts,
     TopicFacts,
-    _raise_unless_it_exists,
     check_identity,
     check_settings,
     check_topics,
@@ -29,7 +28,7 @@ from core_tables.schemas.wire import read_record
 from .fakes import IdleProducer, accepted, emitter_over
 
 STEP = re.compile(
-    r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that"
+    r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that|check "
     r"|deploy a worker"
 )
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -92,11 +91,11 @@ def stops() -> Iterator[CoreTablesError]:
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError._TRANSPORT,
     ):
-        yield translate(KafkaError(code))
+        yield translate_kafka(KafkaError(code))
     for state in ("42501", "42P01", "57P01", "23505"):
         yield database.translate(Postgres(state))
     policy = KafkaException(KafkaError(KafkaError.POLICY_VIOLATION))
-    yield raised(lambda: _raise_unless_it_exists("ledger", policy))
+    yield translate_creation("ledger", policy)
     yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))
 
 

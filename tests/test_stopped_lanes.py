@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
 
-from core_tables.cli import wiring
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.tail import LogProbe
-from core_tables.kafka.topics import create_topics, describe
+from core_tables.kafka.topics import create_topics, describe_topics
 from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
@@ -70,7 +69,7 @@ def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatc
 
 def test_a_topic_that_was_made_again_is_refused_at_the_start(fresh: World) -> None:
     fresh.admin.execute("update os_core.work_order_topics set topic_id = 'of another topic'")
-    with pytest.raises(SetupError, match="deleted and made again"), fresh.working():
+    with pytest.raises(SetupError, match="deleted and created again"), fresh.working():
         pass
 
 
@@ -113,9 +112,9 @@ def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
 
 @pytest.mark.parametrize(("setting", "value"), [("cleanup.policy", "compact"), ("retention.ms", "86400000")])
 def test_a_topic_that_would_lose_records_is_refused(fresh: World, setting: str, value: str) -> None:
-    name, admin = fresh.settings.audit_topic, wiring.admin_client(fresh.settings)
+    name, admin = fresh.settings.audit_topic, fresh.kafka_admin()
     fresh.set_topic(name, setting, value)
-    wait_until(lambda: describe(admin, [name]).topics[name].settings[setting] == value, "the broker to show it")
+    wait_until(lambda: describe_topics(admin, [name]).topics[name].settings[setting] == value, "the broker to show it")
     with pytest.raises(SetupError, match=setting):
         fresh.init()
     with pytest.raises(SetupError, match=setting), fresh.working():
@@ -154,10 +153,10 @@ def test_a_program_that_appends_in_transactions_leaves_gaps_and_everything_is_fo
 
 def make_anew(world: World, name: str) -> None:
     """Delete a topic and make it again, as somebody might while workers run."""
-    admin = wiring.admin_client(world.settings)
+    admin = world.kafka_admin()
     for future in admin.delete_topics([name]).values():
         future.result()
-    wait_until(lambda: create_topics(admin, [name], 12, 1), f"{name} to be made again")
+    wait_until(lambda: create_topics(admin, [name], 12, 1), f"{name} to be created again")
 
 
 @pytest.mark.parametrize("which", ["topic", "audit_topic"])
@@ -171,7 +170,7 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh
         assert not running.thread.is_alive(), "a worker whose lanes have all stopped ends"
         causes = [str(lane.stopped) for lane in running.worker.lanes.values()]
     assert len(causes) == 12
-    assert all("made again" in cause for cause in causes), causes
+    assert all("created again" in cause for cause in causes), causes
     assert len(fresh.rows("work_order_ledger")) <= 2, "nothing of another ledger is folded"
     if which == "audit_topic":
         assert not any(fresh.audit_events().values()), "no reader of the new topic is shown anything"
@@ -179,13 +178,13 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh
 
 @pytest.mark.parametrize("which", ["topic", "audit_topic"])
 def test_init_never_makes_a_topic_anew_that_the_database_knows(fresh: World, which: str) -> None:
-    admin, name = wiring.admin_client(fresh.settings), getattr(fresh.settings, which)
+    admin, name = fresh.kafka_admin(), getattr(fresh.settings, which)
     for future in admin.delete_topics([name]).values():
         future.result()
     wait_until(lambda: name not in admin.list_topics(timeout=10).topics, "the topic to be gone")
-    with pytest.raises(SetupError, match="does not exist, though the database knows it; restore it"):
+    with pytest.raises(SetupError, match="does not exist, though the database knows it; restore the topic"):
         fresh.init()
-    assert name not in describe(admin, [name]).topics
+    assert name not in describe_topics(admin, [name]).topics
 
 
 def test_a_lane_without_a_row_stops_alone(fresh: World) -> None:
@@ -324,11 +323,11 @@ def test_the_producer_of_a_quiet_lane_is_there_before_its_first_outcome() -> Non
 
 def test_an_emptied_audit_partition_is_another_topic_if_the_broker_says_so() -> None:
     def check() -> None:
-        raise SetupError("the topic audit was deleted and made again", "topic")
+        raise SetupError("the topic audit was deleted and created again", "topic")
 
     queue = queue_of(0)
     emitter_over(queue, open_producer=lambda _: IdleProducer(), audited=lambda _: 3, check_topics=check).step(0)
-    assert "made again" in str(queue.stopped()[0])
+    assert "created again" in str(queue.stopped()[0])
 
 
 def test_an_emptied_audit_partition_is_continued_at_the_watermark_of_postgres(fresh: World) -> None:
@@ -337,7 +336,7 @@ def test_an_emptied_audit_partition_is_continued_at_the_watermark_of_postgres(fr
         assert fresh.outcome(make("FIELD_SET")) == Accepted()
         fresh.drain()
         audit = running.audit._queue
-        admin = wiring.admin_client(fresh.settings)
+        admin = fresh.kafka_admin()
         target = TopicPartition(fresh.settings.audit_topic, ACME, -1)
         for future in admin.delete_records([target]).values():
             future.result()
@@ -349,7 +348,6 @@ def test_an_emptied_audit_partition_is_continued_at_the_watermark_of_postgres(fr
         wait_until(audit.empty, "the queue to be empty")
         assert fresh.outcome(make("FIELD_SET")) == Accepted()
         wait_until(lambda: fresh.positions()[ACME] == (2, 2), "the second record to be audited")
-    consumer = wiring.reader_of_topics(fresh.settings)
-    left = list(wiring.records_to_end(consumer, fresh.settings.audit_topic, {ACME: OFFSET_BEGINNING}))
-    consumer.close()
+    with fresh.topic(fresh.settings.audit_topic) as reader:
+        left = list(reader.records({ACME: OFFSET_BEGINNING}))
     assert [decode_audit(message.value() or b"").event_id for message in left] == [event_id_at(ACME, 1)]

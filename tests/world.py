@@ -14,8 +14,9 @@ from typing import Any
 
 import psycopg
 import structlog
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -24,10 +25,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import wiring
+from core_tables.cli.init import initialize
 from core_tables.cli.settings import Settings
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.log import TopicReader
 from core_tables.producer import Ledger, Receipt
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import Store
@@ -36,6 +40,7 @@ from core_tables.projection.verify.tables import verify
 from core_tables.schemas.audit import AuditEvent, decode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Outcome
+from core_tables.schemas.reasons import CoreTablesError
 
 DEADLINE_S = 60.0
 _numbers = itertools.count(1)
@@ -106,7 +111,17 @@ class World:
 
     def init(self) -> list[str]:
         """What `core-tables init` does."""
-        return wiring.initialize(self.settings)
+        return initialize(self.settings)
+
+    def kafka_admin(self) -> AdminClient:
+        """A client for topics, groups and permissions; keep it until it has answered."""
+        return admin_client(self.settings.kafka_settings())
+
+    @contextlib.contextmanager
+    def topic(self, name: str) -> Iterator[TopicReader]:
+        """A reader of a topic."""
+        with contextlib.closing(wiring.topic_reader(self.settings, name)) as reader:
+            yield reader
 
     @property
     def ledger(self) -> Ledger:
@@ -229,29 +244,21 @@ class World:
         """Change a setting of a topic, as an operator might."""
         entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        admin = wiring.admin_client(self.settings)
+        admin = self.kafka_admin()
         for future in admin.incremental_alter_configs([resource]).values():
             future.result()
 
     def delete_records(self, below: dict[int, int]) -> None:
         """Delete the ledger's records below an offset of each partition, as retention would."""
         told = [TopicPartition(self.settings.topic, partition, offset) for partition, offset in below.items() if offset]
-        admin = wiring.admin_client(self.settings)
+        admin = self.kafka_admin()
         for future in admin.delete_records(told).values():
             future.result()
 
     def log_ends(self) -> dict[int, int]:
         """By partition, the end of the ledger topic."""
-        consumer = wiring.reader_of_topics(self.settings)
-        try:
-            return {
-                partition: consumer.get_watermark_offsets(
-                    TopicPartition(self.settings.topic, partition), timeout=10, cached=False
-                )[1]
-                for partition in range(self.settings.partitions)
-            }
-        finally:
-            consumer.close()
+        with self.topic(self.settings.topic) as reader:
+            return {partition: reader.bounds(partition)[1] for partition in range(self.settings.partitions)}
 
     def positions(self) -> dict[int, tuple[int, int]]:
         """By lane, (applied, audited)."""
@@ -262,7 +269,7 @@ class World:
         """Whether everything in the topic is applied and audited; a broker that does not answer has not said so."""
         try:
             ends = self.log_ends()
-        except KafkaException:
+        except CoreTablesError:
             return False
         return all(pair == (ends[lane], ends[lane]) for lane, pair in self.positions().items())
 
@@ -272,13 +279,10 @@ class World:
 
     def messages(self, topic: str) -> dict[int, list[Message]]:
         """By partition, the records of a topic that a read_committed reader sees, in order."""
-        consumer = wiring.reader_of_topics(self.settings)
         found: dict[int, list[Message]] = {partition: [] for partition in range(self.settings.partitions)}
-        try:
-            for message in wiring.records_to_end(consumer, topic, dict.fromkeys(found, 0)):
+        with self.topic(topic) as reader:
+            for message in reader.records(dict.fromkeys(found, 0)):
                 found[message.partition() or 0].append(message)
-        finally:
-            consumer.close()
         return found
 
     def audit_events(self) -> dict[int, list[AuditEvent]]:
@@ -291,11 +295,8 @@ class World:
 
     def audit_messages(self, partition: int) -> list[Message]:
         """The audit records of a partition as they lie in the topic."""
-        consumer = wiring.reader_of_topics(self.settings)
-        try:
-            return list(wiring.records_to_end(consumer, self.settings.audit_topic, {partition: 0}))
-        finally:
-            consumer.close()
+        with self.topic(self.settings.audit_topic) as reader:
+            return list(reader.records({partition: 0}))
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         """All rows of a table, in key order, as an administrator sees them."""

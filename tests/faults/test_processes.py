@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from core_tables.cli import wiring
 from core_tables.projection.fold.batch import Changed, Decided
 from core_tables.projection.postgres.store import Store
 from tests.builders import HOUR, day
@@ -143,7 +142,7 @@ def test_group_offsets_that_are_deleted_are_not_missed(fresh: World) -> None:
     fresh.append(*day(800))
     with fresh.working():
         fresh.drain()
-    admin = wiring.admin_client(fresh.settings)
+    admin = fresh.kafka_admin()
     for future in admin.delete_consumer_groups([fresh.settings.group_id]).values():
         future.result()
     fresh.append(*day(400, seed=9))

@@ -27,7 +27,7 @@ from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, ShowLine
 from core_tables.deploy.process import Start
-from core_tables.kafka.log import PartitionLog
+from core_tables.kafka.log import PartitionLog, TopicReader
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
@@ -140,10 +140,8 @@ def _uncommitted(world: World, partition: int) -> list[Message]:
     """The audit records of a partition that lie in the broker, committed or not."""
     servers = {"bootstrap.servers": world.settings.kafka_servers(), "group.id": f"{world.name}-uncommitted"}
     consumer = Consumer({**servers, "isolation.level": "read_uncommitted", "enable.partition.eof": True})
-    try:
-        return list(wiring.records_to_end(consumer, world.settings.audit_topic, {partition: 0}))
-    finally:
-        consumer.close()
+    with closing(TopicReader(consumer, world.settings.audit_topic)) as reader:
+        return list(reader.records({partition: 0}))
 
 
 @pytest.mark.parametrize(
@@ -288,11 +286,11 @@ def test_a_topic_that_is_deleted_and_made_again_is_refused(fresh: World, which: 
     with fresh.working():
         fresh.append(*day(50))
         fresh.drain()
-    admin, name = wiring.admin_client(fresh.settings), getattr(fresh.settings, which)
+    admin, name = fresh.kafka_admin(), getattr(fresh.settings, which)
     for future in admin.delete_topics([name]).values():
         future.result()
-    wait_until(lambda: create_topics(admin, [name], 12, 1), "the topic to be made again")
-    with pytest.raises(SetupError, match="deleted and made again"), fresh.working():
+    wait_until(lambda: create_topics(admin, [name], 12, 1), "the topic to be created again")
+    with pytest.raises(SetupError, match="deleted and created again"), fresh.working():
         pass
 
 
@@ -323,7 +321,7 @@ def test_an_audit_topic_that_may_not_be_written_stops_its_lanes_until_it_may_aga
         wait_until(lambda: all(p in lanes and lanes[p].stopped for p in busy), "the lanes that have records to stop")
         causes = {str(lanes[partition].stopped) for partition in busy}
         assert not any(fresh.audit_events().values())
-    assert all("Kafka does not permit this" in cause for cause in causes), causes
+    assert all("Kafka denied access" in cause for cause in causes), causes
     with recovery("a permission of Kafka taken away and given back"), fresh.working():
         fresh.drain()
     check_everything(fresh, 200)
@@ -354,7 +352,7 @@ def test_whoever_may_append_and_not_read_waits_in_a_cancel_without_looking_into_
 @contextmanager
 def denied(world: World, topic: str, operation: AclOperation) -> Iterator[None]:
     """Everybody may do everything with a topic but one thing, as long as the block lasts."""
-    admin = wiring.admin_client(world.settings)
+    admin = world.kafka_admin()
     where = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*")
     rules = [
         AclBinding(*where, AclOperation.ALL, AclPermissionType.ALLOW),

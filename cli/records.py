@@ -1,18 +1,18 @@
-"""What lies in the topics: the audit trail, and the refused records with their original bytes."""
+"""Records as they are in the topics: the audit trail, and the refused records with their original bytes."""
 
 import heapq
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import click
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.settings import Settings
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import translate
+from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.connection import translated
 from core_tables.projection.postgres.reads import RefusedRecord, checked_parameters
 from core_tables.projection.postgres.statements import sql
@@ -33,55 +33,37 @@ from core_tables.schemas.wire import SizedEvent, decode_event
 def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
     """The audit trail as a read_committed reader sees it: one event per outcome."""
     settings = Settings()
-    consumer = wiring.reader_of_topics(settings)
-    try:
-        _show_audit(_trail(consumer, settings, tenant, last)[-last:], as_json)
-        while follow:  # on from where the trail ended
-            _show_audit([event for _, event in _events(consumer.consume(500, 0.5), tenant)], as_json=True)
-    except KafkaException as error:
-        raise translate(error) from error
-    finally:
-        consumer.close()
+    with closing(wiring.topic_reader(settings, settings.audit_topic)) as reader:
+        _show_audit(_trail(reader, settings, tenant, last)[-last:], as_json)
+        for batch in reader.follow() if follow else ():  # from where the trail ended
+            _show_audit([event for _, event in _events(batch, tenant)], as_json=True)
 
 
 def audit_trail(settings: Settings, tenant: str | None) -> list[AuditEvent]:
     """The committed audit events of a tenant, or of all tenants, oldest first."""
-    consumer = wiring.reader_of_topics(settings)
-    try:
-        return _trail(consumer, settings, tenant, None)
-    except KafkaException as error:
-        raise translate(error) from error
-    finally:
-        consumer.close()
+    with closing(wiring.topic_reader(settings, settings.audit_topic)) as reader:
+        return _trail(reader, settings, tenant, None)
 
 
-def _trail(consumer: Consumer, settings: Settings, tenant: str | None, last: int | None) -> list[AuditEvent]:
-    """The events up to the ends the partitions have now, at least the `last` newest; the consumer stays there.
+def _trail(reader: TopicReader, settings: Settings, tenant: str | None, last: int | None) -> list[AuditEvent]:
+    """The events up to the ends the partitions have now, at least the `last` newest; the reader stays there.
 
     One partition's are in the order of its ledger, several partitions' are merged by when they were written.
     """
     starts = {}
-    for partition, (low, high) in _audit_ends(consumer, settings, tenant).items():
-        # Every transaction ends in a marker that takes an offset too, so more than `last` are read.
+    for partition in _audit_partitions(settings, tenant):
+        low, high = reader.bounds(partition)
+        # Every transaction ends with a marker that takes an offset too, so more than `last` are read.
         starts[partition] = low if tenant is not None or last is None else max(low, high - 4 * last)
     by_partition: dict[int, list[tuple[Message, AuditEvent]]] = {partition: [] for partition in starts}
-    for message, event in _events(wiring.records_to_end(consumer, settings.audit_topic, starts), tenant):
+    for message, event in _events(reader.records(starts), tenant):
         by_partition[message.partition() or 0].append((message, event))
     merged = heapq.merge(*by_partition.values(), key=lambda found: found[0].timestamp()[1])
     return [event for _, event in merged]
 
 
-def _audit_ends(consumer: Consumer, settings: Settings, tenant: str | None) -> dict[int, tuple[int, int]]:
-    """By audit partition that can hold a tenant's events, its first offset and the one after its last."""
-    return {
-        partition: consumer.get_watermark_offsets(
-            TopicPartition(settings.audit_topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
-        )
-        for partition in _audit_partitions(settings, tenant)
-    }
-
-
 def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
+    """The audit partitions that can hold a tenant's events."""
     if tenant is not None:
         checked_parameters(tenant)
     if tenant is not None and tenant != UNATTRIBUTED:
@@ -92,10 +74,8 @@ def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
 def _events(messages: Iterable[Message], tenant: str | None) -> Iterator[tuple[Message, AuditEvent]]:
     """Messages with the audit events in them, as far as they are of the tenant."""
     for message in messages:
-        error, value = message.error(), message.value()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:
-            raise translate(error)
-        if error is None and value is not None:
+        value = message.value()
+        if value is not None:
             event = decode_audit(value)
             if tenant is None or event.tenant_id == tenant:
                 yield message, event
@@ -178,13 +158,8 @@ def show_refused(event_id: int, as_json: bool) -> None:
         raise SetupError(
             f"record {event_id} lies in lane {lane_of(event_id)}, which is not of the topic {topic.topic}", "topic"
         )
-    consumer = wiring.reader_of_topics(settings)
-    try:
-        message = wiring.record_at(consumer, topic.topic, partition, offset_of(event_id))
-    except KafkaException as error:
-        raise translate(error) from error
-    finally:
-        consumer.close()
+    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
+        message = reader.at(partition, offset_of(event_id))
     if message is None:
         output.err.print(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
         sys.exit(output.EXIT_NOT_FOUND)

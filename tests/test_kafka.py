@@ -1,0 +1,188 @@
+"""The Kafka room without a broker: which error means what, and how partitions are read."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from core_tables.kafka.clients import ledger_producer, no_log, partition_consumer
+from core_tables.kafka.errors import (
+    MEANINGS,
+    ClientSettingError,
+    translate_creation,
+    translate_kafka,
+    translate_running,
+)
+from core_tables.kafka.log import TopicReader
+from core_tables.kafka.settings import KafkaSettings
+from core_tables.kafka.tail import AuditTail, LogProbe
+from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+
+PERMISSIONS = [code for code, meaning in MEANINGS.items() if meaning == "permission"]
+TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "at_start", "running", "creating"),
+    [
+        (PERMISSIONS, "permission", "permission", "permission"),
+        (TOPICS, "topic", "kafka", "topic"),
+        ([KafkaError._AUTO_OFFSET_RESET], "lost", "lost", "lost"),
+        ([KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN], "kafka", "kafka", "kafka"),
+        ([KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REPLICATION_FACTOR], "kafka", "kafka", "topic"),
+    ],
+)
+def test_what_an_error_means_depends_on_its_code_and_on_when_it_comes(
+    codes: list[int], at_start: str, running: str, creating: str
+) -> None:
+    assert len(PERMISSIONS) == 6
+    assert len(TOPICS) == 3
+    for code in codes:
+        error = KafkaError(code)
+        assert kind(translate_kafka(error)) == kind(translate_kafka(KafkaException(error))) == at_start
+        assert kind(translate_running(error)) == running
+        assert kind(translate_creation("ledger", KafkaException(error))) == creating
+
+
+def kind(error: CoreTablesError) -> str:
+    match error:
+        case SetupError(subject=subject):
+            return subject
+        case UnavailableError(dependency=dependency):
+            return dependency
+        case _:
+            assert isinstance(error, LaneStoppedError)
+            return "lost"
+
+
+def test_an_error_that_the_client_calls_retriable_passes_where_a_topic_is_created() -> None:
+    retriable = KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE, "planted", False, True))
+    assert kind(translate_creation("ledger", retriable)) == "kafka"
+
+
+@pytest.mark.parametrize("extra", [{"no.such.property": "1"}, {"socket.timeout.ms": "soon"}])
+def test_a_setting_that_the_client_rejects_is_an_error_of_the_setup(extra: dict[str, str]) -> None:
+    settings = KafkaSettings("127.0.0.1:1", extra=extra)
+    for make in (partition_consumer, lambda settings: ledger_producer(settings, no_log())):
+        with pytest.raises(ClientSettingError, match="rejects a setting") as caught:
+            make(settings)
+        assert isinstance(caught.value, SetupError)
+
+
+class Message:
+    """A record, or what comes in the place of one."""
+
+    def __init__(self, partition: int, offset: int = 0, code: int | None = None) -> None:
+        self._partition, self._offset = partition, offset
+        self._error = None if code is None else KafkaError(code)
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def value(self) -> bytes | None:
+        return b"" if self._error is None else None
+
+
+def end(partition: int) -> Message:
+    return Message(partition, code=KafkaError._PARTITION_EOF)
+
+
+class Consumer:
+    """Hands out what it was given, one piece a wait."""
+
+    def __init__(self, *pieces: Iterable[Message]) -> None:
+        self._pieces = [list(piece) for piece in pieces]
+        self._rest: list[Message] = []
+        self.assigned: dict[int, int] = {}
+
+    def assign(self, targets: Any) -> None:
+        self.assigned = {target.partition: target.offset for target in targets}
+
+    def consume(self, count: int, wait_s: float) -> list[Message]:
+        if wait_s and not self._rest and self._pieces:
+            self._rest = self._pieces.pop(0)
+        elif wait_s and not self._rest:
+            time.sleep(wait_s)
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return 0, 100
+
+
+def reader(*pieces: Iterable[Message]) -> TopicReader:
+    consumer: Any = Consumer(*pieces)
+    return TopicReader(consumer, "ledger")
+
+
+def offsets(messages: Iterable[Any]) -> list[tuple[int, int]]:
+    return [(message.partition(), message.offset()) for message in messages]
+
+
+def test_partitions_are_read_until_the_end_of_each() -> None:
+    pieces: tuple[list[Message], ...] = (
+        [Message(0, 4), end(0)],
+        [],
+        [Message(1, 2), Message(0, 5)],
+        [Message(1, 3), end(1), Message(0, 6)],
+        [Message(0, 7)],
+    )
+    assert offsets(reader(*pieces).records({0: 4, 1: 0})) == [(0, 4), (1, 2), (0, 5), (1, 3), (0, 6)]
+
+
+def test_a_record_before_an_error_is_handed_out_and_then_the_error_is_raised() -> None:
+    failing = [Message(0, 4), Message(0, code=KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+    records = reader(failing).records({0: 4})
+    assert next(records).offset() == 4
+    with pytest.raises(SetupError, match="denied"):
+        next(records)
+    first = reader(failing).first(0, 4)
+    assert first is not None
+
+
+def test_a_partition_that_says_nothing_is_given_up_at_the_deadline() -> None:
+    with pytest.raises(UnavailableError, match="partition 3 of ledger could not be read in time"):
+        list(reader().batches({3: 0}, time.monotonic() + 0.05))
+
+
+def test_a_deadline_holds_though_records_come() -> None:
+    def slowly(batches: Iterable[list[Any]]) -> None:
+        for _ in batches:
+            time.sleep(0.001)
+
+    steady = reader(*([Message(0, at)] for at in range(1000)))
+    with pytest.raises(UnavailableError, match="partition 0 of ledger"):
+        slowly(steady.batches({0: 0}, time.monotonic() + 0.01))
+
+
+def test_a_record_at_an_offset_is_that_record_or_none() -> None:
+    assert offsets(filter(None, [reader([Message(0, 4)]).at(0, 4)])) == [(0, 4)]
+    assert reader([Message(0, 5)]).at(0, 4) is None, "a gap"
+    assert reader([end(0)]).at(0, 4) is None, "the end"
+    assert reader([Message(0, code=KafkaError._AUTO_OFFSET_RESET)]).at(0, 4) is None, "outside of the log"
+
+
+def test_records_between_two_offsets_end_below_the_second() -> None:
+    assert offsets(reader([Message(0, 4), Message(0, 6), Message(0, 7)]).between(0, 4, 7)) == [(0, 4), (0, 6)]
+    assert offsets(reader([Message(0, 4), end(0)]).between(0, 4, 7)) == [(0, 4)]
+    assert offsets(reader().between(0, 7, 7)) == []
+
+
+def test_gaps_are_those_among_the_records_that_come_with_the_first() -> None:
+    assert LogProbe(reader([], [Message(0, 5), Message(0, 6), Message(0, 8)], [Message(0, 11)])).gaps(0, 4) == {
+        4: 5,
+        7: 8,
+    }
+    assert LogProbe(reader([end(0)])).gaps(0, 4) == {}
+
+
+def test_an_audit_partition_without_records_has_no_last_one() -> None:
+    assert AuditTail(reader(*([end(0)] for _ in range(3)))).last_event_id(0) is None
