@@ -1,8 +1,10 @@
-"""The documentation names what there is: sections that are cited, links, and the public names of the reference."""
+"""The documentation says what there is: cited sections, links, log lines and messages are compared with the code."""
 
+import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,6 +14,7 @@ import core_tables
 
 ROOT: Final = Path(__file__).parent.parent
 ROOMS: Final = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
+CODE: Final = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SUFFIXES: Final = {".py", ".sql", ".lua", ".avsc", ".java"}
@@ -119,6 +122,106 @@ def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     text = FENCED.sub("", page.read_text("utf-8"))
     links = [link for link in re.findall(r"(?<!\\)\]\(([^()\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
     assert [link for link in links if not resolves(page, link)] == []
+
+
+# -- log lines
+
+LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")} | {"exception": "error"}
+
+
+class LogLine(NamedTuple):
+    """A kind of line of the worker's log."""
+
+    event: str
+    level: str
+    fields: tuple[str, ...]
+
+
+def log_lines_of_the_code() -> Iterator[LogLine]:
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
+                logger = node.func.value
+                name = (
+                    logger.attr
+                    if isinstance(logger, ast.Attribute)
+                    else logger.id
+                    if isinstance(logger, ast.Name)
+                    else ""
+                )
+                if name.strip("_") == "log":
+                    (code,) = node.args
+                    assert isinstance(code, ast.Constant), ast.unparse(node)
+                    assert isinstance(code.value, str), ast.unparse(node)
+                    yield LogLine(code.value, LEVELS[node.func.attr], tuple(str(field.arg) for field in node.keywords))
+
+
+def log_lines_of_the_runbook() -> list[LogLine]:
+    text = (ROOT / "docs/RUNBOOK.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", text, re.MULTILINE)
+    return [LogLine(event, level, tuple(fields.replace(",", " ").split())) for event, level, fields in rows]
+
+
+def test_every_log_line_is_in_the_runbook_with_its_level_and_fields() -> None:
+    documented, written = log_lines_of_the_runbook(), set(log_lines_of_the_code())
+    assert written - set(documented) == set(), "these are not in the runbook"
+    assert set(documented) - written == set(), "these are in the runbook only"
+    assert len({line.event for line in documented}) == len(documented)
+
+
+# -- messages
+
+ERRORS: Final = {"LaneStoppedError", "SetupError", "UnknownSchemaError"}
+OPERATORS: Final = ("consumer", "kafka", "projection/postgres", "schemas", "cli/wiring.py")
+
+
+def message(node: ast.AST) -> str | None:
+    """A text as it is written, with … for each value that is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None
+
+
+@cache
+def messages() -> frozenset[str]:
+    """Every text in the code."""
+    nodes = chain.from_iterable(ast.walk(ast.parse(path.read_text("utf-8"))) for path in CODE)
+    return frozenset(text for node in nodes if (text := message(node)) is not None)
+
+
+def quoted_messages() -> list[str]:
+    """The messages that the runbook quotes, one a line in a block of text."""
+    blocks = re.findall(r"^```text\n(.*?)^```", (ROOT / "docs/RUNBOOK.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("quoted", quoted_messages())
+def test_a_message_that_the_runbook_quotes_is_in_the_code(quoted: str) -> None:
+    assert any(quoted in text for text in messages())
+
+
+def messages_of_stops() -> Iterator[Place]:
+    """What errors say that waiting does not cure, where an operator could meet them."""
+    for path in CODE:
+        if str(path.relative_to(ROOT)).startswith(OPERATORS):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Name)
+                    and node.func.id in ERRORS
+                    and node.args
+                ):
+                    text = message(node.args[0])
+                    if text is not None:
+                        yield place(path, text)
+
+
+def test_every_message_of_a_stop_has_its_paragraph_in_the_runbook() -> None:
+    quoted, stops = quoted_messages(), list(messages_of_stops())
+    assert [stop for stop in stops if not any(quote in stop.what for quote in quoted)] == []
+    assert len(stops) > 20, "the search finds what is there"
 
 
 # -- names

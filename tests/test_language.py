@@ -22,6 +22,7 @@ PATHS: Final = (
     "docs/CONTRACT.md",
     "docs/GLOSSARY.md",
     "docs/RELIABILITY.md",
+    "docs/RUNBOOK.md",
     "docs/WIRE.md",
     "docs/adr/*.md",
     "docs/index.md",
