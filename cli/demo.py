@@ -36,10 +36,10 @@ def demo() -> None:
 
     settings = Settings()
     started = time.monotonic()
-    local.up(settings.stack_dir, lambda line: output.err.print(line, markup=False))
+    local.up(settings.stack_dir, output.say)
     settings = Settings()  # now the stack's addresses are known
     for line in initialize(settings):
-        output.err.print(line, markup=False)
+        output.say(line)
     worker = _start_worker(settings)
     try:
         ledger, reads = wiring.ledger(settings), wiring.reads(settings)

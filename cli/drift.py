@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Final
 
 from core_tables.cli import output, wiring
 from core_tables.cli.settings import Settings
@@ -11,13 +12,13 @@ from core_tables.projection.verify.report import Report, differing_work_orders
 from core_tables.projection.verify.tables import verify_sample
 from core_tables.schemas.reasons import UnavailableError
 
-SHOWN = 20
-MIN_PAUSE_S = 1.0
-MAX_PAUSE_S = 60.0
+_SHOWN: Final = 20
+_MIN_PAUSE_S: Final = 1.0
+_MAX_PAUSE_S: Final = 60.0
 
 
 class Drift:
-    """How many work orders were compared so far, and which of them differ now: those found before are looked at again."""
+    """How many work orders were compared so far, and which of them differ now: those are compared again in each round."""
 
     def __init__(self) -> None:
         self.compared = 0
@@ -31,41 +32,41 @@ class Drift:
         return report
 
 
-def audit_once(settings: Settings, size: int, as_json: bool) -> None:
+def compare_once(settings: Settings, size: int, as_json: bool) -> None:
     """One round; ends with an exit code of its own if something differs."""
     drift = Drift()
-    _show(drift, drift.round(wiring.operator(settings), size), as_json)
+    _show_round(drift, drift.round(wiring.operator(settings), size), as_json)
     sys.exit(output.EXIT_DIFFERENCES if drift.drifting else output.EXIT_OK)
 
 
-def audit(settings: Settings, size: int, every: float, as_json: bool) -> None:
+def follow(settings: Settings, size: int, every: float, as_json: bool) -> None:
     """Round after round until Ctrl-C; a Postgres that does not answer is waited for."""
-    drift, pause = Drift(), MIN_PAUSE_S
+    drift, pause = Drift(), _MIN_PAUSE_S
     connection: Connection | None = None
     while True:
         started = time.monotonic()
         try:
             connection = wiring.operator(settings) if connection is None else connection
-            _show(drift, drift.round(connection, size), as_json)
-            pause = MIN_PAUSE_S
+            _show_round(drift, drift.round(connection, size), as_json)
+            pause = _MIN_PAUSE_S
         except UnavailableError as error:
             output.err.print(f"{error.sentence}; trying again in {pause:.0f} s", markup=False)
             if connection is not None:
                 connection.close()
             connection = None
             time.sleep(pause)
-            pause = min(MAX_PAUSE_S, 2 * pause)
+            pause = min(_MAX_PAUSE_S, 2 * pause)
             continue
         time.sleep(max(0.0, every - (time.monotonic() - started)))
 
 
-def _show(drift: Drift, report: Report, as_json: bool) -> None:
-    told = {"compared": drift.compared, "drift": len(drift.drifting)}
+def _show_round(drift: Drift, report: Report, as_json: bool) -> None:
+    counts = {"compared": drift.compared, "drift": len(drift.drifting)}
     if as_json:
-        output.emit_json({**told, "differences": [found._asdict() for found in report.differences]})
+        output.emit_json({**counts, "differences": [found._asdict() for found in report.differences]})
     else:
         output.out.print(f"{drift.compared} work orders compared so far, {len(drift.drifting)} drifting now")
-        for found in report.differences[:SHOWN]:
+        for found in report.differences[:_SHOWN]:
             where = "/".join(part for part in found[:2] if part)
             output.out.print(f"  {found.table} {where}: {found.what}", markup=False)
         if report.differences:

@@ -93,6 +93,11 @@ def fail(error: CoreTablesError) -> NoReturn:
     sys.exit(exit_code(error))
 
 
+def say(line: str) -> None:
+    """A line of progress, on standard error."""
+    err.print(line, markup=False)
+
+
 def emit_json(value: object) -> None:
     """One JSON document on one line."""
     sys.stdout.write(orjson.dumps(value, default=_plain).decode() + "\n")

@@ -4,8 +4,6 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -24,15 +22,11 @@ from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
-from core_tables.projection.fold.batch import Record, read_content
-from core_tables.projection.postgres.connection import PLANNED_ONCE, PROBES, Connection, connect, translated
+from core_tables.projection.postgres.connection import PLANNED_ONCE, PROBES, Connection, connect
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import LanePosition, Store
-from core_tables.projection.verify.report import Difference, Report
-from core_tables.projection.verify.topic import LaneLog, rows_between, rows_by_lane, verify_lane
-from core_tables.schemas.identity import event_id_at
-from core_tables.schemas.reasons import CoreTablesError, SetupError
+from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -147,53 +141,3 @@ def positions(settings: Settings, connection: Connection) -> dict[int, LanePosit
     """The positions of the lanes of the settings' topic."""
     topic = registered_topic(settings, connection)
     return Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
-
-
-def verify_topic(settings: Settings, connection: Connection, progress: Callable[[int], None]) -> Report:
-    """Compare ledger and outcomes with the fold of the topic, lane by lane, in one snapshot; `progress` counts records."""
-    compared = 0
-    differences: list[Difference] = []
-    with (
-        closing(topic_reader(settings, settings.topic)) as reader,
-        translated(),
-        connection.transaction(),
-    ):
-        connection.execute("set transaction isolation level repeatable read, read only")
-        topic, rows = registered_topic(settings, connection), rows_by_lane(connection)
-        for lane, position in sorted(positions(settings, connection).items()):
-            partition = lane - topic.first_lane
-            bounds = reader.bounds(partition)
-            log = LaneLog(lane, event_id_at(topic.first_lane, 0), *bounds, position.applied, rows[lane])
-            for count, found in verify_lane(
-                connection, log, _records(reader, topic, partition, log.log_start, position.applied)
-            ):
-                compared, differences = compared + count, differences + found
-                progress(compared)
-    broken = len({found.what.partition(":")[0] for found in differences if found.tenant_id is not None})
-    return Report(compared, compared - broken, 0, compared, differences)
-
-
-def _records(reader: TopicReader, topic: LedgerTopic, partition: int, start: int, end: int) -> Iterator[Record]:
-    for message in reader.between(partition, start, end):
-        event_id = event_id_at(topic.first_lane + partition, message.offset() or 0)
-        content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
-        yield Record(event_id, content, 0, None)
-
-
-def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:
-    """How many records a lane's log has had below an offset, which is less than that if it has gaps; None if it cannot be told.
-
-    Those that are gone from the topic are as many as the tables have rows: of them nobody else knows.
-    """
-    for topic in Store(connection).topics():
-        if topic.first_lane <= lane < topic.first_lane + topic.partitions:
-            reader, partition = topic_reader(settings, topic.topic), lane - topic.first_lane
-            try:
-                start = reader.bounds(partition)[0]
-                gone = rows_between(connection, event_id_at(lane, 0), event_id_at(lane, start) - 1)
-                return gone + sum(1 for _ in reader.between(partition, start, end))
-            except CoreTablesError:
-                return None
-            finally:
-                reader.close()
-    return None

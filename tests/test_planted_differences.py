@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core_tables.cli import wiring
+from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.verify.report import Scope
 from core_tables.projection.verify.tables import verify, verify_sample
@@ -104,7 +105,7 @@ def found_by(world: World) -> str:
         reports = {
             "verify": verify(connection, Scope()),
             "sample": verify_sample(connection, 1000),
-            "topic": wiring.verify_topic(world.settings, connection, lambda _: None),
+            "topic": verify_against_topic(world.settings, connection, lambda _: None),
         }
     return " ".join(name for name, report in reports.items() if report.differences)
 

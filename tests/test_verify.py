@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from core_tables.cli import output, wiring
 from core_tables.cli.drift import Drift
+from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.statements import sql
@@ -49,7 +50,7 @@ def one(fresh: World) -> World:
 def verify_topic(world: World) -> list[Difference]:
     connection = wiring.operator(world.settings)
     try:
-        return wiring.verify_topic(world.settings, connection, lambda _: None).differences
+        return verify_against_topic(world.settings, connection, lambda _: None).differences
     finally:
         connection.close()
 

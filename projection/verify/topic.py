@@ -5,23 +5,35 @@ The ledger table is written from the topic; this finds rows that were changed, a
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from core_tables.projection.fold.batch import Decided, Loaded, Record, fold_batch
 from core_tables.projection.fold.decide import First, Request
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.needs import loadable
-from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.rows import Row, event_of_row, ledger_row, outcome_row
 from core_tables.projection.postgres.statements import sql
-from core_tables.projection.verify.report import Difference
+from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify.report import Difference, Progress, Report
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.topic import LedgerTopic
 
 RECORDS_PER_CHUNK: Final = 1000
 EVENTS_PER_PAGE: Final = 10_000
+
+
+class TopicLog(Protocol):
+    """The log of a ledger topic, by partition."""
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset of the log, and the one after its last."""
+
+    def records(self, partition: int, start: int, end: int) -> Iterable[Record]:
+        """The records from offset `start` up to but not including `end`."""
 
 
 class LaneLog(NamedTuple):
@@ -36,6 +48,31 @@ class LaneLog(NamedTuple):
     log_end: int
     applied: int
     rows: int
+
+
+def verify_topic(
+    connection: Connection, topic: LedgerTopic, log: TopicLog, progress: Progress = lambda _: None
+) -> Report:
+    """Compare ledger and outcome rows with the fold of a topic's records, lane by lane, in one snapshot.
+
+    The connection's role must see every tenant. Raises what `log` raises.
+    """
+    compared = 0
+    differences: list[Difference] = []
+    with translated(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        rows = rows_by_lane(connection)
+        positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+        for lane, position in sorted(positions.items()):
+            partition = lane - topic.first_lane
+            start, end = log.bounds(partition)
+            lane_log = LaneLog(lane, event_id_at(topic.first_lane, 0), start, end, position.applied, rows[lane])
+            records = log.records(partition, start, position.applied)
+            for count, found in verify_lane(connection, lane_log, records):
+                compared, differences = compared + count, differences + found
+                progress(compared)
+    broken = len({found.what.partition(":")[0] for found in differences if found.tenant_id is not None})
+    return Report(compared, compared - broken, 0, compared, differences)
 
 
 def rows_by_lane(connection: Connection) -> dict[int, int]:

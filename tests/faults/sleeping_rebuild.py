@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from core_tables.cli import operate
+from core_tables.cli import verify
 from core_tables.cli.main import main
 
 from .dying_rebuild import POINTS
@@ -21,6 +21,6 @@ def fall_asleep() -> None:
 
 if __name__ == "__main__":
     plant(POINTS[sys.argv[1]], int(sys.argv[2]), fall_asleep)
-    operate.REBUILD_TRANSACTION_MS = 6_000
+    verify.REBUILD_TRANSACTION_MS = 6_000
     sys.argv[1:] = ["rebuild"]
     main()

@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from core_tables.cli import wiring
+from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.consumer.audit import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
@@ -255,7 +256,7 @@ def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World)
     }
     assert audited == {partition: list(range(end)) for partition, end in fresh.log_ends().items()}
     with closing(wiring.operator(fresh.settings)) as connection:
-        told = wiring.verify_topic(fresh.settings, connection, lambda _: None).differences
+        told = verify_against_topic(fresh.settings, connection, lambda _: None).differences
     assert told, "that records are gone from the topic is said"
     assert all("but the log holds those from" in found.what for found in told), "what is left of it is compared"
 

@@ -1,0 +1,61 @@
+"""The ledger topic as `verify` reads it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from core_tables.cli import wiring
+from core_tables.cli.settings import Settings
+from core_tables.kafka.log import TopicReader
+from core_tables.projection.fold.batch import Record, read_content
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify.report import Progress, Report
+from core_tables.projection.verify.topic import rows_between, verify_topic
+from core_tables.schemas.identity import event_id_at
+from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.topic import LedgerTopic
+
+
+class LedgerLog:
+    """The log of a ledger topic: a TopicLog of `verify_topic`."""
+
+    def __init__(self, reader: TopicReader, topic: LedgerTopic) -> None:
+        self._reader = reader
+        self._topic = topic
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset of the log, and the one after its last."""
+        return self._reader.bounds(partition)
+
+    def records(self, partition: int, start: int, end: int) -> Iterator[Record]:
+        """The records from `start` up to but not including `end`; without the broker's time, which decides nothing."""
+        for message in self._reader.between(partition, start, end):
+            event_id = event_id_at(self._topic.first_lane + partition, message.offset() or 0)
+            content = read_content(event_id, message.key(), message.value(), partition, self._topic.partitions)
+            yield Record(event_id, content, 0, None)
+
+
+def verify_against_topic(settings: Settings, connection: Connection, progress: Progress) -> Report:
+    """Compare ledger and outcome rows with the fold of the topic that the settings name; `progress` counts records."""
+    topic = wiring.registered_topic(settings, connection)
+    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
+        return verify_topic(connection, topic, LedgerLog(reader, topic), progress)
+
+
+def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:
+    """How many records a lane's log has had below an offset: fewer than offsets, if it has gaps. None if it cannot say.
+
+    Records that are gone from the topic count as many as they have rows: nothing else knows of them.
+    """
+    for topic in Store(connection).topics():
+        partition = lane - topic.first_lane
+        if not 0 <= partition < topic.partitions:
+            continue
+        with closing(wiring.topic_reader(settings, topic.topic)) as reader:
+            try:
+                start = reader.bounds(partition)[0]
+                gone = rows_between(connection, event_id_at(lane, 0), event_id_at(lane, start) - 1)
+                return gone + sum(1 for _ in reader.between(partition, start, end))
+            except CoreTablesError:
+                return None
+    return None

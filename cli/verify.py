@@ -1,0 +1,145 @@
+"""Verify and rebuild."""
+
+import sys
+import time
+from functools import partial
+from typing import Final, NoReturn
+
+import click
+
+from core_tables.cli import drift, output, wiring
+from core_tables.cli.ledger_log import count_records_below, verify_against_topic
+from core_tables.cli.options import json_option
+from core_tables.cli.settings import Settings
+from core_tables.kafka.errors import RESTORE_TOPIC
+from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.reads import checked_parameters
+from core_tables.projection.verify import repair, tables
+from core_tables.projection.verify.facts import estimate
+from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
+
+_DIFFERENCES_SHOWN: Final = 20
+# How long a rebuild that was suspended (SIGSTOP) may hold its lanes; a chunk of large work orders takes some seconds.
+REBUILD_TRANSACTION_MS = 60_000
+_NOT_REBUILT: Final = {*LEDGER_TABLES, "topic"}
+_RESTORE_ROWS: Final = (
+    "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, "
+    f"{RESTORE_TOPIC}"
+)
+
+
+def _scope(tenant: str | None, work_order: str | None) -> Scope:
+    if work_order is not None and tenant is None:
+        raise click.UsageError("--work-order needs --tenant")
+    if tenant is not None:
+        checked_parameters(tenant, work_order_id=work_order)
+    return Scope(tenant, work_order)
+
+
+scope_options = (
+    click.option("--tenant", metavar="TENANT_ID", help="One tenant only."),
+    click.option("--work-order", metavar="WORK_ORDER_ID", help="One work order of the tenant only."),
+)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@scope_options[0]
+@scope_options[1]
+@click.option(
+    "--topic", "against_topic", is_flag=True, help="Fold the topic itself, and compare ledger and outcomes with it."
+)
+@click.option(
+    "--sample", type=click.IntRange(1, 100_000), help="Compare about this many work orders, chosen at random."
+)
+@click.option("--follow", is_flag=True, help="With --sample: compare round after round until Ctrl-C.")
+@click.option("--every", default=10.0, show_default=True, help="With --follow: seconds between two rounds.")
+@json_option
+def verify(
+    tenant: str | None,
+    work_order: str | None,
+    against_topic: bool,
+    sample: int | None,
+    follow: bool,
+    every: float,
+    as_json: bool,
+) -> None:
+    """Compare the tables and the cache with the fold of the ledger, in one snapshot; changes nothing."""
+    settings, scope = Settings(), _scope(tenant, work_order)
+    if (follow and sample is None) or (sample is not None and (tenant or against_topic)):
+        raise click.UsageError("--follow needs --sample, and --sample goes with nothing else")
+    if sample is not None:
+        if follow:
+            drift.follow(settings, sample, every, as_json)
+        drift.compare_once(settings, sample, as_json)
+    connection = wiring.operator(settings)
+    started = time.monotonic()
+    if against_topic:
+        total = sum(position.applied for position in wiring.positions(settings, connection).values())
+        with output.progress_bar("records compared", total) as advance:
+            report = verify_against_topic(settings, connection, advance)
+        _show_report(report, time.monotonic() - started, as_json, repaired=False, compared="records")
+        _end_of_verify(report, as_json, _RESTORE_ROWS)
+    below = partial(count_records_below, settings, connection)
+    cache = wiring.cache(settings, connection)
+    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+        report = tables.verify(connection, scope, cache=cache, progress=advance, records_below=below)
+    _show_report(report, time.monotonic() - started, as_json, repaired=False)
+    _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {_RESTORE_ROWS}")
+
+
+def _end_of_verify(report: Report, as_json: bool, restore: str) -> NoReturn:
+    """What to do next: rebuild repairs what is made from the ledger, not the ledger and the outcomes themselves."""
+    differing = {difference.table for difference in report.differences}
+    steps = [restore] if differing & _NOT_REBUILT else []
+    steps += ["core-tables rebuild"] if differing - _NOT_REBUILT else []
+    if not as_json:
+        for step in steps:
+            output.out.print(f"next: {step}", markup=False)
+    sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@scope_options[0]
+@scope_options[1]
+@json_option
+def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
+    """Replace the rows that differ from the ledger, while workers fold and readers read; may be interrupted and run again."""
+    settings, scope = Settings(), _scope(tenant, work_order)
+    connection = connect(
+        settings.worker(),
+        name="core-tables rebuild",
+        statement_timeout_ms=600_000,
+        transaction_timeout_ms=REBUILD_TRANSACTION_MS,
+    )
+    cache = wiring.cache(settings, connection)
+    started = time.monotonic()
+    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+        report = repair.rebuild(connection, scope, cache=cache, progress=advance, notice=output.say)
+    _show_report(report, time.monotonic() - started, as_json, repaired=True)
+    if cache is not None and cache.failed is not None:
+        output.say(
+            f"the cache did not answer ({cache.failed}): run core-tables rebuild again when it does, if its lists differ"
+        )
+
+
+def _show_report(
+    report: Report, seconds: float, as_json: bool, *, repaired: bool, compared: str = "work orders"
+) -> None:
+    if as_json:
+        output.emit_json({**report._asdict(), "differences": [d._asdict() for d in report.differences]})
+        return
+    for difference in report.differences[:_DIFFERENCES_SHOWN]:
+        where = "/".join(part for part in difference[:2] if part)
+        output.out.print(f"{difference.table} {where}: {difference.what}", markup=False)
+    if len(report.differences) > _DIFFERENCES_SHOWN:
+        output.out.print(f"and {len(report.differences) - _DIFFERENCES_SHOWN} more")
+    others = [str(version) for version in report.fold_versions if version != FOLD_VERSION]
+    if others:
+        change = "what differed was changed" if repaired else "what differs is what `core-tables rebuild` would change"
+        output.out.print(f"fold {', '.join(others)} wrote the tables, this release is fold {FOLD_VERSION}: {change}")
+    rate = f"{report.events / seconds:.0f} events/s" if seconds > 0 else ""
+    what = f"{report.repaired} repaired" if repaired else f"{len(report.differences)} differences"
+    output.out.print(
+        f"{report.compared} {compared} compared, {report.equal} equal, {what} ({report.events} events, {rate})"
+    )
