@@ -224,6 +224,46 @@ def test_every_message_of_a_stop_has_its_paragraph_in_the_runbook() -> None:
     assert len(stops) > 20, "the search finds what is there"
 
 
+# -- the page for maintainers
+
+ARCHITECTURE: Final = FENCED.sub("", (ROOT / "docs/ARCHITECTURE.md").read_text("utf-8"))
+FILE: Final = re.compile(r"(?:[\w.-]+/)*[\w-]+(?:/|\.(?:py|sql|lua|md|avsc|toml|lock|jsonl?))|[\w./-]+/")
+
+
+def file_map() -> set[str]:
+    """The modules that the file map names, below the heading of their room."""
+    text = ARCHITECTURE.partition("\n## File map\n")[2].partition("\n## ")[0]
+    parts = re.split(r"^### (\w+)\n", text, flags=re.MULTILINE)
+    rooms = zip(parts[1::2], parts[2::2], strict=True)
+    return {f"{room}/{name}" for room, part in rooms for name in re.findall(r"`([\w/]+\.py)`", part)}
+
+
+def exists(name: str) -> bool:
+    """Whether a file or folder is there: from the root, from a room, or, given a file's bare name, anywhere in the rooms."""
+    if (ROOT / name).exists() or any((ROOT / room / name).exists() for room in ROOMS):
+        return True
+    return "/" not in name and any(path.name == name for path in TEXTS)
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    named = {name for name in re.findall(r"`([^`\n]+)`", ARCHITECTURE) if FILE.fullmatch(name)}
+    assert {name for name in named if not exists(name)} == set()
+    assert len(named) > 100, "the search finds what is there"
+
+
+def test_every_name_of_the_code_that_the_architecture_mentions_exists() -> None:
+    words = set(re.findall(r"\w+", " ".join(path.read_text("utf-8") for path in TEXTS if path.suffix != ".md")))
+    named = {name for name in re.findall(r"`([\w.]+)(?:\(\))?`", ARCHITECTURE) if not FILE.fullmatch(name)}
+    assert {name for name in named if not set(name.split(".")) <= words} == set()
+    assert len(named) > 50, "the search finds what is there"
+
+
+def test_the_file_map_has_every_module() -> None:
+    modules = {str(path.relative_to(ROOT)) for path in CODE if path.name != "__init__.py"}
+    assert modules - file_map() == set(), "these are not in the map"
+    assert file_map() - modules == set(), "these are in the map only"
+
+
 # -- names
 
 
