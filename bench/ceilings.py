@@ -17,7 +17,7 @@ from core_tables.cli.settings import Settings
 from core_tables.consumer.audit import PER_TRANSACTION
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
-from core_tables.projection.fold.batch import Folded
+from core_tables.projection.fold.values import Folded
 from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.projection.postgres.statements import sql

@@ -67,23 +67,20 @@ def _event(order: int, place: int, at: int) -> LedgerEvent:
     lease, stepping = kind.startswith("LEASE_"), kind.startswith("STEP_")
     name = f"order-{order}-{life}"
     return LedgerEvent(
-        1,
-        at,
-        f"tenant-{order % TENANTS}",
-        name,
-        (order << 32) + life + 1,
-        step + 1,
-        kind,
-        status,
-        1000 + step,
-        None,
-        "reserve-seats" if stepping else None,
-        "9f86d081884c7d659a2feaa0c55ad015" if stepping else None,
-        "orchestrator-2" if lease else None,
-        "e3b0c44298fc1c149afbf4c8996fb924" if lease else None,
-        None,
-        f"{name}:{step}",
-        payload,
+        created_at=at,
+        tenant_id=f"tenant-{order % TENANTS}",
+        work_order_id=name,
+        correlation_id=(order << 32) + life + 1,
+        turn_id=step + 1,
+        event_type=kind,
+        work_order_status=status,
+        reason_code=1000 + step,
+        step_id="reserve-seats" if stepping else None,
+        step_input_hash="9f86d081884c7d659a2feaa0c55ad015" if stepping else None,
+        lease_owner_id="orchestrator-2" if lease else None,
+        lease_token_hash="e3b0c44298fc1c149afbf4c8996fb924" if lease else None,
+        idempotency_key=f"{name}:{step}",
+        payload=payload,
     )
 
 

@@ -13,6 +13,7 @@ from typing import IO, Final
 
 import psycopg
 from confluent_kafka import Producer
+from msgspec.structs import replace
 
 from bench import events, pacing, place
 from core_tables.cli import wiring
@@ -147,7 +148,7 @@ def _append(settings: Settings, rate: float, stop: Event) -> None:
     def send(_due: float) -> None:
         event = next(load)
         # Tenants of its own, so that it meets no work order of the load that was folded before.
-        event = event._replace(tenant_id=f"live-{event.tenant_id}")
+        event = replace(event, tenant_id=f"live-{event.tenant_id}")
         producer.produce(settings.topic, encode_event(event), event.tenant_id.encode())
         producer.poll(0)
 

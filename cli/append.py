@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, assert_never
 
 import click
 
@@ -49,9 +49,11 @@ class Summary:
                 self.outcomes["accepted"] += 1
             case Replayed():
                 self.outcomes["replayed"] += 1
-            case Refused(reason_code, field, _):
+            case Refused():
                 self.outcomes["refused"] += 1
-                self.reasons[_reason(reason_code, field)] += 1
+                self.reasons[_reason(outcome.reason_code, outcome.field)] += 1
+            case _:
+                assert_never(outcome)
 
     def as_json(self) -> dict[str, Any]:
         """The summary for a program."""

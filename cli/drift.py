@@ -6,7 +6,7 @@ from typing import Final
 
 from core_tables.cli import output, wiring
 from core_tables.cli.settings import Settings
-from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.verify.report import Report, differing_work_orders
 from core_tables.projection.verify.tables import verify_sample
@@ -67,7 +67,7 @@ def _show_round(drift: Drift, report: Report, as_json: bool) -> None:
     else:
         output.out.print(f"{drift.compared} work orders compared so far, {len(drift.drifting)} drifting now")
         for found in report.differences[:_SHOWN]:
-            where = "/".join(part for part in found[:2] if part)
+            where = "/".join(part for part in (found.tenant_id, found.work_order_id) if part)
             output.out.print(f"  {found.table} {where}: {found.what}", markup=False)
         if report.differences:
             output.out.print("next: core-tables rebuild")

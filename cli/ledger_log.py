@@ -6,7 +6,8 @@ from contextlib import closing
 from core_tables.cli import wiring
 from core_tables.cli.settings import Settings
 from core_tables.kafka.log import TopicReader
-from core_tables.projection.fold.batch import Record, read_content
+from core_tables.projection.fold.batch import read_content
+from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.store import Store
 from core_tables.projection.verify.report import Progress, Report

@@ -33,7 +33,8 @@ class _Root(click.Group):
             output.fail(error)
         except ValidationError as error:
             first = error.errors()[0]
-            _wrong_setting(str(first["loc"][0]), first["msg"].removeprefix("Value error, "))
+            name, *_ = first["loc"]
+            _wrong_setting(str(name), first["msg"].removeprefix("Value error, "))
         except SettingsError:  # the one setting that is not plain text
             _wrong_setting("kafka", "a JSON object was expected")
         except KafkaException as error:

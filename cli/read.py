@@ -1,9 +1,10 @@
 """The reads."""
 
 import sys
-from typing import Any
+from typing import Any, assert_never
 
 import click
+from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import at, json_option, now_option, tenant_option
@@ -58,16 +59,16 @@ def get(
 def ledger(tenant: str, work_order_id: str | None, first_id: int, last_id: int, limit: int, as_json: bool) -> None:
     """The events of a tenant, or of one work order, in work_order_event_id order."""
     reads = wiring.reads(Settings())
-    page = reads.ledger(tenant, work_order_id, first_id=first_id, last_id=last_id, page_size=limit)
+    entries = reads.ledger(tenant, work_order_id, first_id=first_id, last_id=last_id, page_size=limit)
     if as_json:
-        for entry in page:
+        for entry in entries:
             output.emit_json({"work_order_event_id": entry.work_order_event_id, **event_to_json(entry.event)})
         return
     columns = ("work_order_event_id", "work_order_id", "event_type", "work_order_status", "created_at")
-    rows = [(entry.work_order_event_id, *(getattr(entry.event, name) for name in columns[1:])) for entry in page]
+    rows = [(entry.work_order_event_id, *(getattr(entry.event, name) for name in columns[1:])) for entry in entries]
     output.emit_rows("ledger", columns, rows)
-    if len(page) == limit:
-        output.out.print(f"more follows: --from {page[-1].work_order_event_id + 1}")
+    if len(entries) == limit:
+        output.out.print(f"more follows: --from {entries[-1].work_order_event_id + 1}")
 
 
 def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
@@ -75,21 +76,17 @@ def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
     match found:
         case Accepted():
             return {"event_id": event_id, "outcome": "ACCEPTED", "work_order_event_id": event_id}
-        case Replayed(first_event_id, payload_differs):
+        case Replayed():
             return {
                 "event_id": event_id,
                 "outcome": "REPLAYED",
-                "work_order_event_id": first_event_id,
-                "payload_differs": payload_differs,
+                "work_order_event_id": found.first_event_id,
+                "payload_differs": found.payload_differs,
             }
-        case Refused(reason_code, field, sentence):
-            return {
-                "event_id": event_id,
-                "outcome": "REFUSED",
-                "reason_code": reason_code,
-                "field": field,
-                "sentence": sentence,
-            }
+        case Refused():
+            return {"event_id": event_id, "outcome": "REFUSED", **asdict(found)}
+        case _:
+            assert_never(found)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -116,7 +113,10 @@ def outcome(tenant: str, event_id: int, as_json: bool) -> None:
 def steps(tenant: str, work_order_id: str, as_json: bool) -> None:
     """The step attempts of a work order."""
     found = wiring.reads(Settings()).attempts(tenant, work_order_id)
-    records = [{"step_id": key[0], "attempt_index": key[1], **attempt._asdict()} for key, attempt in found.items()]
+    records = [
+        {"step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
+        for (step_id, attempt_index), attempt in found.items()
+    ]
     _emit("step attempts", records, as_json)
 
 
@@ -131,9 +131,9 @@ def lease(tenant: str, work_order_id: str, now: int | None, as_json: bool) -> No
     if found is None:
         _nothing(f"an active lease of {work_order_id}")
     elif as_json:
-        output.emit_json(found._asdict())
+        output.emit_json(asdict(found))
     else:
-        output.emit_record(f"lease of {work_order_id}", found._asdict())
+        output.emit_record(f"lease of {work_order_id}", asdict(found))
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -145,12 +145,10 @@ def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
     """The retries due and the leases expired at a time."""
     reads, when = wiring.reads(Settings()), at(now)
     retries = [
-        {"work_order_id": r.work_order_id, "step_id": r.key[0], "attempt_index": r.key[1], **r.attempt._asdict()}
-        for r in reads.due_retries(tenant, when, limit)
+        {"work_order_id": work_order_id, "step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
+        for work_order_id, (step_id, attempt_index), attempt in reads.due_retries(tenant, when, limit)
     ]
-    leases = [
-        {"work_order_id": e.work_order_id, **e.lease._asdict()} for e in reads.expired_leases(tenant, when, limit)
-    ]
+    leases = [{"work_order_id": e.work_order_id, **asdict(e.lease)} for e in reads.expired_leases(tenant, when, limit)]
     if as_json:
         output.emit_json({"retries": retries, "expired_leases": leases})
         return
@@ -189,7 +187,7 @@ def pending(
     chosen = frozenset(statuses) or PENDING_STATUSES
     query = PendingQuery(tenant, requester, at(now), chosen, window_hours * NS_PER_HOUR, top)
     answer = wiring.reads(Settings()).pending(query, at_least=at_least)
-    records = [{**offer.record._asdict(), "hot": offer.hot} for offer in answer.offers]
+    records = [{**asdict(offer.record), "hot": offer.hot} for offer in answer.offers]
     if as_json:
         output.emit_json({"position": answer.position, "from_cache": answer.from_cache, "records": records})
     else:

@@ -8,21 +8,22 @@ from typing import Any
 
 import click
 from confluent_kafka import Message
+from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import json_option
 from core_tables.cli.settings import Settings
 from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.connection import translated
-from core_tables.projection.postgres.reads import RefusedRecord, checked_parameters
+from core_tables.projection.postgres.reads import checked_parameters, refused_record
 from core_tables.projection.postgres.statements import sql
-from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.events import AuditEvent, SizedEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.json_form import event_to_json
-from core_tables.schemas.outcomes import Refused
 from core_tables.schemas.reasons import SetupError, UnknownSchemaError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
-from core_tables.schemas.wire import SizedEvent, decode_event
+from core_tables.schemas.wire import decode_event
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -58,8 +59,14 @@ def _trail(reader: TopicReader, settings: Settings, tenant: str | None, last: in
     by_partition: dict[int, list[tuple[Message, AuditEvent]]] = {partition: [] for partition in starts}
     for message, event in _events(reader.records(starts), tenant):
         by_partition[message.partition() or 0].append((message, event))
-    merged = heapq.merge(*by_partition.values(), key=lambda found: found[0].timestamp()[1])
+    merged = heapq.merge(*by_partition.values(), key=_written_at)
     return [event for _, event in merged]
+
+
+def _written_at(found: tuple[Message, AuditEvent]) -> int:
+    message, _ = found
+    _, milliseconds = message.timestamp()
+    return milliseconds
 
 
 def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
@@ -86,7 +93,7 @@ def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
         for event in events:
             output.emit_json(
                 {
-                    **event._asdict(),
+                    **asdict(event),
                     "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
                 }
             )
@@ -130,14 +137,14 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
     connection = wiring.operator(Settings())
     with translated(), connection.transaction():
         found: Any = connection.execute(sql("read_refused"), (tenant, MAX_I64, limit), binary=True).fetchall()
-    records = [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in found]
+    records = [refused_record(row) for row in found]
     if as_json:
         for record in records:
             output.emit_json(
-                {"event_id": record.event_id, "work_order_id": record.work_order_id, **record.outcome._asdict()}
+                {"event_id": record.event_id, "work_order_id": record.work_order_id, **asdict(record.outcome)}
             )
         return
-    rows = [(record.event_id, record.work_order_id, *record.outcome) for record in records]
+    rows = [(r.event_id, r.work_order_id, r.outcome.reason_code, r.outcome.field, r.outcome.sentence) for r in records]
     output.emit_rows(
         f"refused records of {tenant}", ("event_id", "work_order_id", "reason_code", "field", "sentence"), rows
     )

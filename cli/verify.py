@@ -130,7 +130,7 @@ def _show_report(
         output.emit_json({**report._asdict(), "differences": [d._asdict() for d in report.differences]})
         return
     for difference in report.differences[:_DIFFERENCES_SHOWN]:
-        where = "/".join(part for part in difference[:2] if part)
+        where = "/".join(part for part in (difference.tenant_id, difference.work_order_id) if part)
         output.out.print(f"{difference.table} {where}: {difference.what}", markup=False)
     if len(report.differences) > _DIFFERENCES_SHOWN:
         output.out.print(f"and {len(report.differences) - _DIFFERENCES_SHOWN} more")

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
+from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.checks import defect
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import RESTORE_TOPIC, translate_running
@@ -69,6 +70,16 @@ class AuditPorts:
     chance: Callable[[], float] = random.random
 
 
+class _Retry(NamedTuple):
+    """When a lane's audit begins again, and how long the pause before it was."""
+
+    at: float
+    pause_s: float
+
+
+_FIRST_RETRY: Final = _Retry(0.0, 0.1)
+
+
 class AuditEmitter:
     """Emits queued outcomes, each lane's in one transaction at a time."""
 
@@ -79,7 +90,7 @@ class AuditEmitter:
         self._ports = ports
         self._log = log
         self._outputs: dict[int, _Output] = {}
-        self._retry_at: dict[int, tuple[float, float]] = {}  # lane: when, and how long the pause was
+        self._retries: dict[int, _Retry] = {}  # by lane
         self._turns: dict[int, float] = {}  # lane: when its last turn was
 
     def step(self, wait_s: float = WAIT_S, most: int | None = None) -> int:
@@ -93,9 +104,9 @@ class AuditEmitter:
         now = self._ports.clock()
         # Those of quiet lanes too, once: opened at its first outcome, a producer would hold up those of all lanes meanwhile.
         closed = [queue for queue in self._queue.lanes() if queue.lane not in self._outputs]
-        fresh = [queue for queue in closed if queue.lane not in self._retry_at]
-        tried = [queue for queue in closed if queue.lane in self._retry_at and queue.entries]
-        self._open_all([*fresh, *(queue for queue in tried if self._retry_at[queue.lane][0] <= now)])
+        fresh = [queue for queue in closed if queue.lane not in self._retries]
+        tried = [queue for queue in closed if queue.lane in self._retries and queue.entries]
+        self._open_all([*fresh, *(queue for queue in tried if self._retries[queue.lane].at <= now)])
         due = [queue for queue in queues if queue.lane in self._outputs]
         turn = sorted(due, key=lambda queue: self._turns.get(queue.lane, 0.0))[:most]
         self._turns.update((queue.lane, now) for queue in turn)
@@ -144,9 +155,9 @@ class AuditEmitter:
         if isinstance(cause, CoreTablesError) and not cause.retryable:
             self._queue.stop(queue, cause)
             return
-        pause = min(MAX_BACKOFF_S, 2 * self._retry_at.get(queue.lane, (0.0, 0.1))[1])
+        pause = min(MAX_BACKOFF_S, 2 * self._retries.get(queue.lane, _FIRST_RETRY).pause_s)
         # Two workers that both believe they own the lane fence each other; chance lets one of them finish.
-        self._retry_at[queue.lane] = (self._ports.clock() + pause * (0.5 + self._ports.chance() / 2), pause)
+        self._retries[queue.lane] = _Retry(self._ports.clock() + pause * (0.5 + self._ports.chance() / 2), pause)
         self._log.warning("audit_reopens", lane=queue.lane, cause=str(cause), pause_s=round(pause, 2))
 
     def _begin(self, queue: LaneQueue) -> int | None:
@@ -188,7 +199,7 @@ class AuditEmitter:
         output.producer.commit_transaction(REQUEST_TIMEOUT_S)
         output.position = position
         self._queue.confirm(queue, position)
-        self._retry_at.pop(queue.lane, None)
+        self._retries.pop(queue.lane, None)
         return position
 
     def _check_rises(self, output: _Output, landed: int) -> None:

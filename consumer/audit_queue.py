@@ -5,28 +5,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
-from core_tables.projection.fold.batch import Decided
+from core_tables.consumer.audit_record import AuditRecord
+from core_tables.projection.fold.values import Decided
 from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
 
 
-class AuditRecord(NamedTuple):
-    """A record of the audit topic, encoded, and the position id of the ledger record that it tells of."""
-
-    event_id: int
-    key: bytes
-    value: bytes
-    traceparent: bytes | None
-
-
 def audit_record(decided: Decided) -> AuditRecord:
     """What the audit topic tells of an outcome."""
-    event_id, tenant_id, event, outcome, broker_time, traceparent = decided
-    value = encode_audit(audit_event(event_id, tenant_id, event, outcome, broker_time))
-    return AuditRecord(event_id, tenant_id.encode(), value, traceparent)
+    return AuditRecord(
+        event_id=decided.event_id,
+        key=decided.tenant_id.encode(),
+        value=encode_audit(
+            audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
+        ),
+        traceparent=decided.traceparent,
+    )
 
 
 def with_audit(parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:

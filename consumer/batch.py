@@ -8,9 +8,8 @@ from confluent_kafka import KafkaError
 from core_tables.consumer.fetcher import Failure, Read
 from core_tables.consumer.lane import Lane
 from core_tables.kafka.errors import translate_kafka
-from core_tables.projection.fold.batch import Record
-from core_tables.projection.fold.decide import Request
 from core_tables.projection.fold.needs import Known
+from core_tables.projection.fold.values import Record, Request
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
 
@@ -53,7 +52,8 @@ class Batch:
             states = lanes[partition].states
             for record in records:
                 if isinstance(record.content, Request):
-                    key = record.content.event[2:4]
+                    event = record.content.event
+                    key = (event.tenant_id, event.work_order_id)
                     held = states.get(key)
                     if held is not None:
                         known[key] = held

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core_tables.kafka.clients import header
-from core_tables.projection.fold.batch import Record, read_content
+from core_tables.projection.fold.batch import read_content
+from core_tables.projection.fold.values import Record
 from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.reasons import UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from core_tables.projection.fold.batch import Changed, Loaded, WorkOrderKey
 from core_tables.projection.fold.needs import ANY_KEY, Known, key_bits
+from core_tables.projection.fold.values import Changed, KnownState, Loaded, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder, settled
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import CoreTablesError
@@ -22,24 +22,24 @@ class StateCache:
     """
 
     def __init__(self) -> None:
-        self._held: dict[WorkOrderKey, tuple[WorkOrder, int]] = {}
+        self._states: dict[WorkOrderKey, KnownState] = {}
 
-    def get(self, key: WorkOrderKey) -> tuple[WorkOrder, int] | None:
+    def get(self, key: WorkOrderKey) -> KnownState | None:
         """The state of a work order and the bits of its keys, if it is in memory."""
-        return self._held.get(key)
+        return self._states.get(key)
 
     def keep(self, key: WorkOrderKey, state: WorkOrder, bits: int) -> None:
         """Remember a state as the most recently used."""
-        self._held.pop(key, None)
-        self._held[key] = (settled(state), bits)
+        self._states.pop(key, None)
+        self._states[key] = KnownState(state=settled(state), key_bits=bits)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._states)
 
     def shrink(self, limit: int) -> None:
         """Forget the least recently used beyond `limit`."""
-        for key in list(islice(self._held, max(0, len(self._held) - limit))):
-            del self._held[key]
+        for key in list(islice(self._states, max(0, len(self._states) - limit))):
+            del self._states[key]
 
 
 @dataclass
@@ -70,11 +70,12 @@ def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: 
     for key, state in loaded.states.items():
         if state is None:
             continue
-        held, change = known.get(key), changed.get(key)
+        found = known.get(key)
         # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
-        created = change is not None and change[0] is None
-        bits = held[1] if held is not None else 0 if created else ANY_KEY
-        lanes[partition_of(key[0].encode(), partitions)].states.keep(key, state, bits | bound.get(key, 0))
+        before, _ = changed.get(key, (state, state))
+        bits = found.key_bits if found is not None else 0 if before is None else ANY_KEY
+        tenant_id, _ = key
+        lanes[partition_of(tenant_id.encode(), partitions)].states.keep(key, state, bits | bound.get(key, 0))
 
 
 def forget_some(lanes: Mapping[int, Lane], touched: Iterable[int], limit: int) -> None:

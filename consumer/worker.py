@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from core_tables.consumer.audit_queue import AuditRecord, audit_record, with_audit
+from core_tables.consumer.audit_queue import audit_record, with_audit
+from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.batch import Batch, gather
 from core_tables.consumer.checks import defect
 from core_tables.consumer.dependencies import WorkerDependencies
@@ -37,7 +38,8 @@ from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.timer import Clock
 from core_tables.kafka.errors import translate_running
 from core_tables.projection.cache.pending_cache import CacheMove, cache_ops
-from core_tables.projection.fold.batch import Changed, fold_in_parts
+from core_tables.projection.fold.batch import fold_in_parts
+from core_tables.projection.fold.values import Changed
 from core_tables.projection.postgres.store import Move
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic

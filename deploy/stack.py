@@ -209,7 +209,7 @@ def _postgres_home(directory: Path) -> Path:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
-    return lines[-1][:300] if lines else "it said nothing"
+    return f"{lines[-1]:.300}" if lines else "it said nothing"
 
 
 @contextlib.contextmanager

@@ -156,10 +156,10 @@ class PartitionLog:
         if self._reader is None:  # a log without a gap at its end is never read
             self._reader = TopicReader(log_end_consumer(self._settings), self._topic)
         try:
-            found = next(self._reader.batches({self._partition: start}, deadline), None)
+            messages = next(self._reader.batches({self._partition: start}, deadline), None)
         except CoreTablesError:
             return True
-        return found is not None and (found[0].offset() or 0) < end
+        return messages is not None and (messages[0].offset() or 0) < end
 
     def close(self) -> None:
         """Close the consumer, if one was needed."""

@@ -33,10 +33,10 @@ class AuditTail:
     def _last_from(self, partition: int, start: int, high: int) -> int | None:
         """The event_id of the last record between two offsets, or of one above them that came with it."""
         last: bytes | None = None
-        for batch in self._reader.batches({partition: start}, time.monotonic() + REQUEST_TIMEOUT_S):
-            for message in batch:
+        for messages in self._reader.batches({partition: start}, time.monotonic() + REQUEST_TIMEOUT_S):
+            for message in messages:
                 last = message.value() or last
-            if (batch[-1].offset() or 0) + 1 >= high:
+            if (messages[-1].offset() or 0) + 1 >= high:
                 break
         return None if last is None else decode_audit(last).event_id
 

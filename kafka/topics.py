@@ -62,12 +62,12 @@ def _wait_until_shown(admin: AdminClient, names: list[str]) -> None:
             shown = admin.list_topics(timeout=_CREATION_TIMEOUT_S).topics if names else {}
         except KafkaException as error:
             raise translate_kafka(error) from error
-        missing = [name for name in names if name not in shown or not shown[name].partitions]
-        if not missing:
+        unseen_topics = [name for name in names if name not in shown or not shown[name].partitions]
+        if not unseen_topics:
             return
         if time.monotonic() > deadline:
             raise UnavailableError(
-                "kafka", f"the topic {missing[0]} was created, but the broker does not show it yet; try again"
+                "kafka", f"the topic {unseen_topics[0]} was created, but the broker does not show it yet; try again"
             )
         time.sleep(_LOOK_EVERY_S)
 

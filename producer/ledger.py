@@ -25,7 +25,7 @@ from core_tables.producer.log_end import wait_folded
 from core_tables.producer.outcomes import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.reads import Reads
-from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, WorkOrderCanceled
+from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent, WorkOrderCanceled
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
@@ -39,7 +39,7 @@ from core_tables.schemas.reasons import (
 )
 from core_tables.schemas.validation import first_violation
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
-from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
+from core_tables.schemas.wire import decode_event, encode_event
 
 SERVE_S: Final = 0.05
 
@@ -159,21 +159,18 @@ class Ledger:
             sentence = "there is no such work order to cancel"
             raise ContractError(Violation(CANCEL_INVALID_STATE, "work_order_id", sentence))
         at = time.time_ns() if now is None else now
-        identity = (tenant_id, work_order_id, current.identity.correlation_id, current.last.turn_id)
-        nothing = (None,) * 6
         return self.append(
-            LedgerEvent._make(
-                (
-                    1,
-                    at,
-                    *identity,
-                    "WORK_ORDER_CANCELED",
-                    "CANCELED",
-                    reason_code,
-                    *nothing,
-                    idempotency_key,
-                    WorkOrderCanceled(),
-                )
+            LedgerEvent(
+                created_at=at,
+                tenant_id=tenant_id,
+                work_order_id=work_order_id,
+                correlation_id=current.identity.correlation_id,
+                turn_id=current.last.turn_id,
+                event_type="WORK_ORDER_CANCELED",
+                work_order_status="CANCELED",
+                reason_code=reason_code,
+                idempotency_key=idempotency_key,
+                payload=WorkOrderCanceled(),
             )
         )
 
@@ -270,7 +267,7 @@ def encode_checked(event: LedgerEvent) -> bytes:
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ContractError(contract_failure(None, f"the event does not fit its schema: {error}"[:250])) from error
     decoded = decode_event(value)
-    violation = first_violation(*decoded) if isinstance(decoded, SizedEvent) else decoded
+    violation = first_violation(decoded.event, decoded.payload_bytes) if isinstance(decoded, SizedEvent) else decoded
     if violation is not None:
         raise ContractError(violation)
     return value

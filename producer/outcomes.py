@@ -14,6 +14,7 @@ from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 POLL_S: Final = 0.25
 MAX_PAUSE_S: Final = 5.0
@@ -62,9 +63,9 @@ class OutcomeWaiter:
         """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
         with self.reads() as reads, translated(), reads.connection.transaction():
             rows: Any = reads.connection.execute(sql("load_topics")).fetchall()
-        for row in rows:
-            if row[1] == topic:
-                return int(row[0]), int(row[4])
+        for known in (LedgerTopic(*row) for row in rows):
+            if known.topic == topic:
+                return known.first_lane, known.partitions
         raise SetupError(f"the database does not know the topic {topic}; run `core-tables init`", "database")
 
     def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:

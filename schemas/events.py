@@ -1,18 +1,27 @@
-"""The ledger event and the payload of each event type (contract, sections 3 and 4), as immutable tuples.
+"""The ledger event, the payload of each event type (contract, sections 3 and 4), and the audit event (section 7).
 
-The order of fields is that of the Avro schema, of the ledger table's columns and of the contract.
-Times are nanoseconds since 1970.
+Immutable structs, whose fields are named as in the Avro schemas and in the contract. Times are nanoseconds since 1970.
+The compiled build leaves this module out: mypyc drops a class's keywords, such as frozen and gc.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from core_tables.schemas.vocabulary import ConfirmationState, EventType, WorkOrderStatus
+from msgspec import Struct
+
+from core_tables.schemas.vocabulary import (
+    SCHEMA_VERSION,
+    ConfirmationState,
+    EventType,
+    OutcomeKind,
+    Severity,
+    WorkOrderStatus,
+)
 
 FieldValue = str | int | bool
 
 
-class WorkOrderCreated(NamedTuple):
+class WorkOrderCreated(Struct, frozen=True, gc=False):
     """Identity and initial fields."""
 
     requester_user_id: str
@@ -26,7 +35,7 @@ class WorkOrderCreated(NamedTuple):
     missing_fields: Sequence[str] | None = None
 
 
-class FieldSet(NamedTuple):
+class FieldSet(Struct, frozen=True, gc=False):
     """A field's value; a correction also names the prompt dedupe keys that it invalidates."""
 
     field_key: str
@@ -34,27 +43,27 @@ class FieldSet(NamedTuple):
     invalidated_prompt_dedupe_keys: Sequence[str] | None = None
 
 
-class FieldConflictResolved(NamedTuple):
+class FieldConflictResolved(Struct, frozen=True, gc=False):
     """Which value won."""
 
     field_key: str
     value: FieldValue
 
 
-class FieldAsked(NamedTuple):
+class FieldAsked(Struct, frozen=True, gc=False):
     """A prompt for a field was shown."""
 
     field_key: str
     prompt_dedupe_key: str
 
 
-class StatusChanged(NamedTuple):
+class StatusChanged(Struct, frozen=True, gc=False):
     """Status, and perhaps what became of the confirmation."""
 
     confirmation_state: ConfirmationState | None = None
 
 
-class StepStarted(NamedTuple):
+class StepStarted(Struct, frozen=True, gc=False):
     """An attempt of a step runs now."""
 
     attempt_index: int
@@ -63,43 +72,43 @@ class StepStarted(NamedTuple):
     retry_backoff_ms: int | None = None
 
 
-class StepFinished(NamedTuple):
+class StepFinished(Struct, frozen=True, gc=False):
     """An attempt succeeded."""
 
     attempt_index: int
 
 
-class StepFailed(NamedTuple):
+class StepFailed(Struct, frozen=True, gc=False):
     """An attempt failed."""
 
     attempt_index: int
     failure_reason_code: int
 
 
-class StepRetryScheduled(NamedTuple):
+class StepRetryScheduled(Struct, frozen=True, gc=False):
     """An attempt is due at `next_retry_at`."""
 
     attempt_index: int
     next_retry_at: int
 
 
-class LeaseAcquired(NamedTuple):
+class LeaseAcquired(Struct, frozen=True, gc=False):
     """A lease is asked for."""
 
     ttl_ms: int
 
 
-class LeaseRenewed(NamedTuple):
+class LeaseRenewed(Struct, frozen=True, gc=False):
     """A lease held is asked to last longer."""
 
     ttl_ms: int
 
 
-class LeaseReleased(NamedTuple):
+class LeaseReleased(Struct, frozen=True, gc=False):
     """A lease held is given back."""
 
 
-class ExternalApprovalRequested(NamedTuple):
+class ExternalApprovalRequested(Struct, frozen=True, gc=False):
     """Somebody outside was asked to approve."""
 
     request_id: str
@@ -107,14 +116,14 @@ class ExternalApprovalRequested(NamedTuple):
     expires_at: int
 
 
-class ExternalApprovalResolved(NamedTuple):
+class ExternalApprovalResolved(Struct, frozen=True, gc=False):
     """The answer came, or the wait is over."""
 
     request_id: str
     decision: str
 
 
-class WorkOrderCanceled(NamedTuple):
+class WorkOrderCanceled(Struct, frozen=True, gc=False):
     """The work order is canceled."""
 
 
@@ -162,10 +171,13 @@ EMPTY_PAYLOADS: Final[dict[EventType, Payload]] = {
 }
 
 
-class LedgerEvent(NamedTuple):
-    """`WorkOrderLedgerEventInput`. Its payload is None only where a record left out one that its type requires."""
+class LedgerEvent(Struct, frozen=True, gc=False, kw_only=True):
+    """`WorkOrderLedgerEventInput`: what an application appends. `created_at` and `lease_expires_at` are nanoseconds.
 
-    schema_version: int
+    Without a payload the event carries the empty one, where its type requires no field of it.
+    """
+
+    schema_version: int = SCHEMA_VERSION
     created_at: int
     tenant_id: str
     work_order_id: str
@@ -174,11 +186,37 @@ class LedgerEvent(NamedTuple):
     event_type: EventType
     work_order_status: WorkOrderStatus
     reason_code: int
-    expected_last_event_id: int | None
-    step_id: str | None
-    step_input_hash: str | None
-    lease_owner_id: str | None
-    lease_token_hash: str | None
-    lease_expires_at: int | None
+    expected_last_event_id: int | None = None
+    step_id: str | None = None
+    step_input_hash: str | None = None
+    lease_owner_id: str | None = None
+    lease_token_hash: str | None = None
+    lease_expires_at: int | None = None
+    idempotency_key: str | None = None
+    payload: Payload | None = None
+
+
+class SizedEvent(Struct, frozen=True, gc=False):
+    """A decoded event and the size of its payload's encoding in bytes, which the contract bounds."""
+
+    event: LedgerEvent
+    payload_bytes: int
+
+
+class AuditEvent(Struct, frozen=True, gc=False, kw_only=True):
+    """One outcome of one record. `event_id` is that of the record; times are nanoseconds since 1970."""
+
+    event_id: int
+    created_at: int
+    tenant_id: str
+    work_order_id: str | None
+    correlation_id: int | None
+    turn_id: int | None
+    engine: str
+    event_type: EventType | None
+    reason_code: str | None
+    outcome: OutcomeKind
+    severity: Severity
     idempotency_key: str | None
-    payload: Payload | None
+    work_order_event_id: int | None
+    payload_min: dict[str, str]

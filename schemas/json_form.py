@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
+from msgspec.structs import asdict
 
 from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
 from core_tables.schemas.events import EMPTY_PAYLOADS, PAYLOAD_TYPES, LedgerEvent, Payload
 from core_tables.schemas.reasons import ContractError, contract_failure
-from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, MAX_U128, EventType
+from core_tables.schemas.vocabulary import MAX_I64, MAX_U128, EventType
 
 _DIGITS: Final = re.compile(r"[0-9]{1,39}", re.ASCII)
 _Check = Callable[[str, Any], Any]
@@ -62,9 +63,7 @@ def _no_constant(name: str) -> object:
 
 def event_to_json(event: LedgerEvent) -> dict[str, Any]:
     """The JSON object of an event; correlation_id is a string of digits, null fields are left out."""
-    record: dict[str, Any] = {
-        name: value for name, value in zip(event._fields, event, strict=True) if value is not None
-    }
+    record = {name: value for name, value in asdict(event).items() if value is not None}
     record["correlation_id"] = str(event.correlation_id)
     if event.payload is not None:
         record["payload"] = payload_to_json(event.payload)
@@ -73,7 +72,7 @@ def event_to_json(event: LedgerEvent) -> dict[str, Any]:
 
 def payload_to_json(payload: Payload) -> dict[str, Any]:
     """The JSON object of a payload, null fields left out."""
-    return {name: value for name, value in zip(payload._fields, payload, strict=True) if value is not None}
+    return {name: value for name, value in asdict(payload).items() if value is not None}
 
 
 def payload_from_json(event_type: EventType, value: Mapping[str, Any]) -> Payload:
@@ -217,5 +216,9 @@ def _kind(value: object) -> str:
 _SCHEMA: Final = load_schema(LEDGER_SCHEMA)
 _COMMON: Final = {name: check for name, check in _checks(_SCHEMA).items() if name != "payload"}
 _PAYLOADS: Final = {
-    kind: _checks(branch) for kind, branch in zip(EVENT_TYPES, _SCHEMA["fields"][-1]["type"][1:], strict=True)
+    branch["name"]: _checks(branch)
+    for field in _SCHEMA["fields"]
+    if field["name"] == "payload"
+    for branch in field["type"]
+    if branch != "null"
 }

@@ -7,7 +7,6 @@ from typing import Any, Final
 from core_tables.schemas import events
 from core_tables.schemas.decoder import BodyError, bad, more
 
-new: Final = tuple.__new__
 SYMBOLS_EventType: Final = (
     "WORK_ORDER_CREATED",
     "FIELD_SET",
@@ -29,7 +28,7 @@ SYMBOLS_WorkOrderStatus: Final = ("DRAFT", "CLARIFY", "CONFIRM", "EXECUTING", "D
 SYMBOLS_ConfirmationState: Final = ("NOT_REQUIRED", "PENDING", "CONFIRMED", "EXPIRED")
 
 
-def decode(b: bytes, p: int) -> tuple[Any, int]:
+def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
     """Decode a WorkOrderLedgerEventInput that begins at a position: the value, and the size of its last union in bytes."""
     f_attempt_index: Any
     f_blueprint_version: Any
@@ -490,19 +489,16 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                         f_missing_fields.append(item)
             else:
                 raise bad("union branch of missing_fields", x)
-            f_payload = new(
-                events.WorkOrderCreated,
-                (
-                    f_requester_user_id,
-                    f_requester_speaker_id,
-                    f_device_id,
-                    f_session_id,
-                    f_process_id,
-                    f_blueprint_version,
-                    f_intent_type,
-                    f_fields,
-                    f_missing_fields,
-                ),
+            f_payload = events.WorkOrderCreated(
+                requester_user_id=f_requester_user_id,
+                requester_speaker_id=f_requester_speaker_id,
+                device_id=f_device_id,
+                session_id=f_session_id,
+                process_id=f_process_id,
+                blueprint_version=f_blueprint_version,
+                intent_type=f_intent_type,
+                fields=f_fields,
+                missing_fields=f_missing_fields,
             )
         elif x == 4:
             x = b[p]
@@ -579,13 +575,8 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                         f_invalidated_prompt_dedupe_keys.append(item)
             else:
                 raise bad("union branch of invalidated_prompt_dedupe_keys", x)
-            f_payload = new(
-                events.FieldSet,
-                (
-                    f_field_key,
-                    f_value,
-                    f_invalidated_prompt_dedupe_keys,
-                ),
+            f_payload = events.FieldSet(
+                field_key=f_field_key, value=f_value, invalidated_prompt_dedupe_keys=f_invalidated_prompt_dedupe_keys
             )
         elif x == 6:
             x = b[p]
@@ -625,13 +616,7 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                 f_value = x == 1
             else:
                 raise bad("union branch of value", x)
-            f_payload = new(
-                events.FieldConflictResolved,
-                (
-                    f_field_key,
-                    f_value,
-                ),
-            )
+            f_payload = events.FieldConflictResolved(field_key=f_field_key, value=f_value)
         elif x == 8:
             x = b[p]
             p += 1
@@ -651,13 +636,7 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                 raise IndexError
             f_prompt_dedupe_key = b[p:e].decode()
             p = e
-            f_payload = new(
-                events.FieldAsked,
-                (
-                    f_field_key,
-                    f_prompt_dedupe_key,
-                ),
-            )
+            f_payload = events.FieldAsked(field_key=f_field_key, prompt_dedupe_key=f_prompt_dedupe_key)
         elif x == 10:
             x = b[p]
             p += 1
@@ -675,7 +654,7 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                 f_confirmation_state = SYMBOLS_ConfirmationState[x >> 1]
             else:
                 raise bad("union branch of confirmation_state", x)
-            f_payload = new(events.StatusChanged, (f_confirmation_state,))
+            f_payload = events.StatusChanged(confirmation_state=f_confirmation_state)
         elif x == 12:
             x = b[p]
             p += 1
@@ -724,14 +703,11 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                 f_retry_backoff_ms = (x >> 1) ^ -(x & 1)
             else:
                 raise bad("union branch of retry_backoff_ms", x)
-            f_payload = new(
-                events.StepStarted,
-                (
-                    f_attempt_index,
-                    f_timeout_ms,
-                    f_max_retries,
-                    f_retry_backoff_ms,
-                ),
+            f_payload = events.StepStarted(
+                attempt_index=f_attempt_index,
+                timeout_ms=f_timeout_ms,
+                max_retries=f_max_retries,
+                retry_backoff_ms=f_retry_backoff_ms,
             )
         elif x == 14:
             x = b[p]
@@ -739,7 +715,7 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
             if x > 127:
                 x, p = more(b, p, x)
             f_attempt_index = (x >> 1) ^ -(x & 1)
-            f_payload = new(events.StepFinished, (f_attempt_index,))
+            f_payload = events.StepFinished(attempt_index=f_attempt_index)
         elif x == 16:
             x = b[p]
             p += 1
@@ -751,13 +727,7 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
             if x > 127:
                 x, p = more(b, p, x)
             f_failure_reason_code = (x >> 1) ^ -(x & 1)
-            f_payload = new(
-                events.StepFailed,
-                (
-                    f_attempt_index,
-                    f_failure_reason_code,
-                ),
-            )
+            f_payload = events.StepFailed(attempt_index=f_attempt_index, failure_reason_code=f_failure_reason_code)
         elif x == 18:
             x = b[p]
             p += 1
@@ -769,29 +739,23 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
             if x > 127:
                 x, p = more(b, p, x)
             f_next_retry_at = (x >> 1) ^ -(x & 1)
-            f_payload = new(
-                events.StepRetryScheduled,
-                (
-                    f_attempt_index,
-                    f_next_retry_at,
-                ),
-            )
+            f_payload = events.StepRetryScheduled(attempt_index=f_attempt_index, next_retry_at=f_next_retry_at)
         elif x == 20:
             x = b[p]
             p += 1
             if x > 127:
                 x, p = more(b, p, x)
             f_ttl_ms = (x >> 1) ^ -(x & 1)
-            f_payload = new(events.LeaseAcquired, (f_ttl_ms,))
+            f_payload = events.LeaseAcquired(ttl_ms=f_ttl_ms)
         elif x == 22:
             x = b[p]
             p += 1
             if x > 127:
                 x, p = more(b, p, x)
             f_ttl_ms = (x >> 1) ^ -(x & 1)
-            f_payload = new(events.LeaseRenewed, (f_ttl_ms,))
+            f_payload = events.LeaseRenewed(ttl_ms=f_ttl_ms)
         elif x == 24:
-            f_payload = new(events.LeaseReleased, ())
+            f_payload = events.LeaseReleased()
         elif x == 26:
             x = b[p]
             p += 1
@@ -816,13 +780,8 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
             if x > 127:
                 x, p = more(b, p, x)
             f_expires_at = (x >> 1) ^ -(x & 1)
-            f_payload = new(
-                events.ExternalApprovalRequested,
-                (
-                    f_request_id,
-                    f_target_user_id,
-                    f_expires_at,
-                ),
+            f_payload = events.ExternalApprovalRequested(
+                request_id=f_request_id, target_user_id=f_target_user_id, expires_at=f_expires_at
             )
         elif x == 28:
             x = b[p]
@@ -843,38 +802,29 @@ def decode(b: bytes, p: int) -> tuple[Any, int]:
                 raise IndexError
             f_decision = b[p:e].decode()
             p = e
-            f_payload = new(
-                events.ExternalApprovalResolved,
-                (
-                    f_request_id,
-                    f_decision,
-                ),
-            )
+            f_payload = events.ExternalApprovalResolved(request_id=f_request_id, decision=f_decision)
         elif x == 30:
-            f_payload = new(events.WorkOrderCanceled, ())
+            f_payload = events.WorkOrderCanceled()
         else:
             raise bad("union branch of payload", x)
-        value = new(
-            events.LedgerEvent,
-            (
-                f_schema_version,
-                f_created_at,
-                f_tenant_id,
-                f_work_order_id,
-                f_correlation_id,
-                f_turn_id,
-                f_event_type,
-                f_work_order_status,
-                f_reason_code,
-                f_expected_last_event_id,
-                f_step_id,
-                f_step_input_hash,
-                f_lease_owner_id,
-                f_lease_token_hash,
-                f_lease_expires_at,
-                f_idempotency_key,
-                f_payload,
-            ),
+        value = events.LedgerEvent(
+            schema_version=f_schema_version,
+            created_at=f_created_at,
+            tenant_id=f_tenant_id,
+            work_order_id=f_work_order_id,
+            correlation_id=f_correlation_id,
+            turn_id=f_turn_id,
+            event_type=f_event_type,
+            work_order_status=f_work_order_status,
+            reason_code=f_reason_code,
+            expected_last_event_id=f_expected_last_event_id,
+            step_id=f_step_id,
+            step_input_hash=f_step_input_hash,
+            lease_owner_id=f_lease_owner_id,
+            lease_token_hash=f_lease_token_hash,
+            lease_expires_at=f_lease_expires_at,
+            idempotency_key=f_idempotency_key,
+            payload=f_payload,
         )
     except IndexError:
         raise BodyError("the body ends before the record does") from None

@@ -1,22 +1,22 @@
 """What becomes of a record: one of three frozen values (contract, sections 1 and 2)."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from core_tables.schemas.reasons import ReasonCode, Violation
 
 
-class Accepted(NamedTuple):
+class Accepted(Struct, frozen=True, gc=False):
     """The event is in the ledger under its own position id."""
 
 
-class Replayed(NamedTuple):
+class Replayed(Struct, frozen=True, gc=False):
     """A no-op: the idempotency key is bound to the event `first_event_id` already."""
 
     first_event_id: int
     payload_differs: bool
 
 
-class Refused(NamedTuple):
+class Refused(Struct, frozen=True, gc=False):
     """The record breaks a rule; it binds nothing."""
 
     reason_code: ReasonCode
@@ -31,4 +31,4 @@ ACCEPTED = Accepted()
 
 def refused(violation: Violation) -> Refused:
     """The outcome of a violation."""
-    return Refused(*violation)
+    return Refused(reason_code=violation.reason_code, field=violation.field, sentence=violation.sentence)

@@ -1,6 +1,8 @@
 """The reason codes of the contract (section 2), and the errors that carry them."""
 
-from typing import ClassVar, Final, Literal, NamedTuple
+from typing import ClassVar, Final, Literal
+
+from msgspec import Struct
 
 ReasonCode = Literal[
     "OS_WORK_ORDER_APPEND_ONLY_VIOLATION",
@@ -25,7 +27,7 @@ LEASE_NOT_FOUND: Final = "LEASE_NOT_FOUND"
 LEASE_TTL_OUT_OF_BOUNDS: Final = "LEASE_TTL_OUT_OF_BOUNDS"
 
 
-class Violation(NamedTuple):
+class Violation(Struct, frozen=True, gc=False):
     """Why a record is refused: a code, the field at fault where there is one, and a sentence of at most 256 bytes."""
 
     reason_code: ReasonCode

@@ -1,9 +1,10 @@
 """The rules of the contract that need no state (sections 3 and 4), in the contract's order of fields."""
 
-from typing import Final, assert_never
+from typing import Final
 
-from core_tables.schemas import events
-from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, Payload
+from msgspec.structs import asdict
+
+from core_tables.schemas.events import PAYLOAD_TYPES, LeaseAcquired, LeaseRenewed, LedgerEvent
 from core_tables.schemas.reasons import LEASE_TTL_OUT_OF_BOUNDS, Violation, contract_failure
 from core_tables.schemas.vocabulary import (
     CREATED_STATUSES,
@@ -23,6 +24,17 @@ from core_tables.schemas.vocabulary import (
 from core_tables.schemas.wire import is_tenant_id
 
 _NUL: Final = "contains U+0000, which no text may"
+# The numbers in payloads, by field: a field of this name means the same in each payload that has it.
+_BOUNDS: Final = {
+    "attempt_index": (0, MAX_ATTEMPT_INDEX),
+    "timeout_ms": (0, MAX_I64),
+    "max_retries": (0, MAX_I64),
+    "retry_backoff_ms": (0, MAX_I64),
+    "failure_reason_code": (1, MAX_U32),
+    "next_retry_at": (1, MAX_I64),
+    "ttl_ms": (1, MAX_TTL_MS),
+    "expires_at": (1, MAX_I64),
+}
 
 
 def malformed_identity(event: LedgerEvent) -> Violation | None:
@@ -89,11 +101,24 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
         return contract_failure(
             "payload", f"the payload is {payload_bytes} bytes long; at most {MAX_PAYLOAD_BYTES} are allowed"
         )
-    values: tuple[object, ...] = payload
-    for index, value in enumerate(values):
-        if "\0" in value if isinstance(value, str) else isinstance(value, (list, dict)) and _contains_nul(value):
-            return contract_failure(payload._fields[index], f"{payload._fields[index]} {_NUL}")
-    return _payload_range_violation(payload)
+    for name, value in asdict(payload).items():
+        if value is not None and (found := _value_violation(name, value)):
+            return found
+    return None
+
+
+def _value_violation(name: str, value: object) -> Violation | None:
+    """What is wrong with a field of a payload."""
+    if isinstance(value, str):
+        return contract_failure(name, f"{name} {_NUL}") if "\0" in value else None
+    if isinstance(value, (list, dict)):
+        return contract_failure(name, f"{name} {_NUL}") if _contains_nul(value) else None
+    if name not in _BOUNDS or not isinstance(value, int):
+        return None
+    low, high = _BOUNDS[name]
+    if name == "ttl_ms" and not low <= value <= high:
+        return Violation(LEASE_TTL_OUT_OF_BOUNDS, name, f"{name} is {value}; it must be from {low} to {high}")
+    return _range(name, value, low, high)
 
 
 def _contains_nul(value: list[str] | dict[str, object]) -> bool:
@@ -102,50 +127,12 @@ def _contains_nul(value: list[str] | dict[str, object]) -> bool:
     return isinstance(value, dict) and any(isinstance(item, str) and "\0" in item for item in value.values())
 
 
-def _payload_range_violation(payload: Payload) -> Violation | None:
-    match payload:
-        case events.StepStarted(attempt, timeout, retries, backoff):
-            return (
-                _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX)
-                or _range("timeout_ms", timeout or 0, 0, MAX_I64)
-                or _range("max_retries", retries or 0, 0, MAX_I64)
-                or _range("retry_backoff_ms", backoff or 0, 0, MAX_I64)
-            )
-        case events.StepFinished(attempt):
-            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX)
-        case events.StepFailed(attempt, code):
-            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX) or _range(
-                "failure_reason_code", code, 1, MAX_U32
-            )
-        case events.StepRetryScheduled(attempt, at):
-            return _range("attempt_index", attempt, 0, MAX_ATTEMPT_INDEX) or _range("next_retry_at", at, 1, MAX_I64)
-        case events.LeaseAcquired(ttl) | events.LeaseRenewed(ttl):
-            if 1 <= ttl <= MAX_TTL_MS:
-                return None
-            return Violation(LEASE_TTL_OUT_OF_BOUNDS, "ttl_ms", f"ttl_ms is {ttl}; it must be from 1 to {MAX_TTL_MS}")
-        case events.ExternalApprovalRequested(_, _, at):
-            return _range("expires_at", at, 1, MAX_I64)
-        case (
-            events.WorkOrderCreated()
-            | events.FieldSet()
-            | events.FieldConflictResolved()
-            | events.FieldAsked()
-            | events.StatusChanged()
-            | events.LeaseReleased()
-            | events.ExternalApprovalResolved()
-            | events.WorkOrderCanceled()
-        ):
-            return None
-        case _:
-            assert_never(payload)
-
-
 def _requirement_violation(event: LedgerEvent) -> Violation | None:
     kind = event.event_type
     if kind.startswith("STEP_"):
         return _missing("step_id", kind) if event.step_id is None else None
     if kind.startswith("LEASE_"):
-        return _lease_violation(event)
+        return _lease_fields_violation(event)
     if kind == "WORK_ORDER_CREATED" and event.work_order_status not in CREATED_STATUSES:
         return contract_failure("work_order_status", "a work order is created as DRAFT, CLARIFY, CONFIRM or EXECUTING")
     if kind == "WORK_ORDER_CANCELED":
@@ -158,12 +145,12 @@ def _requirement_violation(event: LedgerEvent) -> Violation | None:
     return None
 
 
-def _lease_violation(event: LedgerEvent) -> Violation | None:
+def _lease_fields_violation(event: LedgerEvent) -> Violation | None:
     if event.lease_owner_id is None:
         return _missing("lease_owner_id", event.event_type)
     if event.lease_token_hash is None:
         return _missing("lease_token_hash", event.event_type)
-    if not isinstance(event.payload, (events.LeaseAcquired, events.LeaseRenewed)):
+    if not isinstance(event.payload, (LeaseAcquired, LeaseRenewed)):
         return None
     expires_at = event.created_at + event.payload.ttl_ms * NS_PER_MS
     if event.lease_expires_at not in (None, expires_at):

@@ -8,24 +8,18 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import fastavro
+from msgspec.structs import asdict, replace
 
 from core_tables.schemas import ledger_event_v1
 from core_tables.schemas.avro_schema import AVRO, LEDGER_SCHEMA, fingerprint_of, load_schema
 from core_tables.schemas.decoder import BodyError
-from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent
+from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent, SizedEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import TENANT_SCOPE_VIOLATION, UnknownSchemaError, Violation, contract_failure
 from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES, UNATTRIBUTED
 
 MARKER: Final = b"\xc3\x01"
 HEADER_BYTES: Final = 10
-
-
-class SizedEvent(NamedTuple):
-    """A decoded event and the size of its payload's encoding in bytes, which the contract bounds."""
-
-    event: LedgerEvent
-    payload_bytes: int
 
 
 class Unreadable(NamedTuple):
@@ -49,10 +43,10 @@ _REFUSED: Final[frozenset[bytes]] = frozenset(
 
 def encode_event(event: LedgerEvent) -> bytes:
     """The record value of an event. Raises ValueError when a value does not fit its Avro type."""
-    record = event._asdict()
+    record = asdict(event)
     record["correlation_id"] = event.correlation_id.to_bytes(16, "big")
     if event.payload is not None:
-        record["payload"] = (f"core_tables.v1.{event.event_type}", event.payload._asdict())
+        record["payload"] = (f"core_tables.v1.{event.event_type}", asdict(event.payload))
     buffer = io.BytesIO()
     buffer.write(PREFIX)
     fastavro.schemaless_writer(buffer, _PARSED, record)
@@ -78,14 +72,14 @@ def decode_event(value: bytes | None) -> SizedEvent | Violation:
     except BodyError as error:
         return contract_failure(None, f"the body cannot be decoded: {error}")
     if event.payload is None and event.event_type in EMPTY_PAYLOADS:
-        event = event._replace(payload=EMPTY_PAYLOADS[event.event_type])
-    return tuple.__new__(SizedEvent, (event, payload_bytes))  # half the time of its own constructor
+        event = replace(event, payload=EMPTY_PAYLOADS[event.event_type])
+    return SizedEvent(event=event, payload_bytes=payload_bytes)
 
 
 def _no_decoder(value: bytes) -> Violation:
-    if len(value) < HEADER_BYTES or value[:2] != MARKER:
+    if len(value) < HEADER_BYTES or not value.startswith(MARKER):
         return contract_failure(None, "the value does not begin with C3 01 and a fingerprint of 8 bytes")
-    fingerprint = value[2:HEADER_BYTES].hex()
+    fingerprint = value[len(MARKER) : HEADER_BYTES].hex()
     if value[:HEADER_BYTES] in _REFUSED:
         return contract_failure(None, f"records of the writer schema {fingerprint} are refused")
     raise UnknownSchemaError(
@@ -126,7 +120,7 @@ def read_record(key: bytes | None, value: bytes | None, partition: int, partitio
             return decoded
     else:
         violation = decoded
-    return Unreadable(violation, tenant_of_key or UNATTRIBUTED)
+    return Unreadable(violation=violation, tenant_id=tenant_of_key or UNATTRIBUTED)
 
 
 def _misrouted(tenant_id: str, key: bytes | None, partition: int, partitions: int) -> Violation | None:

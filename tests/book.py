@@ -1,7 +1,7 @@
 """A ledger of one lane in memory: the real fold, fed by what it would find in the tables."""
 
-from core_tables.projection.fold.batch import Decided, Loaded, Record, WorkOrderKey, fold_batch, read_content
-from core_tables.projection.fold.decide import First
+from core_tables.projection.fold.batch import fold_batch, read_content
+from core_tables.projection.fold.values import Decided, First, Loaded, Record, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at, partition_of

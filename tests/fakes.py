@@ -5,8 +5,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.consumer.audit import AuditEmitter, AuditPorts
-from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, audit_record
-from core_tables.projection.fold.batch import Decided
+from core_tables.consumer.audit_queue import AuditQueue, audit_record
+from core_tables.consumer.audit_record import AuditRecord
+from core_tables.projection.fold.values import Decided
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.outcomes import ACCEPTED
 

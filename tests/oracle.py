@@ -9,12 +9,12 @@ from confluent_kafka import Message
 
 from core_tables.cli import wiring
 from core_tables.projection.cache.pending_cache import MAX_LIST
-from core_tables.projection.fold.batch import Decided, Record, decided_request, read_content
-from core_tables.projection.fold.decide import Request
+from core_tables.projection.fold.batch import decided_request, read_content
 from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.fold.values import Decided, Record, Request
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import Reads
-from core_tables.projection.postgres.rows import outcome_of_row
+from core_tables.projection.postgres.row_types import OutcomeRow, outcome_of_row
 from core_tables.projection.verify.topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
@@ -166,7 +166,7 @@ def _outcomes(world: World) -> dict[int, Outcome]:
         "select event_id, reason_code, field, sentence, first_event_id, payload_differs from os_core.work_order_outcomes"
     ).fetchall()
     assert not {row[0] for row in accepted} & {row[0] for row in others}, "a record has two outcomes"
-    return {row[0]: ACCEPTED for row in accepted} | {row[0]: outcome_of_row(row[1:]) for row in others}
+    return {row[0]: ACCEPTED for row in accepted} | {row[0]: outcome_of_row(OutcomeRow._make(row)) for row in others}
 
 
 def _decided(record: Record, outcome: Outcome) -> Decided:

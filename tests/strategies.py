@@ -3,6 +3,7 @@
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent
@@ -51,23 +52,23 @@ def ledger_events(draw: st.DrawFn, tenants: tuple[str, ...] = ("acme", "globex")
     tenant, work_order = draw(st.sampled_from(tenants)), draw(st.sampled_from(["o1", "o2"]))
     step, lease = kind.startswith("STEP_"), kind.startswith("LEASE_")
     return LedgerEvent(
-        1,
-        draw(times),
-        tenant,
-        work_order,
-        draw(st.just(correlation_of(tenant, work_order)) | st.sampled_from([7, 2**128 - 1])),
-        draw(st.integers(1, 3)),
-        kind,
-        "CANCELED" if kind == "WORK_ORDER_CANCELED" else draw(st.sampled_from(STATUSES)),
-        draw(st.integers(1, 3)),
-        draw(st.none() | st.just(0)) if draw(st.integers(0, 9)) == 0 else None,
-        draw(names) if step else draw(st.none() | names),
-        draw(optional_text),
-        draw(st.sampled_from(["x", "y"])) if lease else draw(optional_text),
-        draw(st.sampled_from(["t", "u"])) if lease else draw(optional_text),
-        None if lease else draw(st.none() | times),
-        draw(st.none() | st.sampled_from(["k1", "k2", "k3", "k4", "k5"]) | names),
-        draw(PAYLOADS[kind]),
+        schema_version=1,
+        created_at=draw(times),
+        tenant_id=tenant,
+        work_order_id=work_order,
+        correlation_id=draw(st.just(correlation_of(tenant, work_order)) | st.sampled_from([7, 2**128 - 1])),
+        turn_id=draw(st.integers(1, 3)),
+        event_type=kind,
+        work_order_status="CANCELED" if kind == "WORK_ORDER_CANCELED" else draw(st.sampled_from(STATUSES)),
+        reason_code=draw(st.integers(1, 3)),
+        expected_last_event_id=draw(st.none() | st.just(0)) if draw(st.integers(0, 9)) == 0 else None,
+        step_id=draw(names) if step else draw(st.none() | names),
+        step_input_hash=draw(optional_text),
+        lease_owner_id=draw(st.sampled_from(["x", "y"])) if lease else draw(optional_text),
+        lease_token_hash=draw(st.sampled_from(["t", "u"])) if lease else draw(optional_text),
+        lease_expires_at=None if lease else draw(st.none() | times),
+        idempotency_key=draw(st.none() | st.sampled_from(["k1", "k2", "k3", "k4", "k5"]) | names),
+        payload=draw(PAYLOADS[kind]),
     )
 
 
@@ -81,7 +82,7 @@ def step_events(draw: st.DrawFn) -> LedgerEvent:
     return make(
         kind,
         idempotency_key=draw(st.sampled_from(["k1", "k2", "k3", None])),
-        payload=draw(PAYLOADS[kind])._replace(attempt_index=draw(st.integers(0, 1))),
+        payload=replace(draw(PAYLOADS[kind]), attempt_index=draw(st.integers(0, 1))),
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import core_tables
 from core_tables.deploy import stack as local_stack
@@ -65,7 +66,7 @@ def test_a_replayed_append_returns_the_first_event_id(world: World) -> None:
     event = make("WORK_ORDER_CREATED", tenant_id="replays", idempotency_key="k")
     (first,) = world.append(event)
     assert world.outcome(event) == Replayed(first.event_id(), payload_differs=False)
-    other = event._replace(payload=events.WorkOrderCreated("bob"))
+    other = replace(event, payload=events.WorkOrderCreated("bob"))
     assert world.outcome(other) == Replayed(first.event_id(), payload_differs=True)
     assert len(world.reads.ledger("replays")) == 1
 
@@ -132,7 +133,7 @@ def test_the_record_as_it_was_at_an_event_id(world: World) -> None:
     now = world.reads.current("history", "order-1")
     latest = world.reads.current_at("history", "order-1", receipts[2].event_id())
     assert latest is not None
-    assert now == latest._replace(attempts={}), "the current row holds no attempts"
+    assert now == replace(latest, attempts={}), "the current row holds no attempts"
     assert world.reads.current_at("history", "order-1", receipts[0].event_id() - 1) is None
 
 

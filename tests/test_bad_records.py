@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.events import AuditEvent
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, TENANT_SCOPE_VIOLATION

@@ -15,19 +15,13 @@ import pytest
 from core_tables.schemas import events, ledger_event_v1
 from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
 from core_tables.schemas.decoder import BodyError
-from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent
+from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent
 from core_tables.schemas.generate import decoder_source, modules
 from core_tables.schemas.identity import MAX_LANES, event_id_at, lane_of, murmur2, offset_of, partition_of
 from core_tables.schemas.json_form import event_from_json, event_to_json
 from core_tables.schemas.reasons import UnknownSchemaError, Violation
 from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
-from core_tables.schemas.wire import (
-    HEADER_BYTES,
-    PREFIX,
-    SizedEvent,
-    decode_event,
-    encode_event,
-)
+from core_tables.schemas.wire import HEADER_BYTES, PREFIX, decode_event, encode_event
 
 from .builders import make
 
@@ -88,9 +82,9 @@ def test_our_decoder_reads_what_the_library_reads(event_type: EventType) -> None
 
 def test_the_schema_and_the_types_name_the_same_fields() -> None:
     schema = load_schema(LEDGER_SCHEMA)
-    assert tuple(field["name"] for field in schema["fields"]) == LedgerEvent._fields
+    assert tuple(field["name"] for field in schema["fields"]) == LedgerEvent.__struct_fields__
     for branch in schema["fields"][-1]["type"][1:]:
-        assert tuple(field["name"] for field in branch["fields"]) == PAYLOAD_TYPES[branch["name"]]._fields
+        assert tuple(field["name"] for field in branch["fields"]) == PAYLOAD_TYPES[branch["name"]].__struct_fields__
 
 
 def test_the_payloads_size_is_that_of_its_encoding() -> None:
@@ -110,7 +104,7 @@ def test_generated_code_is_what_the_generator_writes(file: str) -> None:
 def test_maps_and_arrays_may_come_in_several_blocks() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "m", "type": {"type": "map", "values": "long"}}]}
     scope = dict(vars(ledger_event_v1))
-    exec(decoder_source(schema, lambda _name, _fields: "f_m"), scope)  # noqa: S102 - what the generator wrote
+    exec(decoder_source(schema, "object", lambda _name, _fields: "f_m"), scope)  # noqa: S102 - what the generator wrote
     decode = scope["decode"]
     one_block = b"\x04\x02a\x02\x02b\x04\x00"
     two_blocks = b"\x01\x06\x02a\x02\x02\x02b\x04\x00"  # the first with a negative count and its size

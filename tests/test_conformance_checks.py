@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core_tables.producer.ledger import encode_checked
 from core_tables.schemas import events
@@ -78,7 +79,7 @@ def test_s2_a_replay_with_the_same_payload_says_so() -> None:
     book = Book()
     event = make("FIELD_SET", idempotency_key="k")
     book.append(event)
-    assert book.append(event._replace(created_at=START + 1)) == Replayed(
+    assert book.append(replace(event, created_at=START + 1)) == Replayed(
         book.decided[0].event_id, payload_differs=False
     )
 
@@ -174,7 +175,7 @@ def test_s3_the_producer_refuses_what_is_past_a_limit_before_anything_is_sent(fi
 )
 def test_s3_the_producer_refuses_what_no_schema_holds(changes: dict[str, Any]) -> None:
     with pytest.raises(ContractError):
-        encode_checked(make("FIELD_SET")._replace(**changes))
+        encode_checked(replace(make("FIELD_SET"), **changes))
 
 
 def test_s3_correlation_id_reaches_to_2_to_the_128() -> None:

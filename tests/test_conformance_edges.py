@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core_tables.producer.ledger import encode_checked
 from core_tables.schemas import events
@@ -19,11 +20,11 @@ from .builders import make
 def test_s3_a_value_of_16384_bytes_is_read_and_one_byte_more_is_not() -> None:
     """No event that keeps the other rules is so long; at the edge one of them refuses it, past it the size does."""
     long = make("FIELD_SET", work_order_id="w" * 15_000)
-    fits = long._replace(work_order_id="w" * (15_000 + 16_384 - len(encode_event(long))))
+    fits = replace(long, work_order_id="w" * (15_000 + 16_384 - len(encode_event(long))))
     assert len(encode_event(fits)) == 16_384
     refusal = Book().refusal(fits)
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, "work_order_id")
-    refusal = Book().refusal(fits._replace(work_order_id=fits.work_order_id + "w"))
+    refusal = Book().refusal(replace(fits, work_order_id=fits.work_order_id + "w"))
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, None)
     assert "16385 bytes" in refusal.sentence
 

@@ -1,7 +1,9 @@
 """Conformance: what each event does to a work order, and the state rules (contract, sections 2, 4 and 5)."""
 
 import pytest
+from msgspec.structs import replace
 
+from core_tables.projection.fold.work_order import ActiveStep, Approval, Origin
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import (
@@ -26,7 +28,15 @@ def created() -> Book:
 
 def test_s4_created_sets_identity_and_initial_fields() -> None:
     state = created().state()
-    assert tuple(state.origin) == ("ada", "speaker-1", "device-1", "session-1", "process-1", "1.0", "BOOK")
+    assert state.origin == Origin(
+        requester_user_id="ada",
+        requester_speaker_id="speaker-1",
+        device_id="device-1",
+        session_id="session-1",
+        process_id="process-1",
+        blueprint_version="1.0",
+        intent_type="BOOK",
+    )
     assert state.collected.fields == {"city": "Paris"}
     assert state.collected.missing_fields == ("date",)
     assert state.identity.created_at == START
@@ -100,7 +110,15 @@ def test_s4_a_started_step_is_the_active_one() -> None:
     book = created()
     book.append(make("STEP_STARTED"))
     state = book.state()
-    assert tuple(state.active) == ("step-1", 0, 1000, 3, 50, None, None)
+    assert state.active == ActiveStep(
+        active_step_id="step-1",
+        active_step_attempt=0,
+        timeout_ms_active=1000,
+        max_retries_active=3,
+        retry_backoff_ms_active=50,
+        next_retry_at=None,
+        last_failure_reason_code=None,
+    )
     assert state.attempts["step-1", 0].status == "RUNNING"
     assert state.attempts["step-1", 0].started_at == START
 
@@ -146,17 +164,22 @@ def test_s4_an_end_of_another_attempt_leaves_the_active_step() -> None:
 def test_s4_an_approval_is_pending_until_it_is_resolved() -> None:
     book = created()
     book.append(make("EXTERNAL_APPROVAL_REQUESTED"))
-    assert tuple(book.state().approval) == (True, "request-1", "boss", START + HOUR)
+    pending = Approval(pending=True, request_id="request-1", target_user_id="boss", expires_at=START + HOUR)
+    assert book.state().approval == pending
     book.append(make("EXTERNAL_APPROVAL_RESOLVED"))
-    assert tuple(book.state().approval) == (False, "request-1", "boss", START + HOUR)
+    assert book.state().approval == replace(pending, pending=False)
 
 
 def test_s4_step_and_lease_columns_are_those_of_the_last_event_null_included() -> None:
     book = created()
     book.append(make("LEASE_ACQUIRED"))
-    assert tuple(book.state().last[5:]) == (None, None, "owner-1", "token-1", START + TTL)
+    last = book.state().last
+    assert (last.step_id, last.step_input_hash) == (None, None)
+    assert (last.lease_owner_id, last.lease_token_hash, last.lease_expires_at) == ("owner-1", "token-1", START + TTL)
     book.append(make("STEP_STARTED"))
-    assert tuple(book.state().last[5:]) == ("step-1", "hash", None, None, None)
+    last = book.state().last
+    assert (last.step_id, last.step_input_hash) == ("step-1", "hash")
+    assert (last.lease_owner_id, last.lease_token_hash, last.lease_expires_at) == (None, None, None)
 
 
 @pytest.mark.parametrize("status", ["DONE", "REFUSED", "FAILED"])

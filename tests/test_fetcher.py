@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError
 
 from core_tables.consumer import fetcher as module
 from core_tables.consumer.fetcher import Failure, Fetcher, Read, Unknown
-from core_tables.projection.fold.batch import Record
+from core_tables.projection.fold.values import Record
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import encode_event

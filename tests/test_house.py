@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
 from core_tables.projection.postgres.generate import STATEMENTS, of_one_row
+from core_tables.schemas.events import Payload
+from core_tables.schemas.outcomes import Outcome
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {
@@ -32,7 +34,12 @@ OF_ONE_ROW = sorted((ROOT / "projection" / "postgres" / "sql" / "one_row").glob(
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # Names that two modules still define, and names that two modules still have. Both lists only ever get shorter.
 DEFINED_TWICE: Final = {
-    *("MAX_BACKOFF_S", "MAX_PAUSE_S", "POLL_S", "new"),
+    *("MAX_BACKOFF_S", "MAX_PAUSE_S", "POLL_S"),
+}
+# What speaks to Postgres in its own forms: arrays in binary, SQLSTATE classes, a catalog's rows.
+DRIVERS: Final = {
+    ROOT / "projection" / "postgres" / f"{name}.py"
+    for name in ("arrays", "connection", "generate", "migrate", "pipeline")
 }
 NAMED_TWICE: Final = {
     *("audit", "batch", "generate", "health", "outcomes", "settings", "topic"),
@@ -135,7 +142,7 @@ def test_the_fold_is_pure(path: Path) -> None:
         if module.startswith("core_tables."):
             assert module.startswith(allowed_rooms), module
         else:
-            assert module.split(".")[0] in sys.stdlib_module_names - forbidden, module
+            assert module.split(".")[0] in (sys.stdlib_module_names | {"msgspec"}) - forbidden, module
 
 
 def test_the_benchmark_stays_out_of_the_rooms_and_the_peers_out_of_the_benchmark() -> None:
@@ -150,6 +157,76 @@ def test_the_benchmark_stays_out_of_the_rooms_and_the_peers_out_of_the_benchmark
     for paths, forbidden in rules:
         for path in paths:
             assert not forbidden & {name.split(".")[0] for name in imports(path)}, path
+
+
+def is_whole_number(node: ast.expr | None) -> bool:
+    value = node.operand if isinstance(node, ast.UnaryOp) else node
+    return isinstance(value, ast.Constant) and isinstance(value.value, int)
+
+
+def picked_by_position(path: Path) -> Iterator[str]:
+    """Where a file picks parts of a value by their position: `row[5]`, `event[2:4]`.
+
+    Lists and the like may be indexed; their names are plural. So may what a call returns: `text.partition(":")[2]`.
+    """
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Subscript):
+            at, of = node.slice, node.value
+            bounds = (at.lower, at.upper, at.step) if isinstance(at, ast.Slice) else (at,)
+            name = of.id if isinstance(of, ast.Name) else of.attr if isinstance(of, ast.Attribute) else ""
+            plural = name.endswith("s") or isinstance(of, ast.Call | ast.JoinedStr)
+            if any(is_whole_number(bound) for bound in bounds) and not plural:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_parts_of_a_value_are_picked_by_name() -> None:
+    found = [place for path in MODULES if path not in DRIVERS for place in picked_by_position(path)]
+    assert not found, "give it names, or the list a plural one"
+
+
+def test_a_position_is_found_where_it_picks_a_part_of_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.py"
+    file.write_text(
+        "state[:2], row[5], self.event[-1], changed[key][0], rows[0], x.parts[1:], value[:SIZE], key[name], f()[1]"
+    )
+    monkeypatch.setattr("tests.test_house.ROOT", tmp_path)
+    found = [place.partition(": ")[2] for place in picked_by_position(file)]
+    assert sorted(found) == ["changed[key][0]", "row[5]", "self.event[-1]", "state[:2]"]
+
+
+def of_union(match: ast.Match, members: set[str]) -> bool:
+    patterns = (node for case in match.cases for node in ast.walk(case.pattern) if isinstance(node, ast.MatchClass))
+    return bool({ast.unparse(pattern.cls).rpartition(".")[2] for pattern in patterns} & members)
+
+
+def ends_with_assert_never(match: ast.Match) -> bool:
+    last = match.cases[-1]
+    return ast.unparse(last.pattern) == "_" and ast.unparse(last.body[0]).startswith("assert_never(")
+
+
+def test_a_match_on_events_or_outcomes_ends_with_assert_never() -> None:
+    """So that the type checker names each place where a new type was forgotten."""
+    members = {kind.__name__ for kind in (*get_args(Payload), *get_args(Outcome))}
+    found = {
+        f"{path.relative_to(ROOT)}:{node.lineno}": ends_with_assert_never(node)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Match) and of_union(node, members)
+    }
+    assert len(found) >= 6, found
+    assert not [place for place, ends in found.items() if not ends]
+
+
+def test_the_compiled_build_leaves_out_what_defines_structs() -> None:
+    """mypyc drops a class's keywords: the struct would be neither frozen nor out of the collector's sight."""
+    setup = ast.parse((ROOT / "setup.py").read_text("utf-8"))
+    namespace: dict[str, tuple[str, ...]] = {}
+    hot: list[ast.stmt] = [
+        node for node in setup.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOT"
+    ]
+    exec(compile(ast.Module(hot, []), "setup.py", "exec"), namespace)  # noqa: S102 - our own list
+    texts = {name: (ROOT / name).read_text("utf-8") for name in namespace["HOT"]}
+    assert not [name for name, text in texts.items() if re.search(r"^class \w+\(Struct\b", text, re.MULTILINE)]
 
 
 def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> None:

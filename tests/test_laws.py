@@ -1,45 +1,45 @@
 """The laws of the fold, as properties: redelivery changes nothing, replay equals live, any split gives the same."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from core_tables.projection.fold.batch import (
-    Changed,
-    Decided,
-    Loaded,
-    Record,
-    WorkOrderKey,
-    fold_in_parts,
-    read_content,
-)
-from core_tables.projection.fold.decide import First
+from core_tables.projection.fold.batch import fold_in_parts, read_content
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.needs import loadable_events, named_attempts
+from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, WorkOrderKey
 from core_tables.projection.fold.work_order import OPEN_ATTEMPTS, WorkOrder, settled
-from core_tables.projection.postgres.rows import (
-    Row,
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    LeaseRow,
+    LedgerRow,
     attempt_of_row,
-    attempt_rows,
-    current_row,
     event_of_row,
     lease_of_row,
-    lease_rows,
-    ledger_row,
     state_of_row,
 )
+from core_tables.projection.postgres.rows import Row, attempt_rows, current_row, lease_rows, ledger_row
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
-from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.events import LedgerEvent, SizedEvent
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
-from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
+from core_tables.schemas.wire import decode_event, encode_event
 
 from .book import Book
 from .strategies import ledger_events, logs, step_logs
+
+R = TypeVar("R", AttemptRow, LeaseRow)
+
+
+def by_key(kind: type[R], rows: Iterable[Row]) -> dict[object, R]:
+    return {row.key: row for row in map(kind._make, rows)}
 
 
 class Tables:
@@ -48,8 +48,8 @@ class Tables:
     def __init__(self) -> None:
         self.ledger: dict[int, LedgerEvent] = {}
         self.current: dict[WorkOrderKey, Row] = {}
-        self.attempts: dict[tuple[str, ...], Row] = {}
-        self.leases: dict[tuple[str, ...], Row] = {}
+        self.attempts: dict[object, AttemptRow] = {}
+        self.leases: dict[object, LeaseRow] = {}
         self.decided: list[Decided] = []
         self.memory: dict[WorkOrderKey, WorkOrder] = {}
 
@@ -60,16 +60,17 @@ class Tables:
         keys = {(r.content.event.tenant_id, r.content.event.work_order_id) for r in records}  # type: ignore[union-attr]
         states = {key: self.memory.get(key) or self._load(key) for key in sorted(keys)}
         for tenant, work_order, step, index in named_attempts(loadable_events(records), states):
-            state, row = states[tenant, work_order], self.attempts.get((tenant, work_order, step, index))  # type: ignore[arg-type]
+            state, row = states[tenant, work_order], self.attempts.get((tenant, work_order, step, index))
             if state is not None and row is not None:
                 name, attempt = attempt_of_row(row)
-                states[tenant, work_order] = state._replace(attempts={**state.attempts, name: attempt})
+                states[tenant, work_order] = replace(state, attempts={**state.attempts, name: attempt})
         firsts = {
             (event.tenant_id, event.work_order_id, event.idempotency_key): First(position, event.payload)
             for position, event in sorted(self.ledger.items(), reverse=True)
             if event.idempotency_key is not None
         }
-        owners = {(row[0], int(row[2])): row[1] for row in self.current.values()}
+        current = map(CurrentRow._make, self.current.values())
+        owners = {(row.tenant_id, int(row.correlation_id)): row.work_order_id for row in current}
         changed: Changed = {}
         folded = [
             each for part in fold_in_parts(records, Loaded(states, firsts, owners), changed, size=3) for each in part
@@ -77,24 +78,31 @@ class Tables:
         self.decided += folded
         for decided in folded:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                row = ledger_row(decided.event_id, decided.event)
-                _, self.ledger[decided.event_id] = event_of_row((*row[:17], orjson.loads(row[17])))
+                written = LedgerRow._make(ledger_row(decided.event_id, decided.event))
+                read = written._replace(payload=orjson.loads(str(written.payload)))
+                self.ledger[decided.event_id] = event_of_row(read)
         for key, (before, after) in changed.items():
             self.current[key] = current_row(after)
-            self.attempts |= {row[:4]: row for row in attempt_rows(after, before)}
-            self.leases |= {row[:3]: row for row in lease_rows(after, before)}
+            self.attempts |= by_key(AttemptRow, attempt_rows(after, before))
+            self.leases |= by_key(LeaseRow, lease_rows(after, before))
             self.memory[key] = settled(after)
 
     def _load(self, key: WorkOrderKey) -> WorkOrder | None:
         row = self.current.get(key)
         if row is None:
             return None
-        state = state_of_row([orjson.loads(cell) if 20 <= at < 25 else cell for at, cell in enumerate(row)])
-        opened = [r for k, r in self.attempts.items() if k[:2] == key and r[4] in OPEN_ATTEMPTS]
-        active = [r for k, r in self.leases.items() if k[:2] == key and r[3] == "ACTIVE"]
+        named = CurrentRow._make(row)
+        values: Any = {
+            name: orjson.loads(getattr(named, name)) for name in CurrentRow._fields if name.endswith("_json")
+        }
+        attempts = [r for r in self.attempts.values() if (r.tenant_id, r.work_order_id) == key]
+        leases = [r for r in self.leases.values() if (r.tenant_id, r.work_order_id) == key]
+        active = [lease_of_row(row) for row in leases if row.lease_state == "ACTIVE"]
         assert len(active) <= 1
-        return state._replace(
-            attempts=dict(attempt_of_row(row) for row in opened), lease=lease_of_row(active[0]) if active else None
+        return replace(
+            state_of_row(named._replace(**values)),
+            attempts=dict(attempt_of_row(row) for row in attempts if row.status in OPEN_ATTEMPTS),
+            lease=active[0] if active else None,
         )
 
     def rows(self) -> tuple[object, ...]:
@@ -144,13 +152,13 @@ def test_replay_from_zero_equals_live(events: list[LedgerEvent]) -> None:
         key = (event.tenant_id, event.work_order_id)
         states[key] = evolve(states.get(key), event, position)
     assert {key: current_row(state) for key, state in states.items()} == live.current
-    assert {row[:4]: row for state in states.values() for row in attempt_rows(state)} == live.attempts
-    assert {row[:3]: row for state in states.values() for row in lease_rows(state)} == live.leases
+    assert by_key(AttemptRow, (row for state in states.values() for row in attempt_rows(state))) == live.attempts
+    assert by_key(LeaseRow, (row for state in states.values() for row in lease_rows(state))) == live.leases
 
 
 @given(logs, st.integers(0, 40))
 def test_any_redelivery_changes_nothing(events: list[LedgerEvent], again: int) -> None:
-    keyed = [event._replace(idempotency_key=event.idempotency_key or f"own-{i}") for i, event in enumerate(events)]
+    keyed = [replace(event, idempotency_key=event.idempotency_key or f"own-{i}") for i, event in enumerate(events)]
     book = Book()
     for event in keyed:
         book.append(event)

@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from core_tables.consumer.settings import WorkerSettings
-from core_tables.projection.fold.batch import Loaded, Record
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.fold.values import Loaded, Record
 from core_tables.projection.postgres.store import Move, Store
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError

@@ -9,7 +9,8 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Produc
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.tail import LogProbe
 from core_tables.kafka.topics import create_topics, describe_topics
-from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, fold_in_parts
+from core_tables.projection.fold.batch import fold_in_parts
+from core_tables.projection.fold.values import Changed, Decided, Loaded, Record
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id_at, partition_of

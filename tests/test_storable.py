@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from core_tables.projection.fold.batch import Folded, fold_batch
+from core_tables.projection.fold.batch import fold_batch
+from core_tables.projection.fold.values import Folded
 from core_tables.projection.postgres.pipeline import FEW
 from core_tables.projection.postgres.store import Move, Store
 from core_tables.projection.verify.report import Scope

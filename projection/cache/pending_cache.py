@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-import orjson
 import redis
+from msgspec.json import Decoder, Encoder
 
 from core_tables.projection.cache.scripts import lua
-from core_tables.projection.fold.batch import WorkOrderKey
 from core_tables.projection.fold.pending import PendingRecord, is_pending, pending_record
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.identity import lane_of
 
@@ -26,6 +26,8 @@ MAX_LIST: Final = 256
 SENTINEL: Final = b"-"
 # No work_order_id is empty, so this field of a list's hash is free: it makes an empty list exist.
 SENTINEL_FIELD: Final = ""
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(PendingRecord).decode
 
 Op = tuple[str, str, bytes]  # list, work_order_id, record or b"" to drop it
 T = TypeVar("T")
@@ -78,7 +80,7 @@ def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int
         if record is None and before is not None and not is_pending(before):
             continue
         name = list_name(after.identity.tenant_id, requester)
-        value = b"" if record is None else orjson.dumps(tuple(record))
+        value = b"" if record is None else _encode(record)
         ops.setdefault(lane_of(after.last.last_event_id), []).append((name, after.identity.work_order_id, value))
     return ops
 
@@ -109,12 +111,13 @@ class PendingCache:
     def read_list(self, lane: int, name: str) -> CachedList:
         """The label of a lane, and a list by its name."""
         answer: Any = self._try(lambda: self._read(keys=[self._label(lane)], args=[name]), None)
-        if answer is None or answer[0] is None:
+        stored_label, values = answer or (None, [])
+        if stored_label is None:
             return CachedList(None, None)
-        label, values = answer[0].decode(), answer[1]
+        label = stored_label.decode()
         if SENTINEL not in values:
             return CachedList(label, None)
-        return CachedList(label, [PendingRecord(*orjson.loads(value)) for value in values if value != SENTINEL])
+        return CachedList(label, [_decode(value) for value in values if value != SENTINEL])
 
     def list_names(self, lane: int, label: str) -> list[str]:
         """The names of the lists that a lane holds under a label's nonce."""
@@ -129,7 +132,7 @@ class PendingCache:
         nonce = label.rpartition(":")[0]
         pairs: list[str | bytes] = [SENTINEL_FIELD, SENTINEL]
         for record in records:
-            pairs += [record.work_order_id, orjson.dumps(tuple(record))]
+            pairs += [record.work_order_id, _encode(record)]
         keys = [self._label(lane), f"{self._prefix(lane)}{nonce}:{list_name(*key)}"]
         self._try(lambda: self._fill(keys=keys, args=[label, LIST_TTL_S, *pairs]), None)
 

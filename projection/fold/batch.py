@@ -4,62 +4,20 @@ The store loads what a batch `Needs`, the fold decides record after record, and 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from core_tables.projection.fold.decide import First, Request, decide
-from core_tables.projection.fold.evolve import evolve, new
-from core_tables.projection.fold.work_order import WorkOrder
+from msgspec.structs import replace
+
+from core_tables.projection.fold.decide import decide
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.values import Changed, Decided, First, Folded, Loaded, Record, Request
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
 from core_tables.schemas.validation import malformed_identity
 from core_tables.schemas.vocabulary import UNATTRIBUTED
 from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
 
-WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
-ReplayKey = tuple[str, str, str]  # tenant_id, work_order_id, idempotency_key
-
 PART: Final = 500  # records that are folded before Postgres is given them to write
-
-
-class Record(NamedTuple):
-    """A record of the ledger topic: its position id, what could be read of it, its broker time (ns) and trace."""
-
-    event_id: int
-    content: Request | Unreadable
-    broker_time: int
-    traceparent: bytes | None
-
-
-class Decided(NamedTuple):
-    """A record's outcome: what ledger, outcomes and audit are written from.
-
-    `event` is None where the body cannot be read or must not be shown to the tenant the record is attributed to.
-    """
-
-    event_id: int
-    tenant_id: str
-    event: LedgerEvent | None
-    outcome: Outcome
-    broker_time: int
-    traceparent: bytes | None
-
-
-class Loaded(NamedTuple):
-    """What the stores know about the work orders, keys and correlations of a batch; None: no such work order yet."""
-
-    states: dict[WorkOrderKey, WorkOrder | None]
-    firsts: dict[ReplayKey, First]
-    owners: dict[tuple[str, int], str]
-
-
-Changed = dict[WorkOrderKey, tuple[WorkOrder | None, WorkOrder]]
-
-
-class Folded(NamedTuple):
-    """The outcomes of a batch in order, and each work order that it changed, before and after."""
-
-    decided: list[Decided]
-    changed: Changed
 
 
 def read_content(
@@ -69,12 +27,17 @@ def read_content(
     read = read_record(key, value, partition, partitions)
     if isinstance(read, Unreadable):
         return read
-    return new(Request, (event_id, *read, malformed_identity(read.event)))
+    return Request(
+        event_id=event_id,
+        event=read.event,
+        payload_bytes=read.payload_bytes,
+        malformed=malformed_identity(read.event),
+    )
 
 
 def fold_batch(records: Iterable[Record], loaded: Loaded) -> Folded:
     """Decide about each record in order, and evolve the work orders. `loaded` is changed on the way."""
-    folded = Folded([], {})
+    folded = Folded(decided=[], changed={})
     folded.decided.extend(_fold(records, loaded, folded.changed))
     return folded
 
@@ -88,7 +51,7 @@ def fold_in_parts(
 
 
 def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[Decided]:
-    states, firsts, owners = loaded
+    states, firsts, owners = loaded.states, loaded.firsts, loaded.owners
     decided: list[Decided] = []
     for record in records:
         content = record.content
@@ -103,12 +66,14 @@ def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[D
         owner = owners.get((event.tenant_id, event.correlation_id)) if before is None else None
         outcome = decide(before, content, first, owner)
         if isinstance(outcome, Accepted):
-            states[key] = after = evolve(before, event, content.event_id)
-            changed[key] = (changed[key][0] if key in changed else before, after)
             if before is None:
                 owners[event.tenant_id, event.correlation_id] = event.work_order_id
+            states[key] = after = evolve(before, event, content.event_id)
+            if key in changed:
+                before, _ = changed[key]
+            changed[key] = (before, after)
             if replay_key is not None:
-                firsts[replay_key] = First(content.event_id, event.payload)
+                firsts[replay_key] = First(event_id=content.event_id, payload=event.payload)
         decided.append(decided_request(record, content, outcome))
     return decided
 
@@ -121,9 +86,16 @@ def decided_request(record: Record, request: Request, outcome: Outcome) -> Decid
         return _decided(record, UNATTRIBUTED, None, outcome)
     if request.malformed is not None:
         hide = request.malformed.field == "work_order_id"
-        event = None if hide else request.event._replace(idempotency_key=None)
+        event = None if hide else replace(request.event, idempotency_key=None)
     return _decided(record, tenant_id, event, outcome)
 
 
 def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome: Outcome) -> Decided:
-    return new(Decided, (record[0], tenant_id, event, outcome, record[2], record[3]))
+    return Decided(
+        event_id=record.event_id,
+        tenant_id=tenant_id,
+        event=event,
+        outcome=outcome,
+        broker_time=record.broker_time,
+        traceparent=record.traceparent,
+    )

@@ -3,20 +3,14 @@
 What it answers for a record that was ever written is frozen: another answer needs a new schema_version.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from core_tables.projection.fold.evolve import collect, is_cancel
+from core_tables.projection.fold.values import First, Request
 from core_tables.projection.fold.work_order import Collected, WorkOrder
 from core_tables.schemas.events import (
-    FieldAsked,
-    FieldConflictResolved,
-    FieldSet,
-    LeaseAcquired,
-    LeaseReleased,
-    LeaseRenewed,
     LedgerEvent,
     Payload,
-    WorkOrderCreated,
 )
 from core_tables.schemas.json_form import canonical_json, payload_to_json
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Replayed, refused
@@ -37,22 +31,9 @@ from core_tables.schemas.vocabulary import (
 )
 
 _NOTHING_COLLECTED: Final = Collected()
-
-
-class Request(NamedTuple):
-    """A record that was read: its position id, its event, the size of its payload, and what is wrong with its keys."""
-
-    event_id: int
-    event: LedgerEvent
-    payload_bytes: int
-    malformed: Violation | None
-
-
-class First(NamedTuple):
-    """The event that an idempotency key is bound to."""
-
-    event_id: int
-    payload: Payload | None
+_COLLECTING: Final[frozenset[str]] = frozenset(
+    {"WORK_ORDER_CREATED", "FIELD_SET", "FIELD_ASKED", "FIELD_CONFLICT_RESOLVED"}
+)
 
 
 def decide(state: WorkOrder | None, request: Request, first: First | None, correlation_owner: str | None) -> Outcome:
@@ -65,7 +46,8 @@ def decide(state: WorkOrder | None, request: Request, first: First | None, corre
         return refused(request.malformed)
     event = request.event
     if first is not None:
-        return Replayed(first.event_id, _payload_bytes(first.payload) != _payload_bytes(event.payload))
+        differs = _payload_bytes(first.payload) != _payload_bytes(event.payload)
+        return Replayed(first_event_id=first.event_id, payload_differs=differs)
     violation = contract_violation(event, request.payload_bytes) or _state_violation(state, event, correlation_owner)
     return ACCEPTED if violation is None else refused(violation)
 
@@ -80,7 +62,7 @@ def _state_violation(state: WorkOrder | None, event: LedgerEvent, correlation_ow
         or _correlation_violation(state, event, correlation_owner)
         or _created_violation(state, event)
         or _cancel_violation(state, event)
-        or _lease_violation(state, event)
+        or _held_lease_violation(state, event)
         or _bound_violation(state, event)
     )
 
@@ -108,7 +90,7 @@ def _correlation_violation(state: WorkOrder | None, event: LedgerEvent, owner: s
 
 
 def _created_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
-    if isinstance(event.payload, WorkOrderCreated) and state is not None and state.origin.requester_user_id is not None:
+    if event.event_type == "WORK_ORDER_CREATED" and state is not None and state.origin.requester_user_id is not None:
         return contract_failure("event_type", "the work order has been created already")
     return None
 
@@ -127,16 +109,16 @@ def _cancel_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation 
     return Violation(CANCEL_INVALID_STATE, "work_order_status", sentence)
 
 
-def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+def _held_lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
     """Leases are judged by the event's created_at, never by a clock."""
+    if not event.event_type.startswith("LEASE_"):
+        return None
     lease = None if state is None else state.lease
     unexpired = lease if lease is not None and event.created_at < lease.expires_at else None
-    if isinstance(event.payload, LeaseAcquired):
+    if event.event_type == "LEASE_ACQUIRED":
         if unexpired is None or unexpired.lease_owner_id == event.lease_owner_id:
             return None
         return Violation(LEASE_HELD_BY_OTHER, "lease_owner_id", "another owner holds an unexpired lease")
-    if not isinstance(event.payload, (LeaseRenewed, LeaseReleased)):
-        return None
     if unexpired is None:
         return Violation(LEASE_NOT_FOUND, "lease_token_hash", "the work order has no active lease at created_at")
     if unexpired.lease_owner_id != event.lease_owner_id:
@@ -148,20 +130,20 @@ def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation |
 
 def _bound_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
     """Each JSON column stays within 64 keys and 16 KiB, prompt_dedupe_keys_json within 256 keys."""
-    if not isinstance(event.payload, (FieldSet, FieldConflictResolved, FieldAsked, WorkOrderCreated)):
+    if event.event_type not in _COLLECTING:
         return None
     before = _NOTHING_COLLECTED if state is None else state.collected
     after = collect(before, event)
-    for index, new in enumerate(after):
-        if new is before[index]:
+    for name in Collected.__struct_fields__:
+        value = getattr(after, name)
+        if value is getattr(before, name):
             continue
-        name = Collected._fields[index]
         limit = MAX_PROMPT_DEDUPE_KEYS if name == "prompt_dedupe_keys" else MAX_JSON_KEYS
-        if len(new) > limit:
+        if len(value) > limit:
             return contract_failure(
-                f"{name}_json", f"{name}_json would hold {len(new)} keys; at most {limit} are allowed"
+                f"{name}_json", f"{name}_json would hold {len(value)} keys; at most {limit} are allowed"
             )
-        size = len(canonical_json(new))
+        size = len(canonical_json(value))
         if size > MAX_JSON_BYTES:
             sentence = f"{name}_json would be {size} bytes long; at most {MAX_JSON_BYTES} are allowed"
             return contract_failure(f"{name}_json", sentence)

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from core_tables.projection.fold.batch import Record, ReplayKey, WorkOrderKey
-from core_tables.projection.fold.decide import Request
+from core_tables.projection.fold.values import KnownState, Record, ReplayKey, Request, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent, StepFailed, StepFinished, StepRetryScheduled
 from core_tables.schemas.wire import Unreadable, is_tenant_id
 
-Known = dict[WorkOrderKey, tuple[WorkOrder, int]]  # states in memory, each with the bits of its keys
+Known = dict[WorkOrderKey, KnownState]
 
 ANY_KEY: Final = -1  # the bits of a work order whose keys are not all known: each may be bound
 
@@ -34,7 +33,7 @@ def named_attempts(
         # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
         if event.step_id is None or not isinstance(event.payload, (StepFinished, StepFailed, StepRetryScheduled)):
             continue
-        key, attempt = event[2:4], (event.step_id, event.payload.attempt_index)
+        key, attempt = (event.tenant_id, event.work_order_id), (event.step_id, event.payload.attempt_index)
         state = states.get(key)
         # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
         if (state is None or attempt not in state.attempts) and "\0" not in event.step_id:
@@ -49,11 +48,11 @@ def unsure_keys(events: Iterable[LedgerEvent], known: Known) -> set[ReplayKey]:
         idempotency_key = event.idempotency_key
         if idempotency_key is None:
             continue
-        key = event[2:4]
-        held = known.get(key)
-        if held is not None:
+        key = (event.tenant_id, event.work_order_id)
+        found = known.get(key)
+        if found is not None:
             bits = key_bits(idempotency_key)
-            if held[1] & bits != bits:
+            if found.key_bits & bits != bits:
                 continue
         unsure.add((*key, idempotency_key))
     return unsure

@@ -6,6 +6,8 @@ Cache and Postgres hold the same records; this one function sorts and cuts them,
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.reasons import ContractError, contract_failure
 from core_tables.schemas.vocabulary import (
@@ -18,8 +20,8 @@ from core_tables.schemas.vocabulary import (
 )
 
 
-class PendingRecord(NamedTuple):
-    """What a resume offer needs; times are nanoseconds since 1970."""
+class PendingRecord(Struct, frozen=True, gc=False, array_like=True):
+    """What a resume offer needs; times are nanoseconds since 1970. The cache holds it as a JSON array of its fields."""
 
     work_order_id: str
     correlation_id: str
@@ -70,17 +72,17 @@ def pending_record(state: WorkOrder) -> PendingRecord | None:
     """The record of a work order as it stands in its requester's list, or None if it stands in no list."""
     if not is_pending(state):
         return None
-    identity, last, origin, collected = state[:4]
+    identity, last = state.identity, state.last
     return PendingRecord(
-        identity.work_order_id,
-        str(identity.correlation_id),
-        last.work_order_status,
-        origin.intent_type,
-        origin.process_id,
-        collected.missing_fields,
-        state.approval.pending,
-        last.last_event_id,
-        last.last_updated_at,
+        work_order_id=identity.work_order_id,
+        correlation_id=str(identity.correlation_id),
+        work_order_status=last.work_order_status,
+        intent_type=state.origin.intent_type,
+        process_id=state.origin.process_id,
+        missing_fields=state.collected.missing_fields,
+        external_approval_pending=state.approval.pending,
+        last_event_id=last.last_event_id,
+        last_updated_at=last.last_updated_at,
     )
 
 

@@ -1,17 +1,20 @@
 """The state of one work order: what its current, attempt and lease rows say (contract, section 5).
 
-Immutable tuples, grouped by what changes together, so that an event builds anew only the group it touches.
-Times are nanoseconds since 1970, ids are position ids.
+Immutable structs, grouped by what changes together: an event replaces the groups that it changes and hands on the others.
+Times are nanoseconds since 1970, ids are event ids. The compiled build leaves this module out (schemas/events.py).
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, TypedDict
+from typing import Final, TypedDict
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from core_tables.schemas.events import FieldValue
 from core_tables.schemas.vocabulary import AttemptStatus, ConfirmationState, LeaseState, WorkOrderStatus
 
 
-class Identity(NamedTuple):
+class Identity(Struct, frozen=True, gc=False, kw_only=True):
     """What never changes after the first event."""
 
     tenant_id: str
@@ -20,7 +23,7 @@ class Identity(NamedTuple):
     created_at: int
 
 
-class Last(NamedTuple):
+class Last(Struct, frozen=True, gc=False, kw_only=True):
     """What every accepted event says anew; the step and lease columns are the event's own, null included."""
 
     turn_id: int
@@ -28,14 +31,14 @@ class Last(NamedTuple):
     last_event_id: int
     last_reason_code: int
     last_updated_at: int
-    step_id: str | None
-    step_input_hash: str | None
-    lease_owner_id: str | None
-    lease_token_hash: str | None
-    lease_expires_at: int | None
+    step_id: str | None = None
+    step_input_hash: str | None = None
+    lease_owner_id: str | None = None
+    lease_token_hash: str | None = None
+    lease_expires_at: int | None = None
 
 
-class Origin(NamedTuple):
+class Origin(Struct, frozen=True, gc=False, kw_only=True):
     """Who asked for what, where: set by WORK_ORDER_CREATED."""
 
     requester_user_id: str | None = None
@@ -54,7 +57,7 @@ class Asked(TypedDict):
     attempts: int
 
 
-class Collected(NamedTuple):
+class Collected(Struct, frozen=True, gc=False, kw_only=True):
     """The fields of a work order and what was asked about them."""
 
     fields: Mapping[str, FieldValue] = {}
@@ -64,7 +67,7 @@ class Collected(NamedTuple):
     prompt_dedupe_keys: tuple[str, ...] = ()
 
 
-class Approval(NamedTuple):
+class Approval(Struct, frozen=True, gc=False, kw_only=True):
     """The external approval that is, or was last, waited for."""
 
     pending: bool = False
@@ -73,7 +76,7 @@ class Approval(NamedTuple):
     expires_at: int | None = None
 
 
-class ActiveStep(NamedTuple):
+class ActiveStep(Struct, frozen=True, gc=False, kw_only=True):
     """The step attempt that runs now, if any, the retry that is due, and the last failure."""
 
     active_step_id: str | None = None
@@ -85,21 +88,21 @@ class ActiveStep(NamedTuple):
     last_failure_reason_code: int | None = None
 
 
-class Attempt(NamedTuple):
+class Attempt(Struct, frozen=True, gc=False, kw_only=True):
     """A row of work_order_step_attempts; status, reason and key are those of the last event that changed it."""
 
     status: AttemptStatus
-    timeout_ms: int | None
-    max_retries: int | None
-    retry_backoff_ms: int | None
-    next_retry_at: int | None
-    started_at: int | None
-    finished_at: int | None
+    timeout_ms: int | None = None
+    max_retries: int | None = None
+    retry_backoff_ms: int | None = None
+    next_retry_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
     reason_code: int
     idempotency_key: str | None
 
 
-class Lease(NamedTuple):
+class Lease(Struct, frozen=True, gc=False, kw_only=True):
     """A row of work_order_leases, named by the event that granted it."""
 
     granted_event_id: int
@@ -108,26 +111,26 @@ class Lease(NamedTuple):
     lease_token_hash: str
     acquired_at: int
     expires_at: int
-    ended_at: int | None
+    ended_at: int | None = None
 
 
 AttemptKey = tuple[str, int]  # step_id, attempt_index
 
 
-class WorkOrder(NamedTuple):
+class WorkOrder(Struct, frozen=True, gc=False, kw_only=True):
     """One work order. `attempts` holds at least the open ones; `closed_leases` those that ended while we watched."""
 
     identity: Identity
     last: Last
-    origin: Origin
-    collected: Collected
-    confirmation_state: ConfirmationState | None
-    approval: Approval
-    active: ActiveStep
-    closed_at: int | None
-    attempts: Mapping[AttemptKey, Attempt]
-    lease: Lease | None
-    closed_leases: tuple[Lease, ...]
+    origin: Origin = Origin()
+    collected: Collected = Collected()
+    confirmation_state: ConfirmationState | None = None
+    approval: Approval = Approval()
+    active: ActiveStep = ActiveStep()
+    closed_at: int | None = None
+    attempts: Mapping[AttemptKey, Attempt] = {}
+    lease: Lease | None = None
+    closed_leases: tuple[Lease, ...] = ()
 
 
 OPEN_ATTEMPTS: Final[frozenset[str]] = frozenset({"SCHEDULED", "RUNNING"})
@@ -140,4 +143,4 @@ def settled(state: WorkOrder) -> WorkOrder:
         open_attempts = {key: row for key, row in open_attempts.items() if row.status in OPEN_ATTEMPTS}
     if not state.closed_leases and len(open_attempts) == len(state.attempts):
         return state
-    return state._replace(attempts=open_attempts, closed_leases=())
+    return replace(state, attempts=open_attempts, closed_leases=())

@@ -7,16 +7,23 @@ from typing import Any, Final, NamedTuple
 
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord, checked, pending_list
+from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
 from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
 from core_tables.projection.postgres.arrays import bigint_array
 from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.pipeline import Answer, Parameter, Pipeline
-from core_tables.projection.postgres.rows import (
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    LeaseRow,
+    LedgerRow,
+    OutcomeRow,
+    PendingRow,
     attempt_of_row,
     event_of_row,
     lease_of_row,
     outcome_of_row,
+    pending_of_row,
     state_of_row,
 )
 from core_tables.projection.postgres.statements import sql
@@ -24,6 +31,7 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
 from core_tables.schemas.reasons import ContractError, LaneStoppedError, SetupError, contract_failure
+from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
 from core_tables.schemas.wire import is_tenant_id
 
@@ -77,20 +85,20 @@ class Reads:
         self.connection = connection
         self._cache = cache
         self._pipeline = Pipeline(connection)
-        self._topic: tuple[int, int] | None = None
+        self._topic: LedgerTopic | None = None
         self._plan_pause_s, self._plan_at = MIN_PLAN_PAUSE_S, time.monotonic() + MIN_PLAN_PAUSE_S
 
     def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
         """The current record of a work order, without its attempts and leases; None if there is none."""
         rows = self._tenant_rows(tenant_id, "read_current", work_order_id=work_order_id)
-        return state_of_row(rows[0]) if rows else None
+        return state_of_row(CurrentRow._make(rows[0])) if rows else None
 
     def current_by_correlation(self, tenant_id: str, correlation_id: int) -> WorkOrder | None:
         """The current record that a correlation_id is bound to."""
         if not 0 < correlation_id <= MAX_U128:
             raise ContractError(contract_failure("correlation_id", "correlation_id must be from 1 to 2^128-1"))
         rows = self._tenant_rows(tenant_id, "read_current_by_correlation", correlation_id=str(correlation_id))
-        return state_of_row(rows[0]) if rows else None
+        return state_of_row(CurrentRow._make(rows[0])) if rows else None
 
     def ledger(
         self,
@@ -114,17 +122,17 @@ class Reads:
                 last_id=last_id,
                 page_size=page_size,
             )
-        return [LedgerEntry(*event_of_row(row)) for row in rows]
+        return [LedgerEntry(row.work_order_event_id, event_of_row(row)) for row in map(LedgerRow._make, rows)]
 
     def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
         checked_parameters(tenant_id, event_id=event_id)
         state: WorkOrder | None = None
         first_id = 1
-        while page := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
-            for entry in page:
+        while entries := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
+            for entry in entries:
                 state = evolve(state, entry.event, entry.work_order_event_id)
-            first_id = page[-1].work_order_event_id + 1
+            first_id = entries[-1].work_order_event_id + 1
         return state
 
     def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
@@ -141,7 +149,10 @@ class Reads:
                 for tenant_id, ids in event_ids.items()
             ]
         rows = [row for answer in answers for row in answer.rows]
-        return {row[0]: ACCEPTED if row[1] is None else outcome_of_row(row[2:]) for row in rows}
+        return {
+            event_id: ACCEPTED if outcome is None else outcome_of_row(OutcomeRow(event_id, *columns))
+            for event_id, outcome, *columns in rows
+        }
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
         """The outcome of one record; None while it is pending."""
@@ -151,7 +162,7 @@ class Reads:
         """By lane, how far it is folded: the next offset to do."""
         with translated(), self.connection.transaction():
             rows: list[Any] = self.connection.execute(sql("load_lanes"), (list(lanes),), binary=True).fetchall()
-        applied = {row[0]: int(row[1]) for row in rows}
+        applied = {lane: int(offset) for lane, offset, *_ in rows}
         for lane in lanes:
             if lane not in applied:
                 raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
@@ -160,30 +171,30 @@ class Reads:
     def attempts(self, tenant_id: str, work_order_id: str) -> dict[AttemptKey, Attempt]:
         """The step attempts of a work order, by step_id and attempt_index."""
         rows = self._tenant_rows(tenant_id, "read_attempts", work_order_id=work_order_id)
-        return dict(attempt_of_row(row) for row in rows)
+        return dict(attempt_of_row(row) for row in map(AttemptRow._make, rows))
 
     def active_lease(self, tenant_id: str, work_order_id: str, now: int) -> Lease | None:
         """The lease of a work order that is active at `now` (ns)."""
         rows = self._tenant_rows(tenant_id, "read_active_lease", work_order_id=work_order_id, now=now)
-        return lease_of_row(rows[0]) if rows else None
+        return lease_of_row(LeaseRow._make(rows[0])) if rows else None
 
     def due_retries(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[DueRetry]:
         """The attempts whose retry is due at `now` (ns), longest due first."""
         _check_page(limit)
         rows = self._tenant_rows(tenant_id, "read_due_retries", now=now, limit=limit)
-        return [DueRetry(row[1], *attempt_of_row(row)) for row in rows]
+        return [DueRetry(row.work_order_id, *attempt_of_row(row)) for row in map(AttemptRow._make, rows)]
 
     def expired_leases(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[ExpiredLease]:
         """The leases that are expired at `now` (ns) though nobody was granted another, longest expired first."""
         _check_page(limit)
         rows = self._tenant_rows(tenant_id, "read_expired_leases", now=now, limit=limit)
-        return [ExpiredLease(row[1], lease_of_row(row)) for row in rows]
+        return [ExpiredLease(row.work_order_id, lease_of_row(row)) for row in map(LeaseRow._make, rows)]
 
     def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
         """The refused records of a tenant, newest first, below position id `before`."""
         _check_page(page_size)
         rows = self._tenant_rows(tenant_id, "read_refused", before=before, page_size=page_size)
-        return [RefusedRecord(row[0], row[1], Refused(*row[3:6])) for row in rows]
+        return list(map(refused_record, rows))
 
     def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:
         """The pending list of a requester; cache and Postgres answer the same at the same position.
@@ -201,11 +212,11 @@ class Reads:
         rows = self._tenant_rows(query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane)
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
-        applied, epoch = rows[0][:2]
-        records = [PendingRecord(*row[2:]) for row in rows if row[2] is not None]
-        if self._cache is not None and cached.label is not None and cached.labelled(epoch, applied):
+        first, *_ = found = [PendingRow._make(row) for row in rows]
+        records = [record for record in map(pending_of_row, found) if record is not None]
+        if self._cache is not None and cached.label is not None and cached.labelled(first.epoch, first.applied):
             self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
-        return PendingAnswer(pending_list(records, query), applied, from_cache=False)
+        return PendingAnswer(pending_list(records, query), first.applied, from_cache=False)
 
     def lane_of_tenant(self, tenant_id: str) -> int:
         """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""
@@ -214,9 +225,8 @@ class Reads:
                 topics: list[Any] = self.connection.execute(sql("load_topics")).fetchall()
             if not topics:
                 raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
-            self._topic = (topics[-1][0], topics[-1][4])
-        first_lane, partitions = self._topic
-        return first_lane + partition_of(tenant_id.encode(), partitions)
+            self._topic = LedgerTopic(*topics[-1])
+        return self._topic.first_lane + partition_of(tenant_id.encode(), self._topic.partitions)
 
     def _tenant_rows(self, tenant_id: str, statement: str, **parameters: Parameter) -> list[tuple[Any, ...]]:
         """Run one statement that may see one tenant: setting and statement go in one round trip.
@@ -267,6 +277,12 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:  # a lone surrogate
         return False
     return "\0" not in value
+
+
+def refused_record(row: Sequence[Any]) -> RefusedRecord:
+    """The record that a row of read_refused.sql tells of."""
+    event_id, work_order_id, _outcome, reason_code, field, sentence, _first_event_id, _payload_differs = row
+    return RefusedRecord(event_id, work_order_id, Refused(reason_code=reason_code, field=field, sentence=sentence))
 
 
 def folded_past(applied: int, event_id: int) -> bool:

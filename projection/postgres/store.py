@@ -5,25 +5,32 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
+from msgspec.structs import replace
 
-from core_tables.projection.fold.batch import PART, Changed, Decided, Loaded, Record, WorkOrderKey, decided_request
-from core_tables.projection.fold.decide import First, Request
+from core_tables.projection.fold.batch import PART, decided_request
 from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
+from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, Request, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.pipeline import Answer, Pipeline
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    LeaseRow,
+    OutcomeRow,
+    attempt_of_row,
+    lease_of_row,
+    outcome_of_row,
+    state_of_row,
+)
 from core_tables.projection.postgres.rows import (
     Row,
-    attempt_of_row,
     attempt_rows,
     current_row,
-    lease_of_row,
     lease_rows,
     ledger_row,
     moved_row,
-    outcome_of_row,
     outcome_row,
-    state_of_row,
 )
 from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.events import LedgerEvent
@@ -74,7 +81,8 @@ class Store:
     def lanes(self, lanes: Sequence[int]) -> dict[int, LanePosition]:
         """The positions of the lanes asked for; a lane without a row is left out."""
         with translated(), self.connection.transaction():
-            return {row[0]: LanePosition(*row) for row in self._rows("load_lanes", list(lanes))}
+            positions = [LanePosition(*row) for row in self._rows("load_lanes", list(lanes))]
+            return {position.lane: position for position in positions}
 
     def raise_audited(self, audited: Mapping[int, int]) -> None:
         """Write the audited watermarks of idle lanes."""
@@ -94,7 +102,7 @@ class Store:
                     pipeline.command(b"DISCARD PLANS")
                 guard = pipeline.add_rows("advance_lanes", moves)
                 loading.ask(pipeline)
-            return {row[0] for row in guard.rows}, loading.loaded()
+            return {lane for (lane,) in guard.rows}, loading.loaded()
 
     def _outgrown(self, records: int) -> bool:
         """Whether as many records again were folded since the plans were made: they were made for smaller tables.
@@ -113,8 +121,8 @@ class Store:
         with translated(), self._pipeline as pipeline:
             accepted = pipeline.add_rows("recall_accepted", asked)
             others = pipeline.add_rows("recall_outcomes", asked)
-        outcomes: dict[int, Outcome] = {row[0]: ACCEPTED for row in accepted.rows}
-        outcomes |= {row[0]: outcome_of_row(row[1:]) for row in others.rows}
+        outcomes: dict[int, Outcome] = {event_id: ACCEPTED for (event_id,) in accepted.rows}
+        outcomes |= {row.event_id: outcome_of_row(row) for row in map(OutcomeRow._make, others.rows)}
         return [_recalled(record, outcomes) for record in records]
 
     def write(
@@ -250,10 +258,10 @@ class _Loading:
         self.asked: dict[str, Answer] = {}
 
     def _need(self, event: LedgerEvent, known: Known) -> None:
-        key = event[2:4]
-        held = known.get(key)
-        if held is not None:
-            self.states[key] = held[0]
+        key = (event.tenant_id, event.work_order_id)
+        found = known.get(key)
+        if found is not None:
+            self.states[key] = found.state
             return
         if key not in self.states:
             self.states[key] = None
@@ -277,28 +285,37 @@ class _Loading:
 
     def loaded(self) -> Loaded:
         """What came back, once the pipeline has ended."""
-        for row in self._rows("load_current"):
-            self.states[row[0], row[1]] = state_of_row(row)
-        for row in self._rows("load_active_leases"):
-            self._update(row, lease=lease_of_row(row))
-        for row in (*self._rows("load_open_attempts"), *self._rows("load_attempts")):
-            self._add_attempt(row)
-        firsts = self._rows("find_first_events")
-        found = {(row[0], row[1], row[2]): First(row[3], payload_from_json(row[4], row[5])) for row in firsts}
-        bound = {(row[0], int(row[1])): row[2] for row in self._rows("find_correlation_owners")}
-        return Loaded(self.states, found, bound)
+        for current in map(CurrentRow._make, self._rows("load_current")):
+            self.states[current.key] = state_of_row(current)
+        for lease in map(LeaseRow._make, self._rows("load_active_leases")):
+            self._update((lease.tenant_id, lease.work_order_id), lease=lease_of_row(lease))
+        attempts = (*self._rows("load_open_attempts"), *self._rows("load_attempts"))
+        for attempt in map(AttemptRow._make, attempts):
+            self._add_attempt(attempt)
+        firsts = {
+            (tenant_id, work_order_id, idempotency_key): First(event_id, payload_from_json(event_type, payload))
+            for tenant_id, work_order_id, idempotency_key, event_id, event_type, payload in self._rows(
+                "find_first_events"
+            )
+        }
+        owners = {
+            (tenant_id, int(correlation_id)): work_order_id
+            for tenant_id, correlation_id, work_order_id in self._rows("find_correlation_owners")
+        }
+        return Loaded(states=self.states, firsts=firsts, owners=owners)
 
     def _rows(self, statement: str) -> list[tuple[Any, ...]]:
         answer = self.asked.get(statement)
         return [] if answer is None else answer.rows
 
-    def _update(self, row: Sequence[Any], **parts: Any) -> None:
-        state = self.states[row[0], row[1]]
+    def _update(self, key: WorkOrderKey, **parts: Any) -> None:
+        state = self.states[key]
         if state is not None:
-            self.states[row[0], row[1]] = state._replace(**parts)
+            self.states[key] = replace(state, **parts)
 
-    def _add_attempt(self, row: Sequence[Any]) -> None:
-        state = self.states[row[0], row[1]]
+    def _add_attempt(self, row: AttemptRow) -> None:
+        key = (row.tenant_id, row.work_order_id)
+        state = self.states[key]
         if state is not None:
-            key, attempt = attempt_of_row(row)
-            self.states[row[0], row[1]] = state._replace(attempts={**state.attempts, key: attempt})
+            name, attempt = attempt_of_row(row)
+            self.states[key] = replace(state, attempts={**state.attempts, name: attempt})

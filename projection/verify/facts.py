@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify.report import Scope
@@ -33,7 +33,7 @@ def ledger_facts(connection: Connection) -> LedgerFacts:
         raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
     versions: Any = connection.execute(sql("list_fold_versions")).fetchall()
     applied: Any = connection.execute(sql("count_lanes")).fetchall()
-    return LedgerFacts(LedgerTopic(*topics[-1]), dict(applied), tuple(row[0] for row in versions))
+    return LedgerFacts(LedgerTopic(*topics[-1]), dict(applied), tuple(version for (version,) in versions))
 
 
 def check_role(connection: Connection, *, writes: bool) -> None:
@@ -56,11 +56,11 @@ def pages(connection: Connection, scope: Scope) -> Iterator[list[WorkOrderKey]]:
     last: WorkOrderKey = (scope.tenant_id or "", "")
     while True:
         parameters = (*last, PAGE_SIZE) * 4
-        page: Any = connection.execute(sql(statement), (*parameters, PAGE_SIZE), binary=True).fetchall()
-        if not page:
+        keys: Any = connection.execute(sql(statement), (*parameters, PAGE_SIZE), binary=True).fetchall()
+        if not keys:
             return
-        yield page
-        last = page[-1]
+        yield keys
+        last = keys[-1]
 
 
 def estimate(connection: Connection, scope: Scope) -> int:
@@ -72,4 +72,5 @@ def estimate(connection: Connection, scope: Scope) -> int:
             rows: Any = connection.execute(sql("estimate_work_orders")).fetchall()
         else:
             rows = connection.execute(sql("count_work_orders_of_tenant"), (scope.tenant_id,)).fetchall()
-    return int(rows[0][0])
+    count, *_ = rows[0]
+    return int(count)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from core_tables.projection.cache.pending_cache import PendingCache, list_name
-from core_tables.projection.fold.batch import WorkOrderKey
 from core_tables.projection.fold.pending import PendingRecord, pending_record
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.verify.facts import LedgerFacts
 from core_tables.projection.verify.report import Difference
@@ -42,12 +44,16 @@ class CachedLists:
                 name = list_name(tenant_id, state.origin.requester_user_id or "")
                 expected = self._expected.get((self._facts.lane_of(tenant_id), name))
                 if expected is not None:
-                    expected.append(record._replace(missing_fields=list(record.missing_fields)))
+                    expected.append(replace(record, missing_fields=list(record.missing_fields)))
 
     def differences(self) -> list[Difference]:
         """The lists that are not what the fold gives."""
         return [
             Difference(None, None, "cache", f"lane {lane}: the list {name} differs from the ledger")
             for (lane, name), cached in self._cached.items()
-            if sorted(cached) != sorted(self._expected[lane, name])
+            if sorted(cached, key=_id) != sorted(self._expected[lane, name], key=_id)
         ]
+
+
+def _id(record: PendingRecord) -> str:
+    return record.work_order_id

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core_tables.projection.cache.pending_cache import PendingCache
-from core_tables.projection.fold.batch import WorkOrderKey
 from core_tables.projection.fold.evolve import FOLD_VERSION
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.postgres.store import Store, state_rows

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from core_tables.projection.fold.batch import WorkOrderKey
+from core_tables.projection.fold.values import WorkOrderKey
 
 # Tables that a rebuild does not write: they are what it folds.
 LEDGER_TABLES: Final = frozenset({"work_order_ledger", "work_order_outcomes"})

@@ -1,23 +1,22 @@
 """Verify: compare the tables, and the cache, with the fold of the ledger table. Nothing is changed."""
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from core_tables.projection.cache.pending_cache import PendingCache
-from core_tables.projection.fold.batch import WorkOrderKey
 from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.connection import Connection, translated
-from core_tables.projection.postgres.rows import (
-    ATTEMPT_COLUMNS,
-    CURRENT_COLUMNS,
-    LEASE_COLUMNS,
-    attempt_rows,
-    current_row,
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    LeaseRow,
+    LedgerRow,
     event_of_row,
-    lease_rows,
     state_of_row,
 )
+from core_tables.projection.postgres.rows import Row, attempt_rows, current_row, lease_rows
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify.facts import check_role, ledger_facts, pages
 from core_tables.projection.verify.lists import CachedLists
@@ -25,6 +24,7 @@ from core_tables.projection.verify.report import Difference, Progress, Report, S
 
 # Given a lane and an offset: how many records the lane's log had below it, or None if that cannot be found out.
 RecordsBelow = Callable[[int, int], int | None]
+R = TypeVar("R", CurrentRow, AttemptRow, LeaseRow)
 
 
 class Comparison(NamedTuple):
@@ -98,34 +98,34 @@ def compare_work_orders(connection: Connection, keys: Sequence[WorkOrderKey]) ->
         cursors: list[Any] = [connection.execute(sql(name), columns, binary=True) for name in names]
         ledger, current, attempts, leases = (cursor.fetchall() for cursor in cursors)
     folded: dict[WorkOrderKey, WorkOrder] = {}
-    for row in ledger:
-        event_id, event = event_of_row(row)
-        key = (event.tenant_id, event.work_order_id)
-        folded[key] = evolve(folded.get(key), event, event_id)
-    actual = {(row[0], row[1]): current_row(state_of_row(row)) for row in current}
-    expected = {key: current_row(state) for key, state in folded.items()}
-    differences = _row_differences("work_orders_current", CURRENT_COLUMNS, expected, actual)
-    wanted = {row[:4]: row for state in folded.values() for row in attempt_rows(state)}
-    found = {row[:4]: row for row in attempts}
-    differences += _row_differences("work_order_step_attempts", ATTEMPT_COLUMNS, wanted, found)
-    wanted = {row[:3]: row for state in folded.values() for row in lease_rows(state)}
-    differences += _row_differences("work_order_leases", LEASE_COLUMNS, wanted, {row[:3]: row for row in leases})
+    for row in map(LedgerRow._make, ledger):
+        key = (row.tenant_id, row.work_order_id)
+        folded[key] = evolve(folded.get(key), event_of_row(row), row.work_order_event_id)
+    states = folded.values()
+    actual = (current_row(state_of_row(row)) for row in map(CurrentRow._make, current))
+    differences = _row_differences("work_orders_current", CurrentRow, map(current_row, states), actual)
+    expected = (row for state in states for row in attempt_rows(state))
+    differences += _row_differences("work_order_step_attempts", AttemptRow, expected, attempts)
+    expected = (row for state in states for row in lease_rows(state))
+    differences += _row_differences("work_order_leases", LeaseRow, expected, leases)
     return Comparison(folded, differing_work_orders(differences), differences, len(ledger))
 
 
-def _row_differences(
-    table: str, columns: Sequence[str], expected: dict[Any, Any], actual: dict[Any, Any]
-) -> list[Difference]:
+def _row_differences(table: str, kind: type[R], expected: Iterable[Row], actual: Iterable[Row]) -> list[Difference]:
+    """What differs in a table whose rows are of a kind; rows with the same key are compared."""
+    wanted = {row.key: row for row in map(kind._make, expected)}
+    given = {row.key: row for row in map(kind._make, actual)}
     found = []
-    for key in sorted(expected.keys() | actual.keys()):
-        if key not in actual:
-            found.append(Difference(key[0], key[1], table, "row missing"))
-        elif key not in expected:
-            found.append(Difference(key[0], key[1], table, "row that no event explains"))
-        elif expected[key] != actual[key]:
-            triples = zip(columns, expected[key], actual[key], strict=True)
-            names = ", ".join(name for name, wanted, given in triples if wanted != given)
-            found.append(Difference(key[0], key[1], table, f"differs in {names}"))
+    for key in sorted(wanted.keys() | given.keys()):
+        tenant_id, work_order_id, *_ = key
+        if key not in given:
+            found.append(Difference(tenant_id, work_order_id, table, "row missing"))
+        elif key not in wanted:
+            found.append(Difference(tenant_id, work_order_id, table, "row that no event explains"))
+        elif wanted[key] != given[key]:
+            triples = zip(kind._fields, wanted[key], given[key], strict=True)
+            names = ", ".join(name for name, one, other in triples if one != other)
+            found.append(Difference(tenant_id, work_order_id, table, f"differs in {names}"))
     return found
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
-from core_tables.projection.fold.batch import Decided, Loaded, Record, fold_batch
-from core_tables.projection.fold.decide import First, Request
+from core_tables.projection.fold.batch import fold_batch
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.needs import loadable
+from core_tables.projection.fold.values import Decided, First, Loaded, Record, Request
 from core_tables.projection.postgres.connection import Connection, translated
-from core_tables.projection.postgres.rows import Row, event_of_row, ledger_row, outcome_row
+from core_tables.projection.postgres.row_types import LedgerRow, event_of_row
+from core_tables.projection.postgres.rows import Row, ledger_row, outcome_row
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.postgres.store import Store
 from core_tables.projection.verify.report import Difference, Progress, Report
@@ -108,7 +109,8 @@ def verify_lane(
 def rows_between(connection: Connection, first: int, last: int) -> int:
     """How many ledger and outcome rows have ids from `first` to `last`."""
     rows: Any = connection.execute(sql("count_records_between"), {"first": first, "last": last}).fetchall()
-    return int(rows[0][0])
+    count, *_ = rows[0]
+    return int(count)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -142,7 +144,7 @@ class _LaneFold:
         return fold_batch(chunk, self._loaded).decided
 
     def _remember(self, tenant_id: str) -> None:
-        states, firsts, owners = self._loaded
+        states, firsts, owners = self._loaded.states, self._loaded.firsts, self._loaded.owners
         for event_id, event in self._history(tenant_id):
             key = (tenant_id, event.work_order_id)
             if states.get(key) is None:
@@ -157,8 +159,9 @@ class _LaneFold:
             while start <= last:
                 parameters = (tenant_id, start, last, EVENTS_PER_PAGE)
                 page: Any = self._connection.execute(sql("read_ledger"), parameters, binary=True).fetchall()
-                yield from map(event_of_row, page)
-                start = page[-1][1] + 1 if page else last + 1
+                rows = [LedgerRow._make(row) for row in page]
+                yield from ((row.work_order_event_id, event_of_row(row)) for row in rows)
+                start = rows[-1].work_order_event_id + 1 if rows else last + 1
 
 
 def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
@@ -167,8 +170,11 @@ def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tupl
     with connection.pipeline():
         ledger: Any = connection.execute(sql("load_ledger_records"), keys, binary=True)
         outcomes: Any = connection.execute(sql("load_outcome_records"), keys, binary=True)
-    ledger_rows = {row[1]: (*row[:17], canonical_json(row[17]).decode()) for row in ledger.fetchall()}
-    outcome_rows = {row[1]: tuple(row) for row in outcomes.fetchall()}
+    ledger_rows = {
+        event_id: (tenant_id, event_id, *columns, canonical_json(payload).decode())
+        for tenant_id, event_id, *columns, payload in ledger.fetchall()
+    }
+    outcome_rows = {event_id: (tenant_id, event_id, *columns) for tenant_id, event_id, *columns in outcomes.fetchall()}
     found = []
     for item in decided:
         if isinstance(item.outcome, Accepted) and item.event is not None:

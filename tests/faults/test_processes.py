@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
-from core_tables.projection.fold.batch import Changed, Decided
+from core_tables.projection.fold.values import Changed, Decided
 from core_tables.projection.postgres.store import Store
 from tests.builders import HOUR, day
 from tests.oracle import check_everything
@@ -214,7 +215,7 @@ def test_workers_that_join_and_leave_every_two_seconds_do_not_stop_the_work(
 def test_a_clock_that_jumps_by_an_hour_changes_nothing(fresh: World) -> None:
     """Windows and expiries are judged by created_at, waits by a clock that does not jump."""
     jumps = itertools.cycle((HOUR, 0, -HOUR))
-    fresh.append(*(event._replace(created_at=event.created_at + next(jumps)) for event in day(600)))
+    fresh.append(*(replace(event, created_at=event.created_at + next(jumps)) for event in day(600)))
     command = [sys.executable, "-m", "tests.faults.skewed_worker"]
     process = subprocess.Popen(command, env=fresh.environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
     try:

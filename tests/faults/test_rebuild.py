@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from core_tables.cli import output, wiring
 from core_tables.projection.fold.evolve import FOLD_VERSION
@@ -269,7 +270,7 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
 
     def evolve(state: Any, event: LedgerEvent, event_id: int) -> Any:
         after = real_evolve(state, event, event_id)
-        return after._replace(confirmation_state="PENDING") if event.work_order_id == "order-2" else after
+        return replace(after, confirmation_state="PENDING") if event.work_order_id == "order-2" else after
 
     for module in ("verify.tables", "fold.batch", "postgres.reads"):
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import astuple
+
 from core_tables.schemas.events import PAYLOAD_TYPES
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Outcome
@@ -22,7 +24,7 @@ LOG = Path(__file__).with_name("log.v1.jsonl")
 
 def outcome_json(outcome: Outcome) -> list[Any]:
     """An outcome as the log holds it."""
-    return [type(outcome).__name__, *outcome]
+    return [type(outcome).__name__, *astuple(outcome)]
 
 
 def read() -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from core_tables.schemas.audit import AuditEvent, decode_audit
+from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.events import AuditEvent
 from core_tables.schemas.reasons import UnavailableError
 
 from .scheduler import Scheduler

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core_tables.projection.fold.batch import Changed, Decided, Loaded, Record, WorkOrderKey
-from core_tables.projection.fold.decide import First
+from msgspec.structs import replace
+
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
+from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, WorkOrderKey
 from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
 from core_tables.projection.postgres.store import LanePosition, Move, _recalled
 from core_tables.schemas.events import LedgerEvent
@@ -47,12 +48,12 @@ class Tables:
         active = [lease for lease in rows if lease.lease_state == "ACTIVE"]
         closed = tuple(lease for lease in rows if lease.lease_state != "ACTIVE")
         lease = active[0] if active else None
-        return current._replace(attempts=self.attempts.get(key, {}), lease=lease, closed_leases=closed)
+        return replace(current, attempts=self.attempts.get(key, {}), lease=lease, closed_leases=closed)
 
     def put(self, state: WorkOrder) -> None:
         """Write a work order's rows."""
-        key = state.identity[:2]
-        self.current[key] = state._replace(attempts={}, lease=None, closed_leases=())
+        key = (state.identity.tenant_id, state.identity.work_order_id)
+        self.current[key] = replace(state, attempts={}, lease=None, closed_leases=())
         self.attempts.setdefault(key, {}).update(state.attempts)
         leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
         self.leases.setdefault(key, {}).update({lease.granted_event_id: lease for lease in leases})
@@ -161,12 +162,12 @@ class Store:
         states: dict[WorkOrderKey, WorkOrder | None] = {}
         for event in events:
             key = (event.tenant_id, event.work_order_id)
-            state = known[key][0] if key in known else self.open.state(key)
+            state = known[key].state if key in known else self.open.state(key)
             states.setdefault(key, None if state is None else settled(state))
         for tenant, order, step, index in named_attempts(events, states):
             row, state = self.open.attempts.get((tenant, order), {}).get((step, index)), states[tenant, order]
             if row is not None and state is not None:
-                states[tenant, order] = state._replace(attempts={**state.attempts, (step, index): row})
+                states[tenant, order] = replace(state, attempts={**state.attempts, (step, index): row})
         unsure = unsure_keys(events, known)
         firsts = {
             (*key, event.idempotency_key): First(position, event.payload)

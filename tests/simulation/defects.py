@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from core_tables.consumer.audit import AuditEmitter
-from core_tables.consumer.audit_queue import AuditQueue, AuditRecord, LaneQueue
+from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.idle import IdleChecks
 from core_tables.consumer.lane import Lane, StateCache
 from core_tables.consumer.lifecycle import LaneLifecycle

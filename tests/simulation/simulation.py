@@ -4,18 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from core_tables.consumer.audit import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
-from core_tables.projection.fold.batch import Decided, WorkOrderKey
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingRecord, pending_record
+from core_tables.projection.fold.values import Decided, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.schemas.audit import AuditEvent, audit_event
-from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.audit import audit_event
+from core_tables.schemas.events import AuditEvent, LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
@@ -169,7 +171,7 @@ class Simulation:
             value = value[:-2] if self.chance.random() < 0.04 else value  # a body that cannot be read
             self.broker.ledger[lane].append((key, value))
             book.append_record(key, value, lane, LANES)
-            self.decided[book.last_id] = book.decided[-1]._replace(broker_time=5 * NS_PER_MS)
+            self.decided[book.last_id] = replace(book.decided[-1], broker_time=5 * NS_PER_MS)
             pending[lane][len(self.broker.ledger[lane])] = _lists_of(book.states, lane)
             while self.chance.random() < gaps:
                 self.broker.ledger[lane].append(None)
@@ -279,9 +281,8 @@ class Simulation:
         if tables.current:
             key = self.chance.choice(sorted(tables.current))
             state = tables.current[key]
-            tables.current[key] = state._replace(
-                confirmation_state="EXPIRED", origin=state.origin._replace(intent_type=f"drift {self.turns}")
-            )
+            origin = replace(state.origin, intent_type=f"drift {self.turns}")
+            tables.current[key] = replace(state, confirmation_state="EXPIRED", origin=origin)
             # A standby has it too: a drift that a failover undid, unseen, would stay in a list until its time is up.
             self.database.before = self.database.tables = tables
             self.drifted.append(partition_of(key[0].encode(), LANES))
@@ -367,7 +368,7 @@ class Simulation:
         if found.records is None or found.position is None:
             return
         expected = [_plain(record) for record in self.lists[lane][found.position] if _owner(record) == tenant]
-        if sorted(found.records) != sorted(expected):
+        if sorted(found.records, key=_id) != sorted(expected, key=_id):
             raise self._violation(f"the list of {tenant} is not the fold at its label {found.label}")
 
     def close(self) -> None:
@@ -389,7 +390,7 @@ def one_by_one(do: Callable[[LaneQueue], object], queues: list[LaneQueue]) -> No
 
 def audit_of(decided: Decided) -> AuditEvent:
     """The audit event of an outcome."""
-    return audit_event(*decided[:5])
+    return audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
 
 
 def offset(event_id: int) -> int:
@@ -412,7 +413,7 @@ def _rows(state: WorkOrder | None) -> object:
     leases = {
         lease.granted_event_id: lease for lease in (*state.closed_leases, *([state.lease] if state.lease else []))
     }
-    return state._replace(closed_leases=(), lease=None), dict(state.attempts), leases
+    return replace(state, closed_leases=(), lease=None), dict(state.attempts), leases
 
 
 def _lists_of(states: dict[WorkOrderKey, WorkOrder | None], lane: int) -> list[PendingRecord]:
@@ -423,7 +424,11 @@ def _lists_of(states: dict[WorkOrderKey, WorkOrder | None], lane: int) -> list[P
 def _tagged(state: WorkOrder) -> PendingRecord:
     record = pending_record(state)
     assert record is not None
-    return record._replace(work_order_id=f"{state.identity.tenant_id}/{record.work_order_id}")
+    return replace(record, work_order_id=f"{state.identity.tenant_id}/{record.work_order_id}")
+
+
+def _id(record: PendingRecord) -> str:
+    return record.work_order_id
 
 
 def _owner(record: PendingRecord) -> str:
@@ -431,11 +436,11 @@ def _owner(record: PendingRecord) -> str:
 
 
 def _plain(record: PendingRecord) -> PendingRecord:
-    return record._replace(
-        work_order_id=record.work_order_id.partition("/")[2], missing_fields=list(record.missing_fields)
+    return replace(
+        record, work_order_id=record.work_order_id.partition("/")[2], missing_fields=list(record.missing_fields)
     )
 
 
 def _lists_of_tenant(current: dict[WorkOrderKey, WorkOrder], tenant: str) -> list[PendingRecord]:
     found = [pending_record(state) for key, state in sorted(current.items()) if key[0] == tenant]
-    return [record._replace(missing_fields=list(record.missing_fields)) for record in found if record is not None]
+    return [replace(record, missing_fields=list(record.missing_fields)) for record in found if record is not None]
