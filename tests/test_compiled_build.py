@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
 PROBE = """
-from core_tables.consumer import batch, fetched, lane
+from core_tables.consumer import batch, fetcher, lane
 from core_tables.projection.cache import pending_cache
 from core_tables.projection.fold import batch as folding, decide, evolve, needs
 from core_tables.projection.postgres import arrays, pipeline, rows, store
@@ -20,7 +20,7 @@ from core_tables.schemas import audit, validation, wire
 from tests.book import Book
 from tests.golden.grow import append, outcome_json, read
 for module in (
-    *(batch, fetched, lane, folding, decide, evolve, needs, pending_cache, arrays, pipeline, rows, store),
+    *(batch, fetcher, lane, folding, decide, evolve, needs, pending_cache, arrays, pipeline, rows, store),
     *(audit, validation, wire),
 ):
     assert module.__file__.endswith(".so"), module.__file__
@@ -28,7 +28,8 @@ book = Book()
 lines = list(read())
 assert [outcome_json(append(book, line)) for line in lines] == [line["outcome"] for line in lines]
 for decided in book.decided:
-    audit.encode_audit(audit.audit_event(*decided[:4], 5))
+    event = audit.audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, 5)
+    audit.encode_audit(event)
 print(len(lines), "records")
 """
 
