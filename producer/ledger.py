@@ -21,8 +21,8 @@ from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.log import PartitionLog
 from core_tables.kafka.settings import KafkaSettings
-from core_tables.producer.log_end import wait_folded
-from core_tables.producer.outcomes import OutcomeWaiter
+from core_tables.producer.log_end import wait_folded_to_end
+from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent, WorkOrderCanceled
@@ -41,7 +41,7 @@ from core_tables.schemas.validation import first_violation
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
 from core_tables.schemas.wire import decode_event, encode_event
 
-SERVE_S: Final = 0.05
+_SERVE_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Receipt:
         self._error: CoreTablesError | None = None
 
     def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
-        """The position id of the record, once the broker has acknowledged it; of an accepted one its work_order_event_id.
+        """The id of the record, once the broker has acknowledged it; of an accepted event this is its work_order_event_id.
 
         Raises UnavailableError if it is not known whether the record was written: an append with an idempotency key may
         be sent again with the same key, one without must not be.
@@ -99,7 +99,7 @@ class Receipt:
 
 
 class Ledger:
-    """The appending side. Thread-safe, but for what `reads` gives."""
+    """The appending side. Thread-safe, except for what `reads` returns."""
 
     def __init__(self, settings: LedgerSettings, producer: Producer, waiter: OutcomeWaiter | None = None) -> None:
         self._settings = settings
@@ -114,7 +114,8 @@ class Ledger:
     def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
         """A ledger with connections of its own; the Kafka client's own lines go to `log`.
 
-        Raises SetupError or UnavailableError when Postgres does.
+        Raises UnavailableError if Postgres does not answer, and SetupError if it is not set up for this topic or the Kafka
+        client rejects a setting.
         """
         producer = ledger_producer(settings.kafka_settings, log or logging.getLogger(__name__))
         waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
@@ -175,12 +176,12 @@ class Ledger:
         )
 
     def reads(self) -> Reads:
-        """Reads on a connection of their own, which is opened at the first call, and again when it was lost.
+        """Reads on a connection of their own, which is opened at the first call, and reopened when it is lost.
 
-        They are for one thread: another takes `Reads` of its own. Raises SetupError if this ledger was given no database.
+        They are for one thread; another thread needs `Reads` of its own. Raises SetupError if the ledger has no database.
         """
         if self._reads is None or self._reads.connection.closed:
-            self._reads = self._outcomes().open_reads()
+            self._reads = self._required_waiter().open_reads()
         return self._reads
 
     def outcomes(self, receipts: Sequence[Receipt], timeout: float) -> list[Outcome | None]:
@@ -188,24 +189,21 @@ class Ledger:
         deadline = time.monotonic() + timeout
         by_tenant: dict[str, list[int]] = {}
         for receipt in receipts:
-            position = receipt.event_id(max(0.0, deadline - time.monotonic()))
-            by_tenant.setdefault(receipt.event.tenant_id, []).append(position)
-        found = self._outcomes().wait(by_tenant, deadline)
+            event_id = receipt.event_id(max(0.0, deadline - time.monotonic()))
+            by_tenant.setdefault(receipt.event.tenant_id, []).append(event_id)
+        found = self._required_waiter().wait(by_tenant, deadline)
         return [found.get(receipt.event_id()) for receipt in receipts]
-
-    def outcomes_of(self, tenant_id: str, event_ids: list[int], deadline: float) -> dict[int, Outcome]:
-        """The outcomes of records of one tenant by position id, as far as they are known at `deadline` (monotonic)."""
-        return self._outcomes().wait({tenant_id: event_ids}, deadline)
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until a receipt has its answer, which another thread may be serving too.
 
-        One thread polls at a time and tells the others: a report that somebody else served would leave us in `poll`.
+        One thread polls at a time and notifies the others: after another thread served its report, a thread would wait in
+        `poll` for nothing.
         """
         while not receipt.delivered and time.monotonic() < deadline:
             if self._serving.acquire(blocking=False):
                 try:
-                    self._producer.poll(SERVE_S)
+                    self._producer.poll(_SERVE_S)
                 finally:
                     self._serving.release()
                 with self._served:
@@ -213,7 +211,7 @@ class Ledger:
             else:
                 with self._served:
                     if not receipt.delivered:
-                        self._served.wait(SERVE_S)
+                        self._served.wait(_SERVE_S)
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """Wait until the broker has answered for everything appended; return how many are still unanswered."""
@@ -227,20 +225,20 @@ class Ledger:
         if self._reads is not None:
             self._reads.connection.close()
 
-    def _outcomes(self) -> OutcomeWaiter:
+    def _required_waiter(self) -> OutcomeWaiter:
         if self._waiter is None:
-            raise SetupError("this ledger was given no postgres_dsn, so it cannot read", "database")
+            raise SetupError("this ledger has no postgres_dsn, so it cannot read; set it in LedgerSettings", "database")
         return self._waiter
 
     def _current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
-        with self._outcomes().reads() as reads:
+        with self._required_waiter().lend_reads() as reads:
             return reads.current(tenant_id, work_order_id)
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
         """Wait until a partition is folded up to the end that its log has now."""
         log = PartitionLog(self._settings.kafka_settings, self._settings.topic, partition)
         try:
-            wait_folded(self._outcomes(), self._first_lane + partition, log, deadline)
+            wait_folded_to_end(self._required_waiter(), self._first_lane + partition, log, deadline)
         finally:
             log.close()
 
@@ -256,7 +254,11 @@ class Ledger:
 
 
 def encode_checked(event: LedgerEvent) -> bytes:
-    """The record value of an event that keeps the contract as far as it can be told without state. Raises ContractError."""
+    """The record value of an event that keeps the rules of the contract that need no state. Raises ContractError.
+
+    The event is decoded again from its own bytes, since that is what the worker sees: with the schema's defaults filled in,
+    and with the size of its payload.
+    """
     try:
         kind = PAYLOAD_TYPES.get(event.event_type)
         if kind is not None and event.payload is not None and type(event.payload) is not kind:
@@ -275,9 +277,9 @@ def encode_checked(event: LedgerEvent) -> bytes:
 
 def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:
     if error is None:
-        return _unknown(event, "the broker gave no position")
+        return _unknown(event, "the broker reported no offset")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return ContractError(contract_failure(None, "the record is larger than the topic takes"))
+        return ContractError(contract_failure(None, "the record is larger than the topic allows"))
     known = translate_kafka(error)
     return known if isinstance(known, SetupError) else _unknown(event, error.str())
 

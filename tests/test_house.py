@@ -34,7 +34,7 @@ OF_ONE_ROW = sorted((ROOT / "projection" / "postgres" / "sql" / "one_row").glob(
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # Names that two modules still define, and names that two modules still have. Both lists only ever get shorter.
 DEFINED_TWICE: Final = {
-    *("MAX_BACKOFF_S", "MAX_PAUSE_S", "POLL_S"),
+    "MAX_BACKOFF_S",
 }
 # What speaks to Postgres in its own forms: arrays in binary, SQLSTATE classes, a catalog's rows.
 DRIVERS: Final = {
@@ -42,7 +42,7 @@ DRIVERS: Final = {
     for name in ("arrays", "connection", "generate", "migrate", "pipeline")
 }
 NAMED_TWICE: Final = {
-    *("audit", "batch", "generate", "health", "outcomes", "settings", "topic"),
+    *("audit", "batch", "generate", "health", "settings", "topic"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Waiting for outcomes: woken by NOTIFY, read by id, asked for every 250 ms in case a wake-up was lost."""
+"""Waiting for outcomes: woken by NOTIFY, read by id, and asked for every 250 ms in case a notification was lost."""
 
 import threading
 import time
@@ -16,14 +16,14 @@ from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
-POLL_S: Final = 0.25
-MAX_PAUSE_S: Final = 5.0
+_ASK_EVERY_S: Final = 0.25
+_MAX_PAUSE_S: Final = 5.0
 
 
 class OutcomeWaiter:
-    """Knows how far each lane is folded; thread-safe.
+    """Knows how far each lane is folded. Thread-safe.
 
-    It has two connections, each opened again when it was lost: the listener's belongs to its thread, the reads' is lent
+    It has two connections, each reopened when it is lost: the listener's belongs to a thread, and that of the reads is lent
     to one thread at a time.
     """
 
@@ -33,7 +33,7 @@ class OutcomeWaiter:
         self._lending = threading.Lock()
         self._moved = threading.Condition()
         self._applied: dict[int, int] = {}
-        self._heard: dict[int, float] = {}  # by lane, when it was last heard of (monotonic)
+        self._heard: dict[int, float] = {}  # by lane, when it was last reported (monotonic)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._listen, args=(listener,), name="outcomes", daemon=True)
         self._thread.start()
@@ -44,8 +44,8 @@ class OutcomeWaiter:
         return cls(dsn, _open_listener(dsn), _open_reads(dsn))
 
     @contextmanager
-    def reads(self) -> Iterator[Reads]:
-        """The reads, for one thread at a time. Raises UnavailableError; the next call opens the connection again then."""
+    def lend_reads(self) -> Iterator[Reads]:
+        """The reads, for one thread at a time. After an UnavailableError the next call reconnects."""
         with self._lending:
             if self._reads.connection.closed and not self._closing.is_set():
                 self._reads = self.open_reads()
@@ -61,7 +61,7 @@ class OutcomeWaiter:
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
         """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
-        with self.reads() as reads, translated(), reads.connection.transaction():
+        with self.lend_reads() as reads, translated(), reads.connection.transaction():
             rows: Any = reads.connection.execute(sql("load_topics")).fetchall()
         for known in (LedgerTopic(*row) for row in rows):
             if known.topic == topic:
@@ -69,26 +69,26 @@ class OutcomeWaiter:
         raise SetupError(f"the database does not know the topic {topic}; run `core-tables init`", "database")
 
     def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:
-        """The outcomes of records, given by tenant, as far as they are known at `deadline` (monotonic seconds).
+        """The outcomes of records, given by tenant, that are known at `deadline` (monotonic seconds).
 
-        Raises UnavailableError if Postgres does not answer at the deadline; until then it is tried again.
+        Raises UnavailableError if Postgres does not answer at the deadline; until then it is asked again.
         """
         found: dict[int, Outcome] = {}
-        waiting = {tenant_id: set(positions) for tenant_id, positions in event_ids.items()}
+        waiting = {tenant_id: set(ids) for tenant_id, ids in event_ids.items()}
 
         def look() -> set[int]:
-            folded = _where(waiting, lambda at: folded_past(self._applied.get(lane_of(at), 0), at))
+            folded = _where(waiting, self._is_folded)
             if folded:
-                found.update(self._outcomes(folded))
-                for positions in waiting.values():
-                    positions.difference_update(found)
-            return {lane_of(at) for positions in waiting.values() for at in positions}
+                found.update(self._read_outcomes(folded))
+                for ids in waiting.values():
+                    ids.difference_update(found)
+            return {lane_of(event_id) for ids in waiting.values() for event_id in ids}
 
         self._until(look, deadline)
         return found
 
     def wait_folded(self, lane: int, end: int, deadline: float) -> int:
-        """Return when a lane is folded up to offset `end`, or else at `deadline` (monotonic seconds): how far it is folded."""
+        """How far a lane is folded: returns once that is `end`, or at `deadline` (monotonic seconds)."""
         self._until(lambda: set() if self._applied.get(lane, 0) >= end else {lane}, deadline)
         return self._applied.get(lane, 0)
 
@@ -99,8 +99,11 @@ class OutcomeWaiter:
         with self._lending:
             self._reads.connection.close()
 
+    def _is_folded(self, event_id: int) -> bool:
+        return folded_past(self._applied.get(lane_of(event_id), 0), event_id)
+
     def _until(self, look: Callable[[], set[int]], deadline: float) -> None:
-        """Look again whenever a lane moved, until no lane is waited for any more, or until the deadline."""
+        """Look again whenever a lane has moved, until no lane is waited for, or until the deadline."""
         while True:
             failed: UnavailableError | None = None
             try:
@@ -119,60 +122,61 @@ class OutcomeWaiter:
                     raise failed
                 return
             with self._moved:
-                self._moved.wait(min(left, POLL_S))
+                self._moved.wait(min(left, _ASK_EVERY_S))
 
     def _silent(self, lanes: set[int]) -> set[int]:
-        since = time.monotonic() - POLL_S
+        since = time.monotonic() - _ASK_EVERY_S
         return {lane for lane in lanes if self._heard.get(lane, since) <= since}
 
     def _ask(self, lanes: Collection[int]) -> None:
-        with self.reads() as reads:
+        with self.lend_reads() as reads:
             applied = reads.applied_of(lanes)
         self._hear(applied)
 
     def _hear(self, applied: Mapping[int, int]) -> None:
         with self._moved:
-            for lane, position in applied.items():
-                self._applied[lane] = max(self._applied.get(lane, 0), position)
+            for lane, offset in applied.items():
+                self._applied[lane] = max(self._applied.get(lane, 0), offset)
                 self._heard[lane] = time.monotonic()
             self._moved.notify_all()
 
-    def _outcomes(self, folded: Mapping[str, set[int]]) -> dict[int, Outcome]:
-        """The outcomes of records that were heard to be folded, by tenant."""
-        with self.reads() as reads:
+    def _read_outcomes(self, folded: Mapping[str, set[int]]) -> dict[int, Outcome]:
+        """The outcomes of records that were reported as folded, by tenant."""
+        with self.lend_reads() as reads:
             found = reads.outcomes_of(folded)
-            missing = _where(folded, lambda at: at not in found)
-            if missing:  # what was heard may be of a server that lost it in a failover
-                applied = reads.applied_of({lane_of(at) for positions in missing.values() for at in positions})
+            missing = _where(folded, lambda event_id: event_id not in found)
+            if missing:  # the report may come from a server that lost its last commits in a failover
+                applied = reads.applied_of({lane_of(event_id) for ids in missing.values() for event_id in ids})
                 self._applied.update(applied)
-                still = _where(missing, lambda at: folded_past(applied[lane_of(at)], at))
+                # By this answer and not by `_applied`, which any program's notification may raise meanwhile.
+                still = _where(missing, lambda event_id: folded_past(applied[lane_of(event_id)], event_id))
                 found |= reads.outcomes_of(still)
-                if lost := _where(still, lambda at: at not in found):
-                    raise missing_outcome(min(min(positions) for positions in lost.values()))
+                if lost := _where(still, lambda event_id: event_id not in found):
+                    raise missing_outcome(min(min(ids) for ids in lost.values()))
         return found
 
     def _listen(self, listener: Connection) -> None:
-        pause = POLL_S
+        pause = _ASK_EVERY_S
         while not self._closing.is_set():
             try:
                 if listener.closed:
                     listener = _open_listener(self._dsn)
-                for notification in listener.notifies(timeout=POLL_S):
+                for notification in listener.notifies(timeout=_ASK_EVERY_S):
                     lane, _, applied = notification.payload.partition(":")
                     if lane.isdecimal() and applied.isdecimal():  # anybody may notify
                         self._hear({int(lane): int(applied)})
-                pause = POLL_S
-            except (psycopg.Error, CoreTablesError):  # whoever waits asks meanwhile, and learns of the error
+                pause = _ASK_EVERY_S
+            except (psycopg.Error, CoreTablesError):  # threads that wait ask meanwhile, and get the error
                 listener.close()
                 self._closing.wait(pause)
-                pause = min(2 * pause, MAX_PAUSE_S)
+                pause = min(2 * pause, _MAX_PAUSE_S)
         listener.close()
 
 
-def _where(positions: Mapping[str, set[int]], holds: Callable[[int], bool]) -> dict[str, set[int]]:
-    """By tenant, the positions that something holds for; tenants with none are left out."""
-    chosen = {tenant_id: {at for at in held if holds(at)} for tenant_id, held in positions.items()}
-    return {tenant_id: held for tenant_id, held in chosen.items() if held}
+def _where(event_ids: Mapping[str, set[int]], holds: Callable[[int], bool]) -> dict[str, set[int]]:
+    """By tenant, the event ids that a condition holds for; tenants with none are left out."""
+    chosen = {tenant_id: set(filter(holds, ids)) for tenant_id, ids in event_ids.items()}
+    return {tenant_id: ids for tenant_id, ids in chosen.items() if ids}
 
 
 def _open_reads(dsn: str) -> Reads:
