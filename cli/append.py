@@ -86,7 +86,7 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
     """Append the events of FILE (`-`: standard input), one JSON object a line, gzip or not.
 
     Each line is a WorkOrderLedgerEventInput. A line that breaks the contract is reported with its number and left out;
-    the others go on. A line without an idempotency key is appended again when the command is run again.
+    the other lines are appended. A line without an idempotency key is appended again when the command is run again.
     """
     settings = Settings()
     summary = Summary()
@@ -109,7 +109,7 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
 
 
 def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | None) -> None:
-    """Append the lines of a file, and count what becomes of them; with a time-out (s), their outcomes too."""
+    """Append the lines of a file, and count what becomes of them; with a timeout (s), their outcomes too."""
     window: list[Receipt] = []
     with output.progress_bar("appending", None) as advance:
         try:
@@ -126,7 +126,7 @@ def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | N
                     _settle(ledger, full, summary, timeout)
                     advance(summary.appended)
         except KeyboardInterrupt:
-            timeout = None  # whoever interrupts waits for acknowledgements at most
+            timeout = None  # after an interrupt only acknowledgements are waited for
             raise
         finally:
             _settle(ledger, window, summary, timeout)
@@ -153,7 +153,7 @@ def _settle(ledger: Ledger, window: list[Receipt], summary: Summary, timeout: fl
 
 
 def _lines(file: str) -> Iterator[bytes]:
-    """The lines of a file or of standard input; gzip is told by its first bytes. Raises ContractError if it is damaged."""
+    """The lines of a file or of standard input; gzip is recognized by its first bytes. Raises ContractError if it is damaged."""
     raw: IO[bytes] = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed with the process
     buffered = io.BufferedReader(raw)  # type: ignore[type-var]
     packed = buffered.peek(2)[:2] == b"\x1f\x8b"

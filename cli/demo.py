@@ -53,16 +53,16 @@ def demo() -> None:
     finally:
         worker.terminate()
         worker.wait(_WAIT_S)
-    _title(f"That was it, in {time.monotonic() - started:.0f} s. The stack still runs; go on with")
+    _title(f"That was it, in {time.monotonic() - started:.0f} s. The stack is still running. Next:")
     command = "core-tables" if sys.prefix == sys.base_prefix else ".venv/bin/core-tables"
-    for told, what in (
+    for line, what in (
         (f"{command} worker", "folds what comes (Ctrl-C stops it)"),
         (f"{command} append FILE --wait", "your own events, one JSON object a line"),
         (f"{command} get --tenant {TENANT} trip-1002", "a current record"),
         (f"{command} --help", "everything else"),
         ("make stop", "stops Kafka, Postgres and Redis"),
     ):
-        output.out.print(f"  {told:<58}{what}", markup=False)
+        output.out.print(f"  {line:<58}{what}", markup=False)
 
 
 def _title(text: str) -> None:

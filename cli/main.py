@@ -48,7 +48,7 @@ class _Root(click.Group):
 
 
 def _wrong_setting(name: str, why: str) -> NoReturn:
-    output.err.print(f"error: CORE_TABLES_{name.upper()} is not right: {why}", markup=False)
+    output.err.print(f"error: CORE_TABLES_{name.upper()} is invalid: {why}", markup=False)
     sys.exit(output.EXIT_USAGE)
 
 

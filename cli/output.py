@@ -41,7 +41,7 @@ EXIT_INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = """\b
 Exit codes:
-  0  done                       7  a topic is missing or set up otherwise
+  0  done                       7  a topic is missing, or its settings are wrong
   2  wrong arguments            8  the database is missing or not migrated
   3  input or append refused    9  permission missing
   4  nothing found             10  a lane stopped and needs a person

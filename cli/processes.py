@@ -17,8 +17,8 @@ HEALTH_FILE: Final = "CORE_TABLES_HEALTH_FILE"
 def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
     """Run `count` workers until all of them have ended; return the first exit code that is not 0.
 
-    The group shares the lanes among them. One that dies ends the others, so that whoever watches the command starts it again
-    as a whole; one whose lanes have all stopped does not, since the lanes of the others go on.
+    The group shares the lanes among them. If one dies, the others are ended, so that a supervisor restarts the command as a
+    whole. If all lanes of one have stopped, the others keep running, since their lanes are fine.
     """
     command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
     # In a session of their own: a Ctrl-C of the terminal reaches them through us, once.

@@ -168,7 +168,11 @@ def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
 )
 @click.option("--window-hours", default=30 * 24, show_default=True, help="How recently a record must have changed.")
 @click.option(
-    "--top", type=click.IntRange(1, MAX_TOP_N), default=DEFAULT_TOP_N, show_default=True, help="At most so many."
+    "--top",
+    type=click.IntRange(1, MAX_TOP_N),
+    default=DEFAULT_TOP_N,
+    show_default=True,
+    help="The most records of the list.",
 )
 @click.option("--at-least", type=int, default=0, metavar="EVENT_ID", help="No cached list from before this event.")
 @now_option

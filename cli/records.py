@@ -28,8 +28,8 @@ from core_tables.schemas.wire import decode_event
 
 @click.command(epilog=output.EXIT_CODES)
 @click.option("--tenant", metavar="TENANT_ID", help="One tenant only.")
-@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="So many of the newest.")
-@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many of the newest.")
+@click.option("--follow", is_flag=True, help="Then show new events as they come, until Ctrl-C.")
 @json_option
 def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
     """The audit trail as a read_committed reader sees it: one event per outcome."""
@@ -129,7 +129,7 @@ def refused() -> None:
     show_default=True,
     help="Whose; default: those of nobody.",
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="So many of the newest.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many of the newest.")
 @json_option
 def list_refused(tenant: str, limit: int, as_json: bool) -> None:
     """The refused records of a tenant, newest first."""

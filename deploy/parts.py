@@ -88,8 +88,8 @@ class Postgres:
         binaries = _postgres_binaries(user)
         data = home / "data"
         if not (data / "PG_VERSION").exists():
-            progress("postgres: making a cluster")
-            # Made beside its place: an initdb that was killed would pass for a cluster, and never start.
+            progress("postgres: creating a cluster")
+            # Created next to its place: what a killed initdb leaves would look like a cluster, and never start.
             staged = home / "data.new"
             shutil.rmtree(staged, ignore_errors=True)
             init = [str(binaries / "initdb"), "-D", str(staged), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]

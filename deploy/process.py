@@ -37,7 +37,7 @@ class Process:
 
 
 def launch(start: Start, port: int, log: Path) -> Process:
-    """Start a process that outlives us and holds none of our pipes: a CI job would wait for it for ever."""
+    """Start a process that outlives us and holds none of our pipes, which a CI job would wait for."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             start.command,

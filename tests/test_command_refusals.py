@@ -78,7 +78,7 @@ def test_a_setting_that_is_not_right_is_named_in_one_sentence(
     done = world.command(command, stdin=b"", **{variable: value})
     errors = done.stderr.decode()
     assert done.returncode == output.EXIT_USAGE, errors
-    assert errors.startswith(f"error: {variable} is not right: ")
+    assert errors.startswith(f"error: {variable} is invalid: ")
     assert errors.count("\n") == 1
     assert SECRET not in errors
 
