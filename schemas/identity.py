@@ -1,4 +1,4 @@
-"""Identity: which partition a tenant has, and which id a record has (DESIGN, "Identity").
+"""Identity: which partition a tenant has, and which id a record has (docs/ARCHITECTURE.md, "Identity").
 
 `work_order_event_id = (lane << 42) | (offset + 1)` with `lane = first_lane + partition`.
 """

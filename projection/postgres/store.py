@@ -1,4 +1,7 @@
-"""The worker's side of Postgres: one guarded transaction a batch (DESIGN, "Positions and fences", steps 2 to 4)."""
+"""The worker's side of Postgres: one guarded transaction a batch.
+
+It is steps 2 to 4 of the rule (docs/ARCHITECTURE.md, "Positions and fences").
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The cache as a model (DESIGN, "Stores", Redis): a list that a reader sees equals the fold at the position of its label.
+"""The cache as a model (docs/ARCHITECTURE.md, "Stores"): a list that a reader sees equals the fold at the position of its label.
 
 `advance` is step 4 of the worker's rule, the label's check is step 6; `read` and `fill` are the reader's. A call may be lost,
 come late or arrive twice. Beyond safety, the list always comes back: from each state a reader can be answered by Redis.

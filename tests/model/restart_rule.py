@@ -1,4 +1,4 @@
-"""The worker's restart rule as a model: the steps of DESIGN, "Positions and fences", by their numbers.
+"""The worker's restart rule as a model: its steps by their numbers (docs/ARCHITECTURE.md, "Positions and fences").
 
 Step 7 is `dropped`. Notifying, Redis (cache.py) and back-off are left out: they change nothing that this rule rests on.
 """
