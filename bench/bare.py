@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from bench import place, running
 from core_tables.cli.settings import Settings
@@ -67,7 +67,7 @@ class Appender:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic
-        self._producer = Producer(place.client_config(settings))
+        self._producer = place.producer(settings)
         self._listener = psycopg.connect(settings.admin(), autocommit=True)
         self._listener.execute(f"listen {CHANNEL}".encode())
         self._guard = threading.Lock()

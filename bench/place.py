@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Final
 
 import psycopg
@@ -17,7 +18,7 @@ from core_tables.cli import wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.settings import Settings
 from core_tables.deploy.stack import StackAddresses
-from core_tables.kafka.clients import admin_client
+from core_tables.kafka.clients import admin_client, ledger_producer, no_log
 
 PARTITIONS: Final = 12
 ANY: Final = -1
@@ -119,26 +120,18 @@ def ends_of(settings: Settings, topic: str) -> Iterator[Callable[[], dict[int, i
 
 def fill(settings: Settings, records: Iterable[tuple[str, bytes, bytes, int]]) -> None:
     """Write records as fast as one process can. Each is topic, value, key, and partition, or ANY for that of its key."""
-    producer = Producer(client_config(settings) | {"linger.ms": 20})
+    writer = producer(settings, **{"linger.ms": "20"})
     for record in records:
         while True:
             try:
-                producer.produce(*record)
+                writer.produce(*record)
                 break
             except BufferError:
-                producer.poll(0.1)
-    if producer.flush(60):
+                writer.poll(0.1)
+    if writer.flush(60):
         raise RuntimeError("the broker did not acknowledge all records; check that it is running")
 
 
-def client_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The configuration of a producer, as the ledger's."""
-    return {
-        "bootstrap.servers": settings.kafka_servers(),
-        "log_level": 3,
-        "enable.idempotence": True,
-        "acks": "all",
-        "partitioner": "murmur2_random",
-        "linger.ms": 2,
-        "compression.type": "lz4",
-    }
+def producer(settings: Settings, **extra: str) -> Producer:
+    """A producer that is set up as the ledger's, with other defaults if given."""
+    return ledger_producer(replace(settings.kafka_settings(), extra={**settings.kafka, **extra}), no_log())

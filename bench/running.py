@@ -12,7 +12,6 @@ from multiprocessing.synchronize import Event
 from typing import IO, Final
 
 import psycopg
-from confluent_kafka import Producer
 from msgspec.structs import replace
 
 from bench import events, pacing, place
@@ -142,7 +141,7 @@ def live_load(settings: Settings, rate: float) -> Iterator[None]:
 
 def _append(settings: Settings, rate: float, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    producer = Producer(place.client_config(settings))
+    producer = place.producer(settings)
     load = events.day(10_000_000, 2_000)
 
     def send(_due: float) -> None:

@@ -1,7 +1,9 @@
 """The Kafka room without a broker: which error means what, and how partitions are read."""
 
+import re
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from core_tables.kafka.settings import KafkaSettings
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
+ARCHITECTURE = Path(__file__).parent.parent / "docs" / "ARCHITECTURE.md"
 PERMISSIONS = [code for code, meaning in MEANINGS.items() if meaning == "permission"]
 TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
 
@@ -55,6 +58,12 @@ def kind(error: CoreTablesError) -> str:
         case _:
             assert isinstance(error, LaneStoppedError)
             return "lost"
+
+
+def test_the_table_of_errors_in_the_architecture_page_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| (lost|topic|permission|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE)
+    written = {getattr(KafkaError, code): meaning for meaning, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert written == MEANINGS
 
 
 def test_an_error_that_the_client_calls_retriable_passes_where_a_topic_is_created() -> None:
