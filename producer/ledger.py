@@ -21,11 +21,12 @@ from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.log import PartitionLog
 from core_tables.kafka.settings import KafkaSettings
+from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.reads import Reads
-from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent, WorkOrderCanceled
+from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
@@ -37,9 +38,7 @@ from core_tables.schemas.reasons import (
     Violation,
     contract_failure,
 )
-from core_tables.schemas.validation import first_violation
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
-from core_tables.schemas.wire import decode_event, encode_event
 
 _SERVE_S: Final = 0.05
 
@@ -251,28 +250,6 @@ class Ledger:
                 receipt.settle(None, _delivery_error(receipt.event, error))
 
         return delivered
-
-
-def encode_checked(event: LedgerEvent) -> bytes:
-    """The record value of an event that keeps the rules of the contract that need no state. Raises ContractError.
-
-    The event is decoded again from its own bytes, since that is what the worker sees: with the schema's defaults filled in,
-    and with the size of its payload.
-    """
-    try:
-        kind = PAYLOAD_TYPES.get(event.event_type)
-        if kind is not None and event.payload is not None and type(event.payload) is not kind:
-            # Encoded, it would lose whatever the type's own payload has no field for.
-            sentence = f"an event of type {event.event_type} needs the payload of its type"
-            raise ContractError(contract_failure("payload", sentence))
-        value = encode_event(event)
-    except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        raise ContractError(contract_failure(None, f"the event does not fit its schema: {error}"[:250])) from error
-    decoded = decode_event(value)
-    violation = first_violation(decoded.event, decoded.payload_bytes) if isinstance(decoded, SizedEvent) else decoded
-    if violation is not None:
-        raise ContractError(violation)
-    return value
 
 
 def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:

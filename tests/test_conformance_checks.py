@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core_tables.producer.ledger import encode_checked
+from core_tables.producer.encoding import encode_checked
 from core_tables.schemas import events
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from core_tables.producer import Ledger, LedgerSettings
-from core_tables.producer.ledger import encode_checked
+from core_tables.producer.encoding import encode_checked
 from core_tables.schemas.events import Payload
 from core_tables.schemas.identity import lane_of, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
