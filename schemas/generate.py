@@ -222,7 +222,8 @@ class _Writer:
             else:
                 self.value(branch, target)
             self.indent = outer
-        self.put("else:", f"    raise bad('union branch of {target.removeprefix('f_')}', x)")
+        name = target.removeprefix("f_") if target != "item" else "em"  # frozen: outcomes hold this sentence
+        self.put("else:", f"    raise bad('union branch of {name}', x)")
 
     def blocks(self, target: str, empty: str, item: Callable[[], None]) -> None:
         """An array or map: blocks of items, each with a count; a negative count is followed by the block's size."""

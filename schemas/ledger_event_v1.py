@@ -448,7 +448,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                                 raise BodyError("a boolean of the body is neither 0 nor 1")
                             item = x == 1
                         else:
-                            raise bad("union branch of item", x)
+                            raise bad("union branch of em", x)
                         f_fields[key] = item
             else:
                 raise bad("union branch of fields", x)

@@ -25,7 +25,7 @@ from core_tables.schemas.wire import is_tenant_id
 
 _NUL: Final = "contains U+0000, which no text may"
 # The numbers in payloads, by field: a field of this name means the same in each payload that has it.
-_BOUNDS: Final = {
+PAYLOAD_BOUNDS: Final = {
     "attempt_index": (0, MAX_ATTEMPT_INDEX),
     "timeout_ms": (0, MAX_I64),
     "max_retries": (0, MAX_I64),
@@ -113,9 +113,9 @@ def _value_violation(name: str, value: object) -> Violation | None:
         return contract_failure(name, f"{name} {_NUL}") if "\0" in value else None
     if isinstance(value, (list, dict)):
         return contract_failure(name, f"{name} {_NUL}") if _contains_nul(value) else None
-    if name not in _BOUNDS or not isinstance(value, int):
+    if name not in PAYLOAD_BOUNDS or not isinstance(value, int):
         return None
-    low, high = _BOUNDS[name]
+    low, high = PAYLOAD_BOUNDS[name]
     if name == "ttl_ms" and not low <= value <= high:
         return Violation(LEASE_TTL_OUT_OF_BOUNDS, name, f"{name} is {value}; it must be from {low} to {high}")
     return _range(name, value, low, high)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import confluent_kafka
 import fastavro
@@ -20,6 +20,7 @@ from core_tables.schemas.generate import decoder_source, modules
 from core_tables.schemas.identity import MAX_LANES, event_id_at, lane_of, murmur2, offset_of, partition_of
 from core_tables.schemas.json_form import event_from_json, event_to_json
 from core_tables.schemas.reasons import UnknownSchemaError, Violation
+from core_tables.schemas.validation import PAYLOAD_BOUNDS
 from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
 from core_tables.schemas.wire import HEADER_BYTES, PREFIX, decode_event, encode_event
 
@@ -85,6 +86,25 @@ def test_the_schema_and_the_types_name_the_same_fields() -> None:
     assert tuple(field["name"] for field in schema["fields"]) == LedgerEvent.__struct_fields__
     for branch in schema["fields"][-1]["type"][1:]:
         assert tuple(field["name"] for field in branch["fields"]) == PAYLOAD_TYPES[branch["name"]].__struct_fields__
+
+
+def test_every_number_of_a_payload_has_bounds() -> None:
+    """A field's value is bounded by its Avro type alone."""
+    numbers = {
+        name
+        for kind in PAYLOAD_TYPES.values()
+        for name, hint in get_type_hints(kind).items()
+        if name in kind.__struct_fields__ and int in (hint, *get_args(hint)) and name != "value"
+    }
+    assert numbers == set(PAYLOAD_BOUNDS)
+
+
+def test_the_sentence_about_a_field_of_an_unknown_type_is_that_of_version_1() -> None:
+    """Outcomes hold it, so it stays as it is, the cut-off name included."""
+    value = encode_event(make("WORK_ORDER_CREATED")).replace(b"\x08city\x00", b"\x08city\x0e")
+    refused = decode_event(value)
+    assert isinstance(refused, Violation)
+    assert refused.sentence == "the body cannot be decoded: union branch of em number 7 is not in the schema"
 
 
 def test_the_payloads_size_is_that_of_its_encoding() -> None:
