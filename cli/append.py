@@ -164,8 +164,8 @@ def _lines(file: str) -> Iterator[bytes]:
             read += 1
             yield line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        sentence = f"{file} is no whole gzip file: {error}; its first {read} lines could be read"
-        raise ContractError(contract_failure(None, sentence)) from error
+        message = f"{file} is no whole gzip file: {error}; its first {read} lines could be read"
+        raise ContractError(contract_failure(None, message)) from error
 
 
 def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> None:

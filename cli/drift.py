@@ -50,7 +50,7 @@ def follow(settings: Settings, size: int, every: float, as_json: bool) -> None:
             _show_round(drift, drift.round(connection, size), as_json)
             pause = _MIN_PAUSE_S
         except UnavailableError as error:
-            output.err.print(f"{error.sentence}; trying again in {pause:.0f} s", markup=False)
+            output.err.print(f"{error.message}; trying again in {pause:.0f} s", markup=False)
             if connection is not None:
                 connection.close()
             connection = None

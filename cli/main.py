@@ -22,7 +22,7 @@ from core_tables.schemas.reasons import CoreTablesError
 
 
 class _Root(click.Group):
-    """Turns our errors into one sentence and an exit code of their own; a traceback is a defect of ours."""
+    """Turns our errors into one line and an exit code of their own; a traceback is a defect of ours."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:

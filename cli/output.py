@@ -1,4 +1,4 @@
-"""What a person sees: tables, JSON, errors in one sentence, exit codes."""
+"""What a person sees: tables, JSON, errors in one line, exit codes."""
 
 import contextlib
 import sys
@@ -82,9 +82,9 @@ def exit_code(error: CoreTablesError) -> int:
 
 
 def describe(error: CoreTablesError) -> str:
-    """An error in one line: reason code and field where there are any, and the sentence."""
+    """An error in one line: reason code and field where there are any, and the message."""
     head = " ".join(part for part in (error.reason_code, error.field and f"({error.field})") if part)
-    return f"{head}: {error.sentence}" if head else error.sentence
+    return f"{head}: {error.message}" if head else error.message
 
 
 def fail(error: CoreTablesError) -> NoReturn:

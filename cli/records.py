@@ -201,7 +201,7 @@ def _record_json(event_id: int, partition: int, message: Message) -> dict[str, A
     try:
         decoded = decode_event(value)
     except UnknownSchemaError as error:
-        record["unreadable"] = error.sentence
+        record["unreadable"] = error.message
         return record
     if isinstance(decoded, SizedEvent):
         record["event"] = event_to_json(decoded.event)

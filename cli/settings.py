@@ -20,7 +20,7 @@ from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
 def _dsn(value: str) -> str:
     try:
         conninfo_to_dict(value)
-    except psycopg.Error:  # its sentence may quote the password
+    except psycopg.Error:  # its message may quote the password
         raise ValueError("a Postgres address was expected: postgresql://… or host=… dbname=…") from None
     return value
 

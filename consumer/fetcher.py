@@ -137,6 +137,6 @@ def _read(message: Message, topic: LedgerTopic) -> Read:
     try:
         content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
     except UnknownSchemaError as unknown:
-        what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.sentence}"
+        what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.message}"
         return Unknown(event_id, UnknownSchemaError(what))
     return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

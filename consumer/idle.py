@@ -76,7 +76,7 @@ class IdleChecks:
         try:
             self._ask_broker()
         except UnavailableError as error:
-            self._log.warning("kafka_error", cause=error.sentence)
+            self._log.warning("kafka_error", cause=error.message)
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)
 

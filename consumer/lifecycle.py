@@ -103,7 +103,7 @@ class LaneLifecycle:
         if error.dependency == "postgres":
             self._postgres.close()
         for lane in lanes:
-            self.reopen(lane, error.sentence, backoff=True)
+            self.reopen(lane, error.message, backoff=True)
 
     def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
         """Drop what is in memory of a lane; `open_due` begins again at step 1, after a back-off if asked for."""
@@ -117,7 +117,7 @@ class LaneLifecycle:
         """Stop a lane until an operator has looked at it. No record is skipped."""
         lane.stopped = error
         self._log.error(
-            "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.sentence
+            "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.message
         )
         self._close(lane)
 

@@ -156,11 +156,11 @@ class Worker:
             cause = translate_running(error)
             if not cause.retryable:
                 raise cause
-            self._log.warning("kafka_error", cause=cause.sentence)
+            self._log.warning("kafka_error", cause=cause.message)
             self._lifecycle.topic_check.expire()  # a topic that is unknown now may be a different one when it is known again
         opened = {lane.partition: lane for lane in self._lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
-            self._lifecycle.reopen(opened[partition], batch.lost[partition].sentence, backoff=True)
+            self._lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
         for partition, (offset, stop) in batch.stops.items():
             # If the records before it could not be folded, the lane stops when they are read again.
             if partition in opened and opened[partition].next_offset == offset:

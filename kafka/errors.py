@@ -64,7 +64,7 @@ def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
     """
     cause = translate_kafka(error)
     if isinstance(cause, SetupError) and cause.subject == "topic":
-        return UnavailableError("kafka", cause.sentence)
+        return UnavailableError("kafka", cause.message)
     return cause
 
 

@@ -41,13 +41,13 @@ def contract_failure(field: str | None, sentence: str) -> Violation:
 
 
 class CoreTablesError(Exception):
-    """Root of our errors: one sentence, whether trying again can help, a reason code where the contract has one."""
+    """Root of our errors: a message, whether trying again can help, a reason code where the contract has one."""
 
     retryable: ClassVar[bool] = False
 
-    def __init__(self, sentence: str, *, reason_code: ReasonCode | None = None, field: str | None = None) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, message: str, *, reason_code: ReasonCode | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
         self.reason_code = reason_code
         self.field = field
 
@@ -65,16 +65,16 @@ class UnavailableError(CoreTablesError):
 
     retryable = True
 
-    def __init__(self, dependency: Literal["kafka", "postgres", "redis"], sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, dependency: Literal["kafka", "postgres", "redis"], message: str) -> None:
+        super().__init__(message)
         self.dependency = dependency
 
 
 class SetupError(CoreTablesError):
     """Something is missing or not as expected; `init` or an operator mends it. `subject` says what sort of thing."""
 
-    def __init__(self, sentence: str, subject: Literal["topic", "database", "permission", "machine"]) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, subject: Literal["topic", "database", "permission", "machine"]) -> None:
+        super().__init__(message)
         self.subject = subject
 
 
@@ -83,4 +83,4 @@ class UnknownSchemaError(CoreTablesError):
 
 
 class LaneStoppedError(CoreTablesError):
-    """A lane cannot go on without a person: nothing is skipped; the sentence names the cause and the next step."""
+    """A lane cannot go on without a person: nothing is skipped; the message names the cause and the next step."""

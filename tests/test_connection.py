@@ -23,4 +23,4 @@ def test_the_options_of_a_dsn_are_kept_beside_ours(world: World) -> None:
 def test_what_is_no_dsn_is_told_without_showing_it() -> None:
     with pytest.raises(SetupError) as refusal:
         connect("host=here secret", name="test connection")
-    assert "secret" not in refusal.value.sentence
+    assert "secret" not in refusal.value.message

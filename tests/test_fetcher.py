@@ -130,7 +130,7 @@ def test_a_record_of_an_unknown_schema_has_its_place() -> None:
     (read,) = fetcher.take(1, 1.0)
     assert isinstance(read, Unknown)
     assert (lane_of(read.event_id), offset_of(read.event_id)) == (100 + ACME, 7)
-    assert f"offset 7 of partition {ACME} of ledger" in read.error.sentence
+    assert f"offset 7 of partition {ACME} of ledger" in read.error.message
 
 
 def test_a_defect_met_ahead_is_raised_when_its_batch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,11 @@ def stops() -> Iterator[CoreTablesError]:
     yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))
 
 
-def test_every_sentence_of_a_stop_names_its_cause_and_the_next_step() -> None:
-    found = [error.sentence for error in stops()]
+def test_every_message_of_a_stop_names_its_cause_and_the_next_step() -> None:
+    found = [error.message for error in stops()]
     assert len(found) == len(set(found)) == 25
-    for sentence in found:
-        cause, separator, _ = sentence.partition("; ")
-        assert separator or ": " in sentence, sentence
-        assert len(cause) > 20, sentence
-        assert STEP.search(sentence), f"no step: {sentence}"
+    for message in found:
+        cause, separator, _ = message.partition("; ")
+        assert separator or ": " in message, message
+        assert len(cause) > 20, message
+        assert STEP.search(message), f"no step: {message}"

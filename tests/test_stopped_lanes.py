@@ -38,8 +38,8 @@ def test_an_unknown_schema_stops_its_lane_and_no_other(fresh: World) -> None:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
         assert isinstance(cause, UnknownSchemaError)
-        assert f"offset {stop}" in cause.sentence
-        assert "0102030405060708" in cause.sentence
+        assert f"offset {stop}" in cause.message
+        assert "0102030405060708" in cause.message
         assert fresh.positions()[ACME][0] == stop, "what lies before it is folded, and nothing behind it"
 
 
@@ -63,7 +63,7 @@ def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatc
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
-        assert "ZeroDivisionError" in cause.sentence
+        assert "ZeroDivisionError" in cause.message
         wait_until(lambda: fresh.positions()[partition_of(other.encode(), 12)][0] == 1, "the other lane to be folded")
         assert fresh.positions()[ACME][0] == 0
 
@@ -86,7 +86,7 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_the_lane(fresh: World)
         lane = wait_until(lambda: running.worker.lanes.get(3), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
     assert isinstance(cause, LaneStoppedError)
-    assert "lost records" in cause.sentence
+    assert "lost records" in cause.message
 
 
 def test_a_ledger_row_that_is_missing_below_applied_stops_the_lane(fresh: World) -> None:
@@ -95,7 +95,7 @@ def test_a_ledger_row_that_is_missing_below_applied_stops_the_lane(fresh: World)
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
-    assert "no outcome" in cause.sentence
+    assert "no outcome" in cause.message
 
 
 def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
@@ -108,7 +108,7 @@ def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
-    assert "audit topic" in cause.sentence
+    assert "audit topic" in cause.message
 
 
 @pytest.mark.parametrize(("setting", "value"), [("cleanup.policy", "compact"), ("retention.ms", "86400000")])

@@ -71,8 +71,8 @@ def _alone(connection: Connection) -> Iterator[None]:
     except UnavailableError as error:
         if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        sentence = "another `core-tables init` works on this database; wait until it ends, or end its session"
-        raise SetupError(sentence, "database") from error
+        message = "another `core-tables init` works on this database; wait until it ends, or end its session"
+        raise SetupError(message, "database") from error
     try:
         yield
     finally:
@@ -86,10 +86,10 @@ def _break_lock(backend: Any, user: str) -> None:
     try:
         backend.break_lock()
     except psycopg.errors.UndefinedTable as error:  # it says nothing when it may not create its tables
-        sentence = (
+        message = (
             f"the role {user} may not create tables in this database; `core-tables init` needs an administrator's DSN"
         )
-        raise SetupError(sentence, "permission") from error
+        raise SetupError(message, "permission") from error
 
 
 def _yoyo_uri(connection: Connection) -> str:

@@ -17,7 +17,7 @@ from core_tables.schemas.reasons import UnavailableError
 CHUNK_TRIES: Final = 5
 _DELETES: Final = ("delete_work_order_leases", "delete_work_order_step_attempts", "delete_work_orders_current")
 
-Notice = Callable[[str], None]  # called with a sentence that says why a chunk is tried again
+Notice = Callable[[str], None]  # called with a message that says why a chunk is tried again
 
 
 def rebuild(
@@ -75,7 +75,7 @@ def _repair(store: Store, facts: LedgerFacts, keys: Sequence[WorkOrderKey], noti
         except UnavailableError as error:
             if connection.closed or left == 0:
                 raise
-            notice(f"{error.sentence}; trying again, {left} more times at most")
+            notice(f"{error.message}; trying again, {left} more times at most")
     raise AssertionError("the last try returns or raises")
 
 

@@ -277,7 +277,7 @@ def test_ledger_records_deleted_before_they_were_folded_stop_their_lane_and_no_o
         others = {partition: (end, end) for partition, end in ends.items() if partition != victim}
         wait_until(lambda: others.items() <= fresh.positions().items(), "the other lanes to be folded and audited")
         assert [partition for partition, lane in running.worker.lanes.items() if lane.stopped] == [victim]
-    assert f"the log begins at offset {first}, but records from {start} on are needed" in cause.sentence
+    assert f"the log begins at offset {first}, but records from {start} on are needed" in cause.message
     assert fresh.positions()[victim] == folded[victim], "nothing was skipped"
     assert fresh.verify().differences == []
 
