@@ -31,7 +31,9 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 	@$(BIN)/core-tables stack down
 
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (3), each with a stack of its own
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
+	@echo "==> the tests that need the machine to themselves"
+	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
 
 test-quick: $(READY)  ## the tests that need no stack and take a moment each: the inner loop, under two minutes
 	@$(PYTEST) --quick $(ARGS)

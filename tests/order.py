@@ -15,8 +15,9 @@ from .recovery import RecoveryReport
 
 QUICK_S: Final = 1.0
 UNIT: Final = "unit"
+ROOT: Final = Path(__file__).parents[1]
 STORED: Final = (
-    Path(__file__).parent / "durations.json"
+    ROOT / "tests" / "durations.json"
 )  # seconds by unit, as `make test ARGS=--store-durations` measured them
 
 
@@ -81,11 +82,17 @@ class Progress:
         self._config = config
         self._durations: dict[str, float] = {}
 
-    def pytest_report_header(self) -> str:
-        """How long it will take, judged by the last record."""
-        processes = len(self._config.getoption("tx", None) or [None])
-        minutes = sum(stored_durations().values()) / processes / 60
-        return f"all tests: about {max(1, round(minutes))} minutes in {processes} process(es), quick ones first"
+    def pytest_report_header(self) -> str | None:
+        """How long a run in several processes will take; which tests it has, only those processes know."""
+        processes = len(self._config.getoption("tx", None) or [])
+        seconds = sum(stored_durations().values()) / max(1, processes)
+        return f"all tests: {_minutes(seconds)} in {processes} processes, quick ones first" if processes else None
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str:
+        """How long the chosen tests will take in this process."""
+        durations = stored_durations()
+        seconds = sum(durations.get(unit, 0.0) for unit in {unit_of(item) for item in items})
+        return f"these tests: {_minutes(seconds)}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Say at once what failed; the whole story follows at the end."""
@@ -100,7 +107,17 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         """Write the record, if it was asked for."""
         if self._config.getoption("--store-durations"):
-            noted = {
-                unit: round(seconds, 1) for unit, seconds in sorted(self._durations.items()) if seconds >= QUICK_S / 10
-            }
-            STORED.write_text(json.dumps(noted, indent=1) + "\n", "utf-8")
+            durations = merged(stored_durations(), self._durations)
+            STORED.write_text(json.dumps(durations, indent=1) + "\n", "utf-8")
+
+
+def merged(stored: dict[str, float], measured: dict[str, float]) -> dict[str, float]:
+    """The record with what was measured now; units that did not run keep their time, unless their module is gone."""
+    kept = {unit: seconds for unit, seconds in stored.items() if (ROOT / unit.partition("::")[0]).exists()}
+    seconds_by_unit = {**kept, **{unit: round(seconds, 1) for unit, seconds in measured.items()}}
+    return {unit: seconds for unit, seconds in sorted(seconds_by_unit.items()) if seconds >= QUICK_S / 10}
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"about {minutes} minute{'s' if minutes > 1 else ''}"

@@ -260,6 +260,14 @@ class World:
         with self.topic(self.settings.topic) as reader:
             return {partition: reader.bounds(partition)[1] for partition in range(self.settings.partitions)}
 
+    def answers(self) -> bool:
+        """Whether the broker leads every partition of the ledger topic and answers for it."""
+        try:
+            self.log_ends()
+        except CoreTablesError:
+            return False
+        return True
+
     def positions(self) -> dict[int, tuple[int, int]]:
         """By lane, (applied, audited)."""
         rows = self.admin.execute("select lane, applied, audited from os_core.lanes order by lane").fetchall()
@@ -326,4 +334,5 @@ def new_world(stack: StackAddresses, partitions: int = 12) -> World:
     """A world that is set up, with a name of its own."""
     world = World(stack, f"ct{os.getpid()}x{next(_numbers)}", partitions)
     world.init()
+    wait_until(world.answers, "the broker to lead the new topic")
     return world
