@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from bench import events, latency, place, running
 from bench.measure import load as load_average
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.producer import Ledger
 from core_tables.schemas.events import LedgerEvent
 

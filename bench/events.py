@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from bench.place import ANY, fill
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent, Payload
 from core_tables.schemas.json_form import event_from_json

@@ -6,7 +6,7 @@ from itertools import islice
 
 from bench import place
 from core_tables.cli import wiring
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.projection.fold.batch import fold_batch, read_content
 from core_tables.projection.fold.values import Folded, Loaded, Record
 from core_tables.projection.fold.work_order import settled

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from bench import bare, events, pacing, place, running
 from bench.measure import load as load_average
 from bench.pacing import Spread
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.producer import Ledger, Receipt

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from bench import events, pacing, place
 from core_tables.cli import wiring
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.producer import Ledger
 from core_tables.schemas.wire import encode_event
 

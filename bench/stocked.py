@@ -12,7 +12,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from bench import events
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.migrate import migrate
 

@@ -10,7 +10,7 @@ import psycopg
 from bench import events, place, running
 from bench.measure import load as load_average
 from core_tables.cli import wiring
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.verify.repair import rebuild
 from core_tables.projection.verify.report import Report, Scope

@@ -13,8 +13,8 @@ from typing import IO, Any, Final, assert_never
 import click
 
 from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option, now_option, tenant_option
-from core_tables.cli.settings import Settings
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.json_form import event_from_line
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed

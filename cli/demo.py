@@ -10,9 +10,9 @@ import click
 
 from core_tables.cli import output, wiring
 from core_tables.cli.append import Summary, append_lines
+from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
 from core_tables.cli.records import audit_trail
-from core_tables.cli.settings import Settings
 from core_tables.producer import Ledger
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect

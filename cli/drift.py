@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from core_tables.cli import output, wiring
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.verify.report import Report, differing_work_orders

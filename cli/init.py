@@ -3,7 +3,7 @@
 import click
 
 from core_tables.cli import output
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import ClusterFacts, check_topics, create_topics, describe_topics, lost_topic
 from core_tables.projection.postgres.connection import connect

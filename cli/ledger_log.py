@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from core_tables.cli import wiring
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.kafka.log import TopicReader
 from core_tables.projection.fold.batch import read_content
 from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify.against_topic import rows_between, verify_topic
 from core_tables.projection.verify.report import Progress, Report
-from core_tables.projection.verify.topic import rows_between, verify_topic
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic

@@ -12,9 +12,9 @@ import click
 from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
-from core_tables.cli.settings import Settings
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.topic import LedgerTopic

@@ -7,8 +7,8 @@ import click
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.options import at, json_option, now_option, tenant_option
-from core_tables.cli.settings import Settings
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.rows import work_order_json
 from core_tables.schemas.json_form import event_to_json

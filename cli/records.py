@@ -11,8 +11,8 @@ from confluent_kafka import Message
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
-from core_tables.cli.settings import Settings
 from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.connection import translated
 from core_tables.projection.postgres.reads import checked_parameters, refused_record

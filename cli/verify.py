@@ -8,9 +8,9 @@ from typing import Final, NoReturn
 import click
 
 from core_tables.cli import drift, output, wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.ledger_log import count_records_below, verify_against_topic
 from core_tables.cli.options import json_option
-from core_tables.cli.settings import Settings
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect

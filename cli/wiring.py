@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.consumer.audit import AuditEmitter, AuditPorts, AuditThread, in_threads, let_go_aside
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies

@@ -5,14 +5,14 @@ ClientSettingError for a setting that the client rejects.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.errors import ClientSettingError
-from core_tables.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
@@ -24,6 +24,15 @@ _READING: Final = {
     "fetch.wait.max.ms": 10,
 }
 Client = TypeVar("Client")
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """How a program's Kafka clients reach the broker; `extra` is passed to each of them (security and the like)."""
+
+    bootstrap_servers: str
+    group_id: str = "core-tables"  # the workers' consumer group
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int) -> Consumer:

@@ -7,9 +7,8 @@ from typing import Final
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S, admin_client, log_end_consumer
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S, KafkaSettings, admin_client, log_end_consumer
 from core_tables.kafka.errors import translate_kafka, translate_running, unread
-from core_tables.kafka.settings import KafkaSettings
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError
 
 Translate = Callable[[KafkaError | KafkaException], CoreTablesError]

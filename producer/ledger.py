@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
+from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, KafkaSettings, ledger_producer
 from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.log import PartitionLog
-from core_tables.kafka.settings import KafkaSettings
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.waiter import OutcomeWaiter

@@ -15,7 +15,7 @@ from core_tables.projection.fold.values import Decided, Record, Request
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.row_types import OutcomeRow, outcome_of_row
-from core_tables.projection.verify.topic import LaneLog, rows_by_lane, verify_lane
+from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at, lane_of

@@ -42,7 +42,7 @@ DRIVERS: Final = {
     for name in ("arrays", "connection", "generate", "migrate", "pipeline")
 }
 NAMED_TWICE: Final = {
-    *("audit", "batch", "generate", "health", "settings", "topic"),
+    *("audit", "batch", "generate"),
 }
 
 

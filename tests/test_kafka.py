@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from core_tables.kafka.clients import ledger_producer, no_log, partition_consumer
+from core_tables.kafka.clients import KafkaSettings, ledger_producer, no_log, partition_consumer
 from core_tables.kafka.errors import (
     MEANINGS,
     ClientSettingError,
@@ -18,7 +18,6 @@ from core_tables.kafka.errors import (
     translate_running,
 )
 from core_tables.kafka.log import TopicReader
-from core_tables.kafka.settings import KafkaSettings
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 

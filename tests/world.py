@@ -25,8 +25,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import wiring
+from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
-from core_tables.cli.settings import Settings
 from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
 from core_tables.deploy.stack import StackAddresses

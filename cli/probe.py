@@ -5,7 +5,7 @@ import sys
 import click
 
 from core_tables.cli import output
-from core_tables.cli.settings import Settings
+from core_tables.cli.environment import Settings
 from core_tables.consumer.health import read_health
 from core_tables.schemas.reasons import SetupError
 

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core_tables.kafka.settings import KafkaSettings
+from core_tables.kafka.clients import KafkaSettings
 from core_tables.producer.ledger import LedgerSettings
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
