@@ -11,7 +11,10 @@ from setuptools import setup
 
 # Modules that define structs are left out: mypyc drops a class's keywords, such as frozen and gc.
 HOT = (
-    *(f"consumer/{name}.py" for name in ("audit", "audit_queue", "batch", "fetcher", "lane")),
+    *(
+        f"consumer/{name}.py"
+        for name in ("audit_emitter", "audit_encoding", "audit_queue", "fetcher", "lane", "polled_batch")
+    ),
     *(f"projection/fold/{name}.py" for name in ("batch", "decide", "evolve", "needs")),
     *(f"projection/postgres/{name}.py" for name in ("arrays", "pipeline", "row_types", "rows", "store")),
     "projection/cache/pending_cache.py",

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from bench import place, running
 from core_tables.cli.environment import Settings
-from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import KafkaSettings, ledger_consumer
 from core_tables.projection.postgres.connection import Connection
 from core_tables.schemas.events import LedgerEvent

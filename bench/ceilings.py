@@ -14,8 +14,8 @@ from confluent_kafka import Producer, TopicPartition
 from bench import folded, place
 from bench.measure import Measured, StackCpu
 from core_tables.cli.environment import Settings
-from core_tables.consumer.audit import PER_TRANSACTION
-from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.audit_emitter import PER_TRANSACTION
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
 from core_tables.projection.fold.values import Folded
 from core_tables.projection.postgres.connection import Connection, connect

@@ -15,7 +15,7 @@ from core_tables.cli import output, wiring
 from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
-from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.topic import LedgerTopic
 

@@ -6,7 +6,7 @@ import click
 
 from core_tables.cli import output
 from core_tables.cli.environment import Settings
-from core_tables.consumer.health import read_health
+from core_tables.consumer.health_file import read_health
 from core_tables.schemas.reasons import SetupError
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import structlog
 
 from core_tables.cli.environment import Settings
-from core_tables.consumer.audit import AuditEmitter, AuditPorts, AuditThread, in_threads, let_go_aside
+from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, release_in_background
 from core_tables.consumer.dependencies import Session, WorkerDependencies
-from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import admin_client, audit_producer, ledger_consumer, no_log, partition_consumer
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.log import TopicReader, log_bounds
@@ -101,8 +102,8 @@ def worker(
             ledger_end=lambda partition: log_bounds(shared, topic.topic, partition)[1],
             audited=partial(_audited, settings.worker()),
             check_topics=check,
-            for_each=in_threads,
-            let_go=let_go_aside,
+            for_each=for_each_in_threads,
+            release=release_in_background,
         )
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log))
     dependencies = WorkerDependencies(

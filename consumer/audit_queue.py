@@ -2,34 +2,12 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 from core_tables.consumer.audit_record import AuditRecord
-from core_tables.projection.fold.values import Decided
-from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
-
-
-def audit_record(decided: Decided) -> AuditRecord:
-    """What the audit topic tells of an outcome."""
-    return AuditRecord(
-        event_id=decided.event_id,
-        key=decided.tenant_id.encode(),
-        value=encode_audit(
-            audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
-        ),
-        traceparent=decided.traceparent,
-    )
-
-
-def with_audit(parts: Iterable[list[Decided]], audited: list[AuditRecord]) -> Iterator[list[Decided]]:
-    """Pass outcomes on, and add to `audited` what the audit tells of them: encoded later, they would be cold in memory."""
-    for decided in parts:
-        audited += [audit_record(each) for each in decided]
-        yield decided
 
 
 @dataclass
@@ -51,11 +29,11 @@ class AuditQueue:
         self._wake = threading.Condition(self._lock)
         self._lanes: dict[int, LaneQueue] = {}
         self._count = 0
-        self._positions: dict[int, int] = {}
+        self._confirmed: dict[int, int] = {}
         self._stopped: dict[int, CoreTablesError] = {}
 
     def open(self, lane: int, audited: int, start: int) -> None:
-        """Begin a lane anew: what was queued of it is dropped."""
+        """Open a lane with an empty queue: what was queued for it is dropped."""
         with self._lock:
             self._forget(lane)
             self._lanes[lane] = LaneQueue(lane, audited, start)
@@ -70,16 +48,16 @@ class AuditQueue:
         queue = self._lanes.pop(lane, None)
         if queue is not None:
             self._count -= len(queue.entries)
-        self._positions.pop(lane, None)
+        self._confirmed.pop(lane, None)
         self._stopped.pop(lane, None)
 
-    def put(self, audited: list[AuditRecord]) -> None:
+    def put(self, records: list[AuditRecord]) -> None:
         """Queue the outcomes of a batch; those of each lane are in order."""
         with self._wake:
-            for item in audited:
-                queue = self._lanes.get(lane_of(item.event_id))
+            for record in records:
+                queue = self._lanes.get(lane_of(record.event_id))
                 if queue is not None:
-                    queue.entries.append(item)
+                    queue.entries.append(record)
                     self._count += 1
             self._wake.notify_all()
 
@@ -88,7 +66,7 @@ class AuditQueue:
         return self._count >= self._size
 
     def drained(self, timeout: float = 0.0) -> bool:
-        """Whether little enough waits for fetching to go on; waits up to `timeout` seconds for it."""
+        """Whether the queue is short enough to continue fetching; waits up to `timeout` seconds for that."""
         with self._wake:
             return self._wake.wait_for(lambda: self._count <= self._size // 2, timeout)
 
@@ -102,19 +80,19 @@ class AuditQueue:
 
     def confirmed(self, lane: int) -> int:
         """The offset below which everything of the lane is known to be in the audit topic; 0: not known."""
-        return self._positions.get(lane, 0)
+        return self._confirmed.get(lane, 0)
 
     def stopped(self) -> dict[int, CoreTablesError]:
-        """The lanes whose audit cannot go on, and why."""
+        """The lanes whose audit has stopped, and why."""
         with self._lock:
             return dict(self._stopped)
 
     def lanes(self) -> list[LaneQueue]:
-        """The lanes that are open and can go on."""
+        """The lanes that are open and whose audit has not stopped."""
         with self._lock:
-            return self._going_on()
+            return self._running()
 
-    def _going_on(self) -> list[LaneQueue]:
+    def _running(self) -> list[LaneQueue]:
         return [queue for queue in self._lanes.values() if queue.lane not in self._stopped]
 
     def waiting(self, timeout: float) -> list[LaneQueue]:
@@ -122,33 +100,33 @@ class AuditQueue:
         with self._wake:
             if self._count == 0:
                 self._wake.wait(timeout)
-            return [queue for queue in self._going_on() if queue.entries]
+            return [queue for queue in self._running() if queue.entries]
 
     def first(self, queue: LaneQueue, count: int) -> list[AuditRecord]:
         """The first outcomes of a lane's queue, which stay in it; none of a queue that was dropped meanwhile.
 
-        What such a queue still holds may lie below the position that was read since.
+        What such a queue still holds may lie below the offset that was read since.
         """
         with self._lock:
             if self._lanes.get(queue.lane) is not queue:
                 return []
             return list(islice(queue.entries, count))
 
-    def confirm(self, queue: LaneQueue, position: int) -> None:
-        """Take what lies below a confirmed position out of a lane's queue."""
+    def confirm(self, queue: LaneQueue, offset: int) -> None:
+        """Everything below `offset` is in the audit topic: take it out of the lane's queue."""
         with self._lock:
             if self._lanes.get(queue.lane) is not queue:
                 return
-            while queue.entries and offset_of(queue.entries[0].event_id) < position:
+            while queue.entries and offset_of(queue.entries[0].event_id) < offset:
                 queue.entries.popleft()
                 self._count -= 1
-            queue.start = max(queue.start, position)
-            queue.audited = max(queue.audited, position)  # what an emptied audit partition starts from later
-            self._positions[queue.lane] = position
+            queue.start = max(queue.start, offset)
+            queue.audited = max(queue.audited, offset)  # what an emptied audit partition starts from later
+            self._confirmed[queue.lane] = offset
             self._wake.notify_all()
 
     def stop(self, queue: LaneQueue, error: CoreTablesError) -> None:
-        """Give a lane up until a person has looked; the fold reads why and stops the lane."""
+        """Stop the audit of a lane. The fold reads why, and stops the lane."""
         with self._lock:
             if self._lanes.get(queue.lane) is queue:
                 self._stopped[queue.lane] = error

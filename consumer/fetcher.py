@@ -1,4 +1,4 @@
-"""Fetches records of the lanes that are open, and holds those that are not folded yet.
+"""Fetches the records of open lanes, and holds those that are not folded yet.
 
 The records of the next batch are read while Postgres writes the one before.
 """
@@ -28,7 +28,7 @@ class Unknown(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error of the client that came in place of a record; of one partition, or of all (None)."""
+    """An error of the client that came in place of a record; about one partition, or about all (None)."""
 
     partition: int | None
     error: KafkaError

@@ -6,10 +6,10 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
-from core_tables.consumer.health import write_health
+from core_tables.consumer.health_file import write_health
 from core_tables.consumer.lifecycle import LaneLifecycle
-from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.timer import Clock, Timer
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.cache.pending_cache import CacheMove
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
@@ -18,7 +18,7 @@ COLLECTION_S: Final = 60.0
 
 
 class IdleChecks:
-    """Looks whether what the worker has in memory is still true, and shows others how far it is."""
+    """Checks that what the worker has in memory is still true, and shows others how far it is."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class IdleChecks:
         self._sessions = self._postgres.opened
         self._stop_unaudited_lanes()
         self._check_topics()
-        if self._compare_positions():
+        if self._compare_rows():
             self._renew_labels(started)
             self._commit_progress()
 
@@ -69,7 +69,7 @@ class IdleChecks:
                     self._lifecycle.stop(lane, error)
 
     def _check_topics(self) -> None:
-        """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said so."""
+        """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said that."""
         if not self._lifecycle.topic_check.due():
             return
         self._lifecycle.topic_check.restart()
@@ -80,7 +80,7 @@ class IdleChecks:
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)
 
-    def _compare_positions(self) -> bool:
+    def _compare_rows(self) -> bool:
         """Reopen the lanes whose rows in Postgres are not as in memory, and write the audited watermarks that have risen.
 
         Returns whether that was possible, and there is a lane.
@@ -90,13 +90,13 @@ class IdleChecks:
             return False
         try:
             store = self._postgres.store()
-            positions = store.lanes([lane.lane for lane in opened])
+            rows = store.lanes([lane.lane for lane in opened])
             risen = {}
             for lane in opened:
-                position = positions.get(lane.lane)
-                if position is None or (position.applied, position.epoch) != (lane.applied, lane.epoch):
+                row = rows.get(lane.lane)
+                if row is None or (row.applied, row.epoch) != (lane.applied, lane.epoch):
                     self._lifecycle.reopen(lane, "its row in Postgres is not what it was", backoff=False)
-                elif self._audit is not None and self._audit.confirmed(lane.lane) > position.audited:
+                elif self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
                     risen[lane.lane] = self._audit.confirmed(lane.lane)
             if risen:
                 store.raise_audited(risen)
@@ -107,7 +107,7 @@ class IdleChecks:
 
     def _renew_labels(self, started: float) -> None:
         """Write the labels of the lanes that no batch touched for a second into the cache again, so that they do not expire."""
-        if self._cache is None or self._postgres.opened != self._sessions:  # reconnected: all runs again at once
+        if self._cache is None or self._postgres.opened != self._sessions:  # reconnected: all checks run again at once
             return
         quiet = [lane for lane in self._lifecycle.opened() if lane.touched_at < started - IDLE_S]
         self._cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])

@@ -1,4 +1,4 @@
-"""What a worker holds in memory about a lane it was assigned: all of it is dropped when in doubt."""
+"""What a worker has in memory about a lane it was assigned. When the lane is in doubt, all of it is dropped."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ MAX_BACKOFF_S: Final = 10.0
 
 
 class StateCache:
-    """The newest states of a lane's work orders, least recently used dropped first; true while the guard holds.
+    """The most recent states of a lane's work orders, the least recently used dropped first. They are true while the guard holds.
 
-    Beside each state, which idempotency keys its ledger rows may have (fold.key_bits), where all of them are known.
+    Each state comes with the bits of the idempotency keys that its ledger rows may have (key_bits in fold/needs.py).
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class StateCache:
 
 @dataclass
 class Lane:
-    """A lane that this worker was assigned. Offsets are "next to do"."""
+    """A lane that this worker was assigned. Offsets mean "next to do"."""
 
     lane: int
     partition: int
@@ -53,7 +53,9 @@ class Lane:
     epoch: int = 0
     audited: int = 0
     next_offset: int = 0
-    gaps: dict[int, int] = field(default_factory=dict)  # where the log said it has none: the next offset that it has
+    gaps: dict[int, int] = field(
+        default_factory=dict
+    )  # an offset where the log has no record: the next one where it has
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None
@@ -62,7 +64,7 @@ class Lane:
 
 
 def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: Changed, loaded: Loaded) -> None:
-    """Keep the states of a batch in memory, each with its lane, by partition, and the bits of the keys that are bound."""
+    """Keep the states of a batch in memory, each in its lane, with the bits of the keys that are bound."""
     bound: dict[WorkOrderKey, int] = {}
     for tenant_id, work_order_id, idempotency_key in loaded.firsts:
         key = (tenant_id, work_order_id)
@@ -71,7 +73,7 @@ def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: 
         if state is None:
             continue
         found = known.get(key)
-        # Bits begin with the first event: of a work order that was there before, Postgres may hold more keys.
+        # Bits are complete only from the first event on: of an older work order, Postgres may have more keys.
         before, _ = changed.get(key, (state, state))
         bits = found.key_bits if found is not None else 0 if before is None else ANY_KEY
         tenant_id, _ = key
@@ -79,7 +81,7 @@ def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: 
 
 
 def forget_some(lanes: Mapping[int, Lane], touched: Iterable[int], limit: int) -> None:
-    """Keep the states of all lanes within `limit`; the lanes that a batch touched, by partition, give up alike."""
+    """Keep the states of all lanes within `limit`; the lanes of a batch (`touched`: partitions) each give up the same share."""
     held = sum(len(lane.states) for lane in lanes.values())
     if held > limit:
         for partition in touched:

@@ -64,27 +64,27 @@ class LaneLifecycle:
         try:
             self._check_topics()
             self.topic_check.restart()
-            positions = self._postgres.store().lanes([lane.lane for lane in due])
+            rows = self._postgres.store().lanes([lane.lane for lane in due])
         except CoreTablesError as error:
             self.give_up(due, error)
             return
         for lane in due:
             try:
-                self.open(lane, positions.get(lane.lane))
+                self.open(lane, rows.get(lane.lane))
             except CoreTablesError as error:
                 self.give_up([lane], error)
                 if error.retryable:
                     return  # the others remain due: each might wait as long, and the group would wait with it
 
-    def open(self, lane: Lane, position: LanePosition | None) -> None:
+    def open(self, lane: Lane, row: LanePosition | None) -> None:
         """Check that a lane can continue where Postgres says it is, and begin to fetch there with nothing in memory."""
-        if position is None:
+        if row is None:
             raise no_row(lane.lane)
-        if position.fold_version != FOLD_VERSION:
-            self._log.warning("other_fold_version", lane=lane.lane, tables=position.fold_version, ours=FOLD_VERSION)
-        lane.applied, lane.epoch, lane.audited = position.applied, position.epoch, position.audited
-        lane.next_offset = position.applied if self._audit is None else min(position.applied, position.audited)
-        check_log(position, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
+        if row.fold_version != FOLD_VERSION:
+            self._log.warning("other_fold_version", lane=lane.lane, tables=row.fold_version, ours=FOLD_VERSION)
+        lane.applied, lane.epoch, lane.audited = row.applied, row.epoch, row.audited
+        lane.next_offset = row.applied if self._audit is None else min(row.applied, row.audited)
+        check_log(row, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
         lane.states, lane.gaps = StateCache(), {}
         lane.opened = True
         if self._audit is not None:
@@ -114,7 +114,7 @@ class LaneLifecycle:
         self._close(lane)
 
     def stop(self, lane: Lane, error: CoreTablesError) -> None:
-        """Stop a lane until an operator has looked at it. No record is skipped."""
+        """Stop a lane: an operator must look at it. No record is skipped."""
         lane.stopped = error
         self._log.error(
             "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.message

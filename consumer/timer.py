@@ -1,4 +1,4 @@
-"""When something that is done now and then is due again."""
+"""When something that is done once per period is due again."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class Timer:
         return self._clock() >= self._due_at
 
     def restart(self) -> None:
-        """Begin a period."""
+        """Start a period."""
         self._due_at = self._clock() + self._period_s
 
     def expire(self) -> None:

@@ -10,7 +10,7 @@ The rule, step by step, for each lane (tests/model searches every interleaving o
    back-off). A commit is never retried. (lifecycle.py)
 4. Committed: notify, advance Redis, queue the outcomes for the audit thread. Its queue is bounded; when it is full,
    fetching pauses.
-5. The audit thread emits. (audit.py)
+5. The audit thread emits. (audit_emitter.py)
 6. Once a second, and after each reconnect to Postgres: compare `applied` and `epoch` with memory, and reopen the lane if
    they differ; write the audited watermark; renew the Redis label. Every ten seconds, check the topics as in step 1. (idle.py)
 7. Revoked and lost are one function: forget the lane. Nothing is flushed or committed. (lifecycle.py)
@@ -25,17 +25,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from core_tables.consumer.audit_queue import audit_record, with_audit
+from core_tables.consumer.audit_encoding import audit_record, with_audit
 from core_tables.consumer.audit_record import AuditRecord
-from core_tables.consumer.batch import Batch, gather
 from core_tables.consumer.checks import defect
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
 from core_tables.consumer.idle import IdleChecks
 from core_tables.consumer.lane import MIN_BACKOFF_S, Lane, forget_some, remember
 from core_tables.consumer.lifecycle import LaneLifecycle
-from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.polled_batch import Batch, gather
 from core_tables.consumer.timer import Clock
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.errors import translate_running
 from core_tables.projection.cache.pending_cache import CacheMove, cache_ops
 from core_tables.projection.fold.batch import fold_in_parts
@@ -157,7 +157,7 @@ class Worker:
             if not cause.retryable:
                 raise cause
             self._log.warning("kafka_error", cause=cause.message)
-            self._lifecycle.topic_check.expire()  # a topic that is unknown now may be a different one when it is known again
+            self._lifecycle.topic_check.expire()  # a topic that is unknown now may come back as a different one
         opened = {lane.partition: lane for lane in self._lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
             self._lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
@@ -204,17 +204,19 @@ class Worker:
             if batch.records:
                 self._fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
             return
-        audited = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
+        audit_records = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
         changed: Changed = {}
         if records:
             parts = fold_in_parts(records, loaded, changed)
             size = self._settings.batch_size
             ahead = partial(self._fetcher.read_ahead, size) if self._fetcher.may_read_ahead() else None
-            store.write(parts if self._audit is None else with_audit(parts, audited), changed, ahead)
+            store.write(parts if self._audit is None else with_audit(parts, audit_records), changed, ahead)
         applied = {self._lanes[p].lane: end for p, end in batch.ends.items() if end > self._lanes[p].applied}
         if not store.commit(applied):
-            self._log.warning("notify_failed")  # who waits for an outcome asks by itself, a quarter of a second later
-        self._committed(batch, audited, changed)
+            self._log.warning(
+                "notify_failed"
+            )  # programs that wait for an outcome ask by themselves, a quarter of a second later
+        self._committed(batch, audit_records, changed)
         self.folded_records += len(records)
         self._next_size = min(self._settings.batch_size, self._next_size + 1 + self._next_size // 20)
         remember({p: self._lanes[p] for p in batch.records}, self.topic.partitions, known, changed, loaded)
@@ -237,7 +239,7 @@ class Worker:
 
     # -- step 4
 
-    def _committed(self, batch: Batch, audited: list[AuditRecord], changed: Changed) -> None:
+    def _committed(self, batch: Batch, audit_records: list[AuditRecord], changed: Changed) -> None:
         """Pass on what a commit made true; nothing here can fail the fold."""
         now = self._clock()
         ops = cache_ops(changed.values()) if self._cache is not None else {}
@@ -251,4 +253,4 @@ class Worker:
         if self._cache is not None:
             self._cache.advance(moves)
         if self._audit is not None:
-            self._audit.put(audited)
+            self._audit.put(audit_records)

@@ -4,8 +4,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from core_tables.consumer.audit import AuditEmitter, AuditPorts
-from core_tables.consumer.audit_queue import AuditQueue, audit_record
+from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
+from core_tables.consumer.audit_encoding import audit_record
+from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.projection.fold.values import Decided
 from core_tables.schemas.identity import event_id_at
@@ -53,7 +54,7 @@ def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:
         "audited": lambda _: 0,
         "check_topics": lambda: None,
         "for_each": lambda do, queues: [do(queue) for queue in queues],
-        "let_go": lambda _: None,
+        "release": lambda _: None,
     }
     return AuditEmitter(queue, "audit", 0, AuditPorts(**{**usual, **ports}), Quiet())
 

@@ -12,16 +12,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
 PROBE = """
-from core_tables.consumer import batch, fetcher, lane
+from core_tables.consumer import audit_emitter, audit_encoding, fetcher, lane, polled_batch
 from core_tables.projection.cache import pending_cache
-from core_tables.projection.fold import batch as folding, decide, evolve, needs
+from core_tables.projection.fold import batch, decide, evolve, needs
 from core_tables.projection.postgres import arrays, pipeline, rows, store
 from core_tables.schemas import audit, validation, wire
 from tests.book import Book
 from tests.golden.grow import append, outcome_json, read
 for module in (
-    *(batch, fetcher, lane, folding, decide, evolve, needs, pending_cache, arrays, pipeline, rows, store),
-    *(audit, validation, wire),
+    *(audit_emitter, audit_encoding, polled_batch, fetcher, lane, batch, decide, evolve, needs),
+    *(pending_cache, arrays, pipeline, rows, store, audit, validation, wire),
 ):
     assert module.__file__.endswith(".so"), module.__file__
 book = Book()

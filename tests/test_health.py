@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core_tables.cli import output
-from core_tables.consumer.health import Health, read_health, write_health
+from core_tables.consumer.health_file import Health, read_health, write_health
 from core_tables.consumer.lane import Lane
 from core_tables.schemas.reasons import LaneStoppedError
 

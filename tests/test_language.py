@@ -15,6 +15,7 @@ PATHS: Final = (
     "SECURITY.md",
     "bench/**/*.py",
     "cli/*.py",
+    "consumer/*.py",
     "deploy/*.py",
     "docs/**/*.md",
     "kafka/*.py",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from core_tables.consumer.settings import WorkerSettings
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Loaded, Record

@@ -27,8 +27,8 @@ from psycopg.conninfo import make_conninfo
 from core_tables.cli import wiring
 from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
-from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import TopicReader

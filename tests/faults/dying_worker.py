@@ -10,7 +10,7 @@ from typing import Any
 
 from core_tables.cli.main import main
 from core_tables.consumer import worker
-from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.store import Store
@@ -28,7 +28,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "after_memory": (worker, "remember", True),
     "before_audit_open": (AuditEmitter, "_init", False),
     "after_audit_init": (AuditEmitter, "_init", True),
-    "after_tail": (AuditEmitter, "_find_position", True),
+    "after_tail": (AuditEmitter, "_find_offset", True),
     "in_audit_transaction": (AuditEmitter, "_begin", True),
     "after_audit_commit": (AuditEmitter, "_commit", True),
     "after_recall": (Store, "recall", True),

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from core_tables.cli import wiring
 from core_tables.cli.ledger_log import verify_against_topic
-from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, ShowLine

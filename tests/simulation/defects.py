@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core_tables.consumer.audit import AuditEmitter
+from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.idle import IdleChecks
@@ -56,23 +56,23 @@ def recall_outside_the_guard(patch: pytest.MonkeyPatch) -> Callable[[Simulation]
 
 
 def tail_read_before_init(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    init, find = AuditEmitter._init, AuditEmitter._find_position
+    init, find = AuditEmitter._init, AuditEmitter._find_offset
 
     def early(self: AuditEmitter, queue: LaneQueue) -> None:
         class Nothing:
-            position = 0
+            next_offset = 0
 
         self._outputs[queue.lane] = Nothing()  # type: ignore[assignment]
         try:
             find(self, queue)
-            position = self._outputs[queue.lane].position
+            next_offset = self._outputs[queue.lane].next_offset
         finally:
             del self._outputs[queue.lane]
         init(self, queue)
-        self._outputs[queue.lane].position = position
+        self._outputs[queue.lane].next_offset = next_offset
 
     patch.setattr(AuditEmitter, "_init", early)
-    patch.setattr(AuditEmitter, "_find_position", lambda *_: None)
+    patch.setattr(AuditEmitter, "_find_offset", lambda *_: None)
     return _nothing
 
 

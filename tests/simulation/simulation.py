@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from core_tables.consumer.audit import AuditEmitter, AuditPorts
+from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies
-from core_tables.consumer.settings import WorkerSettings
 from core_tables.consumer.worker import Worker
+from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingRecord, pending_record
@@ -86,7 +86,7 @@ class Process:
             audited=run.database.audited,
             check_topics=run.broker.check,
             for_each=one_by_one,
-            let_go=lambda _: None,
+            release=lambda _: None,
             clock=lambda: run.scheduler.now,
             chance=run.scheduler.chance.random,
         )

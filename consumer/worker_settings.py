@@ -1,4 +1,4 @@
-"""How a worker folds: one frozen object."""
+"""The settings of a worker."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,11 @@ class WorkerSettings:
     """Settings of a worker.
 
     Attributes:
-        batch_size: the most records that are folded in one transaction.
-        states_in_memory: how many work orders are kept in memory, of all lanes together.
+        batch_size: how many records are folded in one transaction at most.
+        states_in_memory: how many work orders are kept in memory, all lanes together.
         audit_queue_size: how many outcomes may wait for the audit before fetching pauses.
-        audit_patience_s: how many seconds a full audit queue is waited for before fetching pauses.
-        health_file: a file that is written once a second (health.py), if any.
+        audit_patience_s: how many seconds the worker waits for a full audit queue before fetching pauses.
+        health_file: a file that is written once a second (health_file.py), if any.
     """
 
     batch_size: int = 8000

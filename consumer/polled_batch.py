@@ -1,4 +1,4 @@
-"""What one poll brought: records by partition, in order, and what cannot be folded of it."""
+"""What one poll brought: records by partition, in order, and what of it cannot be folded."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,15 @@ from core_tables.schemas.reasons import CoreTablesError
 
 @dataclass
 class Batch:
-    """Records by partition, and the offsets after them; where something is wrong behind them, and what."""
+    """Records by partition, and the offsets after them; and what is wrong after those, if anything."""
 
     records: dict[int, list[Record]] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
-    skipped: dict[int, tuple[int, int]] = field(default_factory=dict)  # the offset expected, and the one that came
+    skipped: dict[int, tuple[int, int]] = field(
+        default_factory=dict
+    )  # the offset that was expected, and the one that came
     stops: dict[int, tuple[int, CoreTablesError]] = field(default_factory=dict)  # the offset to stop at, and why
-    lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log has not got what was fetched
+    lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log no longer has what was to be fetched
     errors: list[KafkaError] = field(default_factory=list)
 
     def only(self, partition: int) -> "Batch":
@@ -30,7 +32,7 @@ class Batch:
         return Batch({partition: self.records[partition]}, {partition: self.ends[partition]})
 
     def drop(self, partition: int) -> None:
-        """Leave a partition out."""
+        """Leave out a partition."""
         del self.records[partition], self.ends[partition]
 
     def split(self, applied: Mapping[int, int]) -> tuple[list[Record], list[Record]]:
@@ -46,7 +48,7 @@ class Batch:
         return recalled, decided
 
     def known_states(self, lanes: Mapping[int, Lane]) -> Known:
-        """The states in memory of the work orders that the batch names, and the bits of their keys."""
+        """The states in memory of the batch's work orders, and the bits of their keys."""
         known: Known = {}
         for partition, records in self.records.items():
             states = lanes[partition].states
@@ -61,7 +63,7 @@ class Batch:
 
 
 def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) -> Batch:
-    """A batch of what was read. What lies before a lane's next offset, or in a lane that is not open, is left out."""
+    """A batch of what was read. Records before a lane's next offset, and those of lanes that are not open, are left out."""
     batch = Batch()
     broken: set[int] = set()
     for read in reads:
@@ -79,7 +81,7 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) ->
         if offset < expected:
             continue
         if offset > expected and lane.gaps.get(expected) != offset:
-            # A gap of the log, or a message that was fetched before the lane was reopened: the log knows.
+            # A gap of the log, or a message that was fetched before the lane was reopened: the log will tell.
             batch.skipped[partition] = (expected, offset)
             broken.add(partition)
         elif isinstance(read, Record):

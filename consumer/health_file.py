@@ -1,6 +1,6 @@
-"""Whether a worker lives and is ready, told through a file that it writes once a second.
+"""Whether a worker is alive and ready: a file that it writes once a second.
 
-The heartbeat is the loop's own: a worker that waits for Postgres or Kafka is alive, though not ready. Restarting it would not help.
+The worker's own loop writes it. A worker that waits for Postgres or Kafka is alive but not ready: restarting it would not help.
 """
 
 import json
@@ -13,7 +13,7 @@ from core_tables.consumer.lane import Lane
 
 
 class Health(NamedTuple):
-    """How many of the assigned lanes are folded, wait to be opened (again), and have stopped until a person has looked."""
+    """How many of the assigned lanes are folded, wait to be opened or reopened, and have stopped."""
 
     opened: int
     waiting: int
@@ -21,12 +21,12 @@ class Health(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """Whether every lane that can go on does; so is a worker that was assigned none."""
+        """Whether no lane waits. A worker that was assigned no lane is ready."""
         return self.waiting == 0
 
 
 def write_health(path: Path, lanes: Iterable[Lane]) -> None:
-    """Write the file anew, so that nobody reads half of it."""
+    """Replace the file as a whole, so that nobody reads half of it."""
     states = ["opened" if lane.opened else "waiting" if lane.stopped is None else "stopped" for lane in lanes]
     health = Health(*(states.count(name) for name in Health._fields))
     staged = path.with_name(path.name + ".new")

@@ -1,0 +1,67 @@
+"""Runs the audit emitter in a thread, and opens and releases its producers in others."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+
+from core_tables.consumer.audit_emitter import PER_TRANSACTION, AuditEmitter
+from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
+from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+
+CLOSE_TIMEOUT_S: Final = 5.0
+GATHER_S: Final = 0.25
+MAX_PAUSE_S: Final = 0.03
+
+
+class AuditThread:
+    """Runs an emitter in a thread of its own."""
+
+    def __init__(self, queue: AuditQueue, emitter: AuditEmitter) -> None:
+        self._queue = queue
+        self._emitter = emitter
+        self._closing = threading.Event()
+        self._loop = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop.start()
+
+    def close(self, *, flush: bool) -> None:
+        """With `flush`, emit what is queued for at most 5 s; then end the thread."""
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
+        while flush and self._loop.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._closing.set()
+        self._loop.join(REQUEST_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            # Nobody waits for an outcome here, and a transaction costs the same for one as for many: let some gather. The lanes
+            # take turns, because the transactions of all lanes in a row delayed appends and folds by 20 ms.
+            many = self._queue.size() >= PER_TRANSACTION
+            lanes = self._emitter.step(most=None if many else 1)
+            if not many or not lanes:
+                self._closing.wait(min(MAX_PAUSE_S, GATHER_S / max(1, lanes)))
+        self._emitter.close()
+
+
+def for_each_in_threads(run: Callable[[LaneQueue], object], queues: list[LaneQueue]) -> None:
+    """Run a function for all lanes at the same time, and wait for the last."""
+    with ThreadPoolExecutor(len(queues), thread_name_prefix="audit-open") as pool:
+        list(pool.map(run, queues))
+
+
+def release_in_background(producer: Producer) -> None:
+    """Release a producer in a thread: closing one that was fenced may take as long as its transaction."""
+    threading.Thread(target=_purge, args=(producer,), daemon=True).start()
+
+
+def _purge(producer: Producer) -> None:
+    """Drop what the producer still holds; it is closed with its last reference, which this thread has."""
+    with contextlib.suppress(KafkaException, RuntimeError):
+        producer.purge()
