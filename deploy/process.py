@@ -105,12 +105,12 @@ def kill(processes: Iterable[psutil.Process], timeout_s: float) -> None:
     psutil.wait_procs(doomed, timeout=timeout_s)
 
 
-def orphans(name: str, directory: Path) -> list[psutil.Process]:
-    """What a killed parent left in a directory: Postgres' backends hold its shared memory, and keep a new one out."""
+def working_in(directory: Path, program: str) -> list[psutil.Process]:
+    """The processes of a program that work in a directory."""
     found = []
     for it in psutil.process_iter(["name", "cwd"]):
         cwd = it.info["cwd"]
-        if it.info["name"] == name and cwd and Path(cwd).is_relative_to(directory):
+        if it.info["name"] == program and cwd and Path(cwd).is_relative_to(directory):
             found.append(it)
     return found
 

@@ -27,6 +27,7 @@ _STOP_SIGNALS: Final[dict[PartName, int]] = {
     "postgres": signal.SIGINT,  # "fast": open transactions are rolled back
     "redis": signal.SIGTERM,
 }
+_PROGRAMS: Final[dict[PartName, str]] = {"kafka": "java", "postgres": "postgres", "redis": "redis-server"}
 _threads: Final = threading.RLock()  # the file lock holds between processes only
 
 
@@ -138,16 +139,18 @@ def _start(directory: Path, name: PartName, progress: ShowLine, wanted_port: int
 
 def _stop(directory: Path, name: PartName, with_signal: int) -> bool:
     process = _load(directory).get(name)
-    if process is None:
-        return False
-    ran = processes.end(process, with_signal, STOP_TIMEOUT_S)
+    ran = process is not None and processes.end(process, with_signal, STOP_TIMEOUT_S)
     _end_orphans(directory, name)
     return ran
 
 
 def _end_orphans(directory: Path, name: PartName) -> None:
-    if name == "postgres":
-        processes.kill(processes.orphans("postgres", _postgres_home(directory)), STOP_TIMEOUT_S)
+    """Kill what is not on record: a part whose `up` was killed just then, or the backends of a killed Postgres.
+
+    The latter hold its shared memory, and keep a new one out.
+    """
+    home = _postgres_home(directory) if name == "postgres" else directory / name
+    processes.kill(processes.working_in(home, _PROGRAMS[name]), STOP_TIMEOUT_S)
 
 
 def _wait_until_it_answers(directory: Path, name: PartName, progress: ShowLine) -> None:

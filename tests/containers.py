@@ -1,4 +1,4 @@
-"""The same three parts from containers, through testcontainers."""
+"""The same three parts from containers, through testcontainers, whose reaper removes them if the run is killed."""
 
 import contextlib
 import socket

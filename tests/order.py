@@ -30,8 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Where the tests are run from, not in each of the processes that run them: tell how far they are, and clear up after them."""
     if not hasattr(config, "workerinput"):
-        leftovers.begin()
-        config.add_cleanup(leftovers.clear)
+        config.add_cleanup(leftovers.begin())
         config.pluginmanager.register(Progress(config))
         config.pluginmanager.register(RecoveryReport())
 

@@ -14,6 +14,7 @@ from core_tables.schemas.json_form import event_to_json
 
 from .builders import make
 from .containers import docker_answers
+from .leftovers import note_project
 
 ROOT = Path(__file__).parent.parent
 PORTS = ("KAFKA", "POSTGRES", "REDIS")
@@ -32,7 +33,7 @@ def compose(environment: dict[str, str], *arguments: str) -> "subprocess.Complet
 @pytest.fixture(scope="module")
 def composed() -> Iterator[dict[str, str]]:
     """The environment of a composed stack, on ports of its own."""
-    environment = {**os.environ, "PROJECT": f"ct{os.getpid()}"}
+    environment = {**os.environ, "PROJECT": note_project(f"ct{os.getpid()}")}
     ports = {name: str(free_port()) for name in PORTS}
     environment |= {f"CORE_TABLES_{name}_PORT": port for name, port in ports.items()}
     try:

@@ -196,6 +196,14 @@ def test_down_with_wipe_leaves_nothing(tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} <= {"lock"}
 
 
+def test_down_ends_a_part_that_is_not_on_record(tmp_path: Path) -> None:
+    """As after an `up` that was killed between the start of the part and the note of it."""
+    stack.start_part(tmp_path, "redis")
+    (tmp_path / "stack.json").unlink()
+    stack.down(tmp_path, quiet)
+    assert eventually(lambda: processes_of(tmp_path) == []), processes_of(tmp_path)
+
+
 def test_down_where_nothing_ever_ran_makes_nothing(tmp_path: Path) -> None:
     stack.down(tmp_path / "never", quiet, wipe=True)
     assert not (tmp_path / "never").exists()
