@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from confluent_kafka import KafkaError, Message, TopicPartition
@@ -20,7 +20,6 @@ from bench import place, running
 from core_tables.cli.environment import Settings
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import KafkaSettings, ledger_consumer
-from core_tables.projection.postgres.connection import Connection
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.wire import encode_event
 
@@ -51,7 +50,7 @@ def loop(settings: Settings) -> None:
                 _insert(connection, [message for message in messages if message.error() is None])
 
 
-def _insert(connection: Connection, messages: list[Message]) -> None:
+def _insert(connection: "psycopg.Connection[Any]", messages: list[Message]) -> None:
     if not messages:
         return
     rows = [(m.partition() or 0, m.offset() or 0, (m.key() or b"").decode(), m.value()) for m in messages]

@@ -17,6 +17,7 @@ from core_tables.cli.environment import Settings
 from core_tables.projection.cache.pending_cache import CacheMove
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 
 Kind = Literal["current", "pending, cache", "pending, postgres"]
@@ -126,9 +127,11 @@ class Client:
     """Reads one record or list after another."""
 
     def __init__(self, task: Task, seed: int) -> None:
-        self._reads = wiring.reads(task.settings)
+        settings = task.settings
         if task.kind == "pending, postgres":
-            self._reads = Reads(self._reads.connection)
+            self._reads = Reads(ReadPool.connect(settings.reader(), "core-tables reads"))
+        else:
+            self._reads = wiring.reads(settings)
         self._chance = random.Random(seed)
         self._task = task
         self._read: Callable[[], tuple[int, bool]] = self._current if task.kind == "current" else self._pending
@@ -145,7 +148,7 @@ class Client:
                     self.took.append(time.monotonic() - started)
                     self.found += found
                     self.from_cache += from_cache
-            self._reads.connection.close()
+            self._reads.close()
         except Exception as error:
             self.failed = error
 

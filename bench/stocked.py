@@ -6,14 +6,14 @@ random inserts leave them. Their ids are in a lane that this topic does not have
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from bench import events
 from core_tables.cli.environment import Settings
-from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.migrate import migrate
 
 LANE: Final = 1024  # of the inserted rows
@@ -127,7 +127,7 @@ def _fill(
 
 
 @contextmanager
-def _without_indexes(admin: Connection, tables: Sequence[str]) -> Iterator[None]:
+def _without_indexes(admin: "psycopg.Connection[Any]", tables: Sequence[str]) -> Iterator[None]:
     """Keep the indexes from being filled row by row; build them once, at the end, with pages 70 % full."""
     names = [f"os_core.{table}" for table in tables]
     rows = admin.execute(

@@ -14,7 +14,7 @@ from core_tables.cli import output, wiring
 from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.kafka.log import TopicReader
-from core_tables.projection.postgres.connection import translated
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.reads import checked_parameters, refused_record
 from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.audit import decode_audit

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,8 +24,9 @@ from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
-from core_tables.projection.postgres.connection import PLANNED_ONCE, PROBES, Connection, connect
+from core_tables.projection.postgres.connection import PROBES, Connection, connect
 from core_tables.projection.postgres.migrate import check_database
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import LanePosition, Store
 from core_tables.schemas.reasons import SetupError
@@ -56,8 +58,12 @@ def cache(settings: Settings, connection: Connection) -> PendingCache | None:
 
 def reads(settings: Settings) -> Reads:
     """The reads, as the reader's role."""
-    connection = connect(settings.reader(), name="core-tables reads", plans=PLANNED_ONCE)
-    return Reads(connection, cache(settings, connection))
+    pool = ReadPool.connect(settings.reader(), "core-tables reads")
+    url = settings.cache()
+    if url is None:
+        return Reads(pool)
+    topic = known_topic(settings, Reads(pool).topics())
+    return Reads(pool, PendingCache(connect_cache(url), topic.topic_id))
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -72,9 +78,14 @@ def operator(settings: Settings) -> Connection:
 
 def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
     """The row of the topic that the settings name. Raises SetupError."""
-    for row in Store(connection).topics():
-        if row.topic == settings.topic:
-            return row
+    return known_topic(settings, Store(connection).topics())
+
+
+def known_topic(settings: Settings, topics: Sequence[LedgerTopic]) -> LedgerTopic:
+    """The topic that the settings name, of those that are registered. Raises SetupError."""
+    for topic in topics:
+        if topic.topic == settings.topic:
+            return topic
     raise SetupError(f"the database does not know the topic {settings.topic}; run `core-tables init`", "database")
 
 

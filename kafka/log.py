@@ -16,6 +16,7 @@ LOOK_EVERY_S: Final = 0.25
 LOOK_AHEAD: Final = 2000
 _WAIT_S: Final = 0.2
 _ANSWER_TIMEOUT_S: Final = 5.0
+_LEAST_WAIT_S: Final = 0.1
 
 
 def log_bounds(
@@ -131,18 +132,23 @@ class PartitionLog:
         self._topic, self._partition = topic, partition
         self._reader: TopicReader | None = None
 
-    def end(self) -> int:
-        """The offset below which everything is committed or aborted. Raises UnavailableError or SetupError.
+    def end(self, deadline: float) -> int:
+        """The offset below which everything is committed or aborted, asked for until `deadline` (monotonic seconds).
+
+        Raises UnavailableError or SetupError.
 
         What an open transaction holds lies above it: no append that a program could know of.
         """
         target, newest = TopicPartition(self._topic, self._partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
         admin: AdminClient = admin_client(self._settings)
+        left = min(_ANSWER_TIMEOUT_S, max(_LEAST_WAIT_S, deadline - time.monotonic()))
         try:
             answers = admin.list_offsets(
-                {target: newest}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ANSWER_TIMEOUT_S
+                {target: newest}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=left
             )
-            return int(answers[target].result().offset)
+            return int(answers[target].result(left).offset)
+        except TimeoutError as error:
+            raise unread(self._topic, self._partition) from error
         except KafkaException as error:
             raise translate_kafka(error) from error
 

@@ -9,10 +9,12 @@ Many events are appended at once by not waiting for each: `append` returns as so
 """
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -23,13 +25,14 @@ from core_tables.kafka.log import PartitionLog
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.waiter import OutcomeWaiter
-from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
     CANCEL_INVALID_STATE,
+    ClosedError,
     ContractError,
     CoreTablesError,
     SetupError,
@@ -39,6 +42,7 @@ from core_tables.schemas.reasons import (
 )
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
 
+PARTITION_UA: Final = -1  # the client's partitioner chooses
 _SERVE_S: Final = 0.05
 
 
@@ -63,21 +67,32 @@ class Receipt:
     def __init__(self, ledger: "Ledger", event: LedgerEvent) -> None:
         self.event = event
         self._ledger = ledger
-        self._event_id: int | None = None
+        self._process = os.getpid()
+        self._place: tuple[int, int] | None = None
         self._error: CoreTablesError | None = None
+
+    def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
+        """The partition and offset of the record, once the broker has acknowledged it.
+
+        Raises UnavailableError if it is not known whether the record was written: an append with an idempotency key may
+        be sent again with the same key, one without must not be. In a forked process, only what the broker had answered
+        before the fork is known.
+        """
+        if not self.delivered and self._process != os.getpid():
+            raise _unknown(self.event, "it was appended by the process that this one was forked from")
+        self._ledger.wait_delivered(self, time.monotonic() + timeout)
+        if self._error is not None:
+            raise self._error
+        if self._place is None:
+            raise _unknown(self.event, "no answer in time")
+        return self._place
 
     def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """The id of the record, once the broker has acknowledged it; of an accepted event this is its work_order_event_id.
 
-        Raises UnavailableError if it is not known whether the record was written: an append with an idempotency key may
-        be sent again with the same key, one without must not be.
+        Raises what `place` raises, and SetupError if the ledger has no database: the lanes of its topic are registered there.
         """
-        self._ledger.wait_delivered(self, time.monotonic() + timeout)
-        if self._error is not None:
-            raise self._error
-        if self._event_id is None:
-            raise _unknown(self.event, "no answer in time")
-        return self._event_id
+        return event_id_at(*self._ledger.lane_and_offset(self.place(timeout)))
 
     def outcome(self, timeout: float) -> Outcome | None:
         """What became of the append: Accepted, Replayed or Refused; None if it is still pending after `timeout` seconds.
@@ -89,24 +104,28 @@ class Receipt:
     @property
     def delivered(self) -> bool:
         """Whether the broker has answered, with an acknowledgement or an error."""
-        return self._event_id is not None or self._error is not None
+        return self._place is not None or self._error is not None
 
-    def settle(self, event_id: int | None, error: CoreTablesError | None) -> None:
+    def settle(self, place: tuple[int, int] | None, error: CoreTablesError | None) -> None:
         """Note the broker's answer."""
-        self._event_id, self._error = event_id, error
+        self._place, self._error = place, error
 
 
 class Ledger:
-    """The appending side. Thread-safe, except for what `reads` returns."""
+    """The appending side, and the reads. Thread-safe. A process that was forked opens connections of its own."""
 
-    def __init__(self, settings: LedgerSettings, producer: Producer, waiter: OutcomeWaiter | None = None) -> None:
+    def __init__(
+        self, settings: LedgerSettings, open_producer: Callable[[], Producer], waiter: OutcomeWaiter | None = None
+    ) -> None:
         self._settings = settings
-        self._producer = producer
+        self._open_producer = open_producer
         self._waiter = waiter
         self._first_lane, self._partitions = (0, 0) if waiter is None else waiter.lanes_of(settings.topic)
-        self._reads: Reads | None = None
-        self._serving = threading.Lock()
-        self._served = threading.Condition()
+        self._producer: Producer | None = open_producer()
+        self._inherited: list[Producer | None] = []  # the parent's: its threads do not run here
+        self._closed = False
+        self._begin()
+        reset_after_fork(self)
 
     @classmethod
     def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
@@ -115,23 +134,34 @@ class Ledger:
         Raises UnavailableError if Postgres does not answer, and SetupError if it is not set up for this topic or the Kafka
         client rejects a setting.
         """
-        producer = ledger_producer(settings.kafka_settings, log or logging.getLogger(__name__))
+        open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
         waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
-        return cls(settings, producer, waiter)
+        return cls(settings, open_producer, waiter)
 
     def append(self, event: LedgerEvent) -> Receipt:
-        """Queue an event for the ledger. Raises ContractError, before anything is sent, if it breaks the contract."""
+        """Queue an event for the ledger. Before anything is sent, raises ContractError if the event breaks the contract.
+
+        While the client's queue is full it waits, and raises UnavailableError after DELIVERY_TIMEOUT_S: nothing was sent then.
+        """
         value = encode_checked(event)
         receipt = Receipt(self, event)
+        producer = self._required_producer()
+        key = event.tenant_id.encode()
+        # The registered count decides: in a topic that was given more partitions, the new ones belong to no lane.
+        partition = partition_of(key, self._partitions) if self._partitions else PARTITION_UA
+        deadline = time.monotonic() + DELIVERY_TIMEOUT_S
         while True:
             try:
-                self._producer.produce(
-                    self._settings.topic, value, event.tenant_id.encode(), on_delivery=self._delivery(receipt)
-                )
+                producer.produce(self._settings.topic, value, key, partition, on_delivery=self._delivery(receipt))
                 break
             except BufferError:
-                self._producer.poll(0.1)
-        self._producer.poll(0)
+                if time.monotonic() >= deadline:
+                    raise UnavailableError(
+                        "kafka",
+                        "the client's queue is full and Kafka takes nothing from it; nothing of this event was sent",
+                    ) from None
+                producer.poll(0.1)
+        producer.poll(0)
         return receipt
 
     def cancel(
@@ -150,10 +180,12 @@ class Ledger:
         at most `timeout` seconds. The cancel of one that is absent then is refused before anything is sent: ContractError
         with OS_WORK_ORDER_CANCEL_INVALID_STATE.
         """
-        current = self._current(tenant_id, work_order_id)
+        deadline = time.monotonic() + timeout
+        reads = self.reads().until(deadline)
+        current = reads.current(tenant_id, work_order_id)
         if current is None:
-            self._wait_folded(partition_of(tenant_id.encode(), self._partitions), time.monotonic() + timeout)
-            current = self._current(tenant_id, work_order_id)
+            self._wait_folded(partition_of(tenant_id.encode(), self._partitions), deadline)
+            current = reads.current(tenant_id, work_order_id)
         if current is None:
             sentence = "there is no such work order to cancel"
             raise ContractError(Violation(CANCEL_INVALID_STATE, "work_order_id", sentence))
@@ -174,13 +206,8 @@ class Ledger:
         )
 
     def reads(self) -> Reads:
-        """Reads on a connection of their own, which is opened at the first call, and reopened when it is lost.
-
-        They are for one thread; another thread needs `Reads` of its own. Raises SetupError if the ledger has no database.
-        """
-        if self._reads is None or self._reads.connection.closed:
-            self._reads = self._required_waiter().open_reads()
-        return self._reads
+        """The reads; threads may share them. Raises SetupError if the ledger has no database."""
+        return self._required_waiter().reads
 
     def outcomes(self, receipts: Sequence[Receipt], timeout: float) -> list[Outcome | None]:
         """What became of appends, in their order, as `Receipt.outcome` has it; read by tenant, many at once."""
@@ -192,6 +219,12 @@ class Ledger:
         found = self._required_waiter().wait(by_tenant, deadline)
         return [found.get(receipt.event_id()) for receipt in receipts]
 
+    def lane_and_offset(self, place: tuple[int, int]) -> tuple[int, int]:
+        """The lane and offset of a record, from its partition and offset. Raises SetupError if the ledger has no database."""
+        partition, offset = place
+        self._required_waiter()
+        return self._first_lane + partition, offset
+
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until a receipt has its answer, which another thread may be serving too.
 
@@ -201,7 +234,7 @@ class Ledger:
         while not receipt.delivered and time.monotonic() < deadline:
             if self._serving.acquire(blocking=False):
                 try:
-                    self._producer.poll(_SERVE_S)
+                    self._required_producer().poll(_SERVE_S)
                 finally:
                     self._serving.release()
                 with self._served:
@@ -213,24 +246,41 @@ class Ledger:
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """Wait until the broker has answered for everything appended; return how many are still unanswered."""
-        return self._producer.flush(timeout)
+        return 0 if self._producer is None else self._producer.flush(timeout)
 
     def close(self) -> None:
         """Flush, and close the connections."""
         self.flush()
+        self._closed = True
         if self._waiter is not None:
             self._waiter.close()
-        if self._reads is not None:
-            self._reads.connection.close()
+
+    def after_fork(self) -> None:
+        """Start over in a child process."""
+        self._inherited.append(self._producer)
+        self._producer = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._opening = threading.Lock()
+        self._serving = threading.Lock()
+        self._served = threading.Condition()
+
+    def _required_producer(self) -> Producer:
+        if self._closed:
+            raise ClosedError("this ledger is closed, and nothing was sent; connect a new one")
+        if self._producer is None:
+            with self._opening:
+                if self._producer is None:
+                    self._producer = self._open_producer()
+        return self._producer
 
     def _required_waiter(self) -> OutcomeWaiter:
+        if self._closed:
+            raise ClosedError("this ledger is closed; connect a new one")
         if self._waiter is None:
             raise SetupError("this ledger has no postgres_dsn, so it cannot read; set it in LedgerSettings", "database")
         return self._waiter
-
-    def _current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
-        with self._required_waiter().lend_reads() as reads:
-            return reads.current(tenant_id, work_order_id)
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
         """Wait until a partition is folded up to the end that its log has now."""
@@ -244,7 +294,7 @@ class Ledger:
         def delivered(error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
             if error is None and partition is not None and offset is not None:
-                receipt.settle(event_id_at(self._first_lane + partition, offset), None)
+                receipt.settle((partition, offset), None)
             else:
                 receipt.settle(None, _delivery_error(receipt.event, error))
 

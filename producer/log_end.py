@@ -14,7 +14,7 @@ def wait_folded_to_end(waiter: OutcomeWaiter, lane: int, log: PartitionLog, dead
     `applied` stays below the end. So while it does, the log is asked whether any record is left. Raises UnavailableError or
     SetupError.
     """
-    end = log.end()
+    end = log.end(deadline)
     while True:
         until = min(deadline, time.monotonic() + LOOK_EVERY_S)
         try:

@@ -2,68 +2,45 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
 
 import psycopg
 
-from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, connect, translated
+from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.failures import translate
+from core_tables.projection.postgres.forks import reset_after_fork
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads, folded_past, missing_outcome
-from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
-from core_tables.schemas.topic import LedgerTopic
 
 _ASK_EVERY_S: Final = 0.25
 _MAX_PAUSE_S: Final = 5.0
 
 
 class OutcomeWaiter:
-    """Knows how far each lane is folded. Thread-safe.
+    """Knows how far each lane is folded. Thread-safe, and right in a forked process.
 
-    It has two connections, each reopened when it is lost: the listener's belongs to a thread, and that of the reads is lent
-    to one thread at a time.
+    A thread of its own listens, on a connection that is opened again when it is lost; the reads have theirs.
     """
 
-    def __init__(self, dsn: str, listener: Connection, reads: Reads) -> None:
+    def __init__(self, dsn: str, reads: Reads, listener: Connection | None = None) -> None:
+        self.reads = reads
         self._dsn = dsn
-        self._reads = reads
-        self._lending = threading.Lock()
-        self._moved = threading.Condition()
-        self._applied: dict[int, int] = {}
-        self._heard: dict[int, float] = {}  # by lane, when it was last reported (monotonic)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._listen, args=(listener,), name="outcomes", daemon=True)
-        self._thread.start()
+        self._inherited: list[Connection] = []  # the parent's: closing one would end its session
+        self._begin(listener)
+        reset_after_fork(self)
 
     @classmethod
     def connect(cls, dsn: str) -> "OutcomeWaiter":
         """A waiter with connections of its own. Raises UnavailableError or SetupError."""
-        return cls(dsn, _open_listener(dsn), _open_reads(dsn))
-
-    @contextmanager
-    def lend_reads(self) -> Iterator[Reads]:
-        """The reads, for one thread at a time. After an UnavailableError the next call reconnects."""
-        with self._lending:
-            if self._reads.connection.closed and not self._closing.is_set():
-                self._reads = self.open_reads()
-            try:
-                yield self._reads
-            except UnavailableError:
-                self._reads.connection.close()
-                raise
-
-    def open_reads(self) -> Reads:
-        """Reads on a connection of their own. Raises UnavailableError or SetupError."""
-        return _open_reads(self._dsn)
+        return cls(dsn, Reads(ReadPool.connect(dsn, "core-tables outcomes")), _open_listener(dsn))
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
         """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
-        with self.lend_reads() as reads, translated(), reads.connection.transaction():
-            rows: Any = reads.connection.execute(sql("load_topics")).fetchall()
-        for known in (LedgerTopic(*row) for row in rows):
+        for known in self.reads.topics():
             if known.topic == topic:
                 return known.first_lane, known.partitions
         raise SetupError(f"the database does not know the topic {topic}; run `core-tables init`", "database")
@@ -79,7 +56,7 @@ class OutcomeWaiter:
         def look() -> set[int]:
             folded = _where(waiting, self._is_folded)
             if folded:
-                found.update(self._read_outcomes(folded))
+                found.update(self._read_outcomes(folded, deadline))
                 for ids in waiting.values():
                     ids.difference_update(found)
             return {lane_of(event_id) for ids in waiting.values() for event_id in ids}
@@ -93,17 +70,38 @@ class OutcomeWaiter:
         return self._applied.get(lane, 0)
 
     def close(self) -> None:
-        """End the listener and close both connections."""
+        """End the listener and close the connections."""
         self._closing.set()
-        self._thread.join(2)
-        with self._lending:
-            self._reads.connection.close()
+        if self._thread is not None:
+            self._thread.join(2)
+        self.reads.close()
+
+    def after_fork(self) -> None:
+        """Start over in a child process, which has no listening thread."""
+        if self._listener is not None:
+            self._inherited.append(self._listener)
+        self._begin(None)
+
+    def _begin(self, listener: Connection | None) -> None:
+        self._moved = threading.Condition()
+        self._applied: dict[int, int] = {}
+        self._heard: dict[int, float] = {}  # by lane, when it was last reported (monotonic)
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._listener = listener
+
+    def _start_listening(self) -> None:
+        with self._moved:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="core-tables listener", daemon=True)
+                self._thread.start()
 
     def _is_folded(self, event_id: int) -> bool:
         return folded_past(self._applied.get(lane_of(event_id), 0), event_id)
 
     def _until(self, look: Callable[[], set[int]], deadline: float) -> None:
         """Look again whenever a lane has moved, until no lane is waited for, or until the deadline."""
+        self._start_listening()
         while True:
             failed: UnavailableError | None = None
             try:
@@ -112,7 +110,7 @@ class OutcomeWaiter:
                     return
                 silent = self._silent(lanes)
                 if silent:
-                    self._ask(silent)
+                    self._ask(silent, deadline)
                     continue
             except UnavailableError as error:
                 failed = error
@@ -128,10 +126,8 @@ class OutcomeWaiter:
         since = time.monotonic() - _ASK_EVERY_S
         return {lane for lane in lanes if self._heard.get(lane, since) <= since}
 
-    def _ask(self, lanes: Collection[int]) -> None:
-        with self.lend_reads() as reads:
-            applied = reads.applied_of(lanes)
-        self._hear(applied)
+    def _ask(self, lanes: Collection[int], deadline: float) -> None:
+        self._hear(self.reads.until(deadline).applied_of(lanes))
 
     def _hear(self, applied: Mapping[int, int]) -> None:
         with self._moved:
@@ -140,37 +136,40 @@ class OutcomeWaiter:
                 self._heard[lane] = time.monotonic()
             self._moved.notify_all()
 
-    def _read_outcomes(self, folded: Mapping[str, set[int]]) -> dict[int, Outcome]:
+    def _read_outcomes(self, folded: Mapping[str, set[int]], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records that were reported as folded, by tenant."""
-        with self.lend_reads() as reads:
-            found = reads.outcomes_of(folded)
-            missing = _where(folded, lambda event_id: event_id not in found)
-            if missing:  # the report may come from a server that lost its last commits in a failover
-                applied = reads.applied_of({lane_of(event_id) for ids in missing.values() for event_id in ids})
-                self._applied.update(applied)
-                # By this answer and not by `_applied`, which any program's notification may raise meanwhile.
-                still = _where(missing, lambda event_id: folded_past(applied[lane_of(event_id)], event_id))
-                found |= reads.outcomes_of(still)
-                if lost := _where(still, lambda event_id: event_id not in found):
-                    raise missing_outcome(min(min(ids) for ids in lost.values()))
+        reads = self.reads.until(deadline)
+        found = reads.outcomes_of(folded)
+        missing = _where(folded, lambda event_id: event_id not in found)
+        if missing:  # the report may come from a server that lost its last commits in a failover
+            applied = reads.applied_of({lane_of(event_id) for ids in missing.values() for event_id in ids})
+            self._applied.update(applied)
+            # By this answer and not by `_applied`, which any program's notification may raise meanwhile.
+            still = _where(missing, lambda event_id: folded_past(applied[lane_of(event_id)], event_id))
+            found |= reads.outcomes_of(still)
+            if lost := _where(still, lambda event_id: event_id not in found):
+                raise missing_outcome(min(min(ids) for ids in lost.values()))
         return found
 
-    def _listen(self, listener: Connection) -> None:
+    def _listen(self) -> None:
         pause = _ASK_EVERY_S
-        while not self._closing.is_set():
+        closing = self._closing
+        while not closing.is_set():
             try:
-                if listener.closed:
-                    listener = _open_listener(self._dsn)
-                for notification in listener.notifies(timeout=_ASK_EVERY_S):
+                if self._listener is None or self._listener.closed:
+                    self._listener = _open_listener(self._dsn)
+                for notification in self._listener.notifies(timeout=_ASK_EVERY_S):
                     lane, _, applied = notification.payload.partition(":")
                     if lane.isdecimal() and applied.isdecimal():  # anybody may notify
                         self._hear({int(lane): int(applied)})
                 pause = _ASK_EVERY_S
             except (psycopg.Error, CoreTablesError):  # threads that wait ask meanwhile, and get the error
-                listener.close()
-                self._closing.wait(pause)
+                if self._listener is not None:
+                    self._listener.close()
+                closing.wait(pause)
                 pause = min(2 * pause, _MAX_PAUSE_S)
-        listener.close()
+        if self._listener is not None:
+            self._listener.close()
 
 
 def _where(event_ids: Mapping[str, set[int]], holds: Callable[[int], bool]) -> dict[str, set[int]]:
@@ -179,13 +178,18 @@ def _where(event_ids: Mapping[str, set[int]], holds: Callable[[int], bool]) -> d
     return {tenant_id: ids for tenant_id, ids in chosen.items() if ids}
 
 
-def _open_reads(dsn: str) -> Reads:
-    return Reads(connect(dsn, name="core-tables outcomes", plans=PLANNED_ONCE))
-
-
 def _open_listener(dsn: str) -> Connection:
     listener = connect(dsn, name="core-tables listener")
-    with translated():
+    try:
         listener.autocommit = True
         listener.execute("listen core_tables")
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        listener.close()
+        raise SetupError(
+            "this Postgres is a standby or read-only, and nobody can listen there; let postgres_dsn name the primary",
+            "database",
+        ) from error
+    except psycopg.Error as error:
+        listener.close()
+        raise translate(error) from error
     return listener

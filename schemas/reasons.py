@@ -70,6 +70,10 @@ class UnavailableError(CoreTablesError):
         self.dependency = dependency
 
 
+class ClosedError(CoreTablesError):
+    """A ledger or its reads were used after they had been closed. Nothing was sent."""
+
+
 class SetupError(CoreTablesError):
     """Something is missing or not as expected; `init` or an operator mends it. `subject` says what sort of thing."""
 

@@ -12,7 +12,7 @@ from core_tables.projection.cache.pending_cache import MAX_LIST
 from core_tables.projection.fold.batch import decided_request, read_content
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Decided, Record, Request
-from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.row_types import OutcomeRow, outcome_of_row
 from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
@@ -125,12 +125,12 @@ def _check_cached_lists(world: World) -> None:
         "from os_core.work_orders_current where requester_user_id is not null group by 1, 2"
     ).fetchall()
     assert lists, "no list to compare"
-    plain = connect(world.settings.reader(), name="test reads without cache")
+    plain = Reads(ReadPool.connect(world.settings.reader(), "test reads without cache"))
     cached = wiring.reads(world.settings)
-    with closing(plain), closing(cached.connection):
+    with closing(plain), closing(cached):
         for tenant, requester, pending in lists:
             query = PendingQuery(tenant, requester, START + NS_PER_HOUR, top_n=100)
-            expected = Reads(plain).pending(query)
+            expected = plain.pending(query)
             assert len(expected.offers) == min(100, pending)
             if pending > MAX_LIST:
                 assert not cached.pending(query).from_cache

@@ -37,7 +37,7 @@ DEFINED_TWICE: Final[set[str]] = set()
 # What speaks to Postgres in its own forms: arrays in binary, SQLSTATE classes, a catalog's rows.
 DRIVERS: Final = {
     ROOT / "projection" / "postgres" / f"{name}.py"
-    for name in ("arrays", "connection", "generate", "migrate", "pipeline")
+    for name in ("arrays", "failures", "generate", "migrate", "pipeline")
 }
 NAMED_TWICE: Final = {"generate"}
 

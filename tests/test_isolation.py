@@ -201,7 +201,7 @@ def test_db02_an_upsert_and_a_merge_cannot_either(world: World) -> None:
 
 
 def test_db02_the_violation_becomes_an_error_with_its_reason_code(world: World) -> None:
-    from core_tables.projection.postgres.connection import translated
+    from core_tables.projection.postgres.failures import translated
 
     with pytest.raises(CoreTablesError) as violation, translated():
         world.admin.execute("delete from os_core.work_order_ledger")

@@ -5,10 +5,11 @@ from contextlib import closing
 
 import pytest
 
-from core_tables.cli import wiring
 from core_tables.deploy.stack import StackAddresses
+from core_tables.projection.postgres.connection import PLANNED_ONCE, connect
 from core_tables.projection.postgres.pipeline import FEW
-from core_tables.projection.postgres.reads import MIN_PLAN_PAUSE_S
+from core_tables.projection.postgres.read_pool import ReadPool
+from core_tables.projection.postgres.reads import Reads
 
 from .builders import make
 from .world import World, new_world, wait_until
@@ -31,8 +32,11 @@ def test_a_worker_that_began_on_empty_tables_reads_only_what_its_keys_name(
 
 
 def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(world: World) -> None:
-    reads, kept = wiring.reads(world.settings), wiring.reads(world.settings)
-    kept._plan_at = math.inf  # outcomes are read all the time, so no plan of theirs may be bad even for a moment
+    dsn = world.settings.reader()
+    pool = ReadPool.connect(dsn, "test reads")
+    # Outcomes are read all the time, so no plan of theirs may be bad even for a moment: these are never dropped.
+    keeping = ReadPool(lambda: connect(dsn, name="test reads", plans=PLANNED_ONCE), plan_pause_s=math.inf)
+    reads, kept = Reads(pool), Reads(keeping)
     for _ in range(10):  # from the sixth time on, a plan is kept
         assert kept.outcomes("bells", [1]) == {}
         assert reads.current("bells", "order-0") is None
@@ -44,13 +48,11 @@ def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(w
     before = entries_read(world)
     assert len(kept.outcomes("bells", ids)) == WORK_ORDERS
 
-    wait_until(
-        lambda: reads.current("bells", "order-0") and reads._plan_pause_s > MIN_PLAN_PAUSE_S, "plans to be made anew"
-    )
+    wait_until(lambda: reads.current("bells", "order-0") and pool.plans_dropped, "plans to be made anew")
     looked = sum(reads.current("bells", name) is not None for name in names)
     assert looked == WORK_ORDERS
     for each in (reads, kept):
-        each.connection.close()  # the server counts what a session read when it ends
+        each.close()  # the server counts what a session read when it ends
     wait_until(
         lambda: entries_read(world)[OUTCOMES] - before[OUTCOMES] >= WORK_ORDERS, "the statistics of what was read"
     )

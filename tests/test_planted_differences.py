@@ -139,7 +139,7 @@ def test_a_list_of_the_cache_that_is_wrong_is_found(world: World) -> None:
     answer = fresh.reads.pending(query)
     assert answer == old or not answer.from_cache
     assert fresh.verify().differences == [], "a list of an older position is not wrong"
-    cache = wiring.cache(fresh.settings, fresh.reads.connection)
+    cache = wiring.cache(fresh.settings, fresh.store().connection)
     assert cache is not None
     lane = fresh.reads.lane_of_tenant("acme")
     cache._client.set(cache._label(lane), f"0.planted:{old.position + 1}")

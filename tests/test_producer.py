@@ -95,6 +95,7 @@ def test_many_outcomes_are_awaited_together_in_the_order_of_their_receipts(world
         ledger.append(make("FIELD_SET", tenant_id=f"bulk-{n % 5}", turn_id=n + 1, idempotency_key=f"k{n // 10}"))
         for n in range(100)
     ]
+    assert len({receipt.event_id() for receipt in receipts}) == 100, "the broker has them all"
     assert ledger.outcomes(receipts, 0.2) == [None] * 100
     with world.working():
         outcomes = ledger.outcomes(receipts, 30)
@@ -118,9 +119,7 @@ def test_an_outcome_arrives_though_every_session_of_the_reader_was_terminated(fr
         assert not outcome.done()
         with fresh.working():
             assert outcome.result() == Accepted()
-    with pytest.raises(UnavailableError):
-        ledger.reads().current("acme", "order-1")
-    assert ledger.reads().current("acme", "order-1") is not None, "the next call opens the connection again"
+    assert ledger.reads().current("acme", "order-1") is not None, "a session that was ended is opened again"
     names = f"select count(*) {READERS_SESSIONS} and application_name = 'core-tables listener'".encode()
     wait_until(lambda: fresh.admin.execute(names).fetchall() == [(1,)], "the listener to listen again")
     ledger.close()

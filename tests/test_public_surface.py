@@ -15,7 +15,7 @@ NAMES = """
     StepRetryScheduled LeaseAcquired LeaseRenewed LeaseReleased ExternalApprovalRequested ExternalApprovalResolved
     WorkOrderCanceled
     Outcome Accepted Replayed Refused Violation
-    CoreTablesError ContractError UnavailableError SetupError
+    ClosedError CoreTablesError ContractError UnavailableError SetupError
     __version__
 """
 APPLICATION = """

@@ -18,7 +18,7 @@ from core_tables.kafka.topics import (
     check_settings,
     check_topics,
 )
-from core_tables.projection.postgres import connection as database
+from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
@@ -93,7 +93,7 @@ def stops() -> Iterator[CoreTablesError]:
     ):
         yield translate_kafka(KafkaError(code))
     for state in ("42501", "42P01", "57P01", "23505"):
-        yield database.translate(Postgres(state))
+        yield translate(Postgres(state))
     policy = KafkaException(KafkaError(KafkaError.POLICY_VIOLATION))
     yield translate_creation("ledger", policy)
     yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))

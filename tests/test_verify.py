@@ -191,7 +191,7 @@ def test_a_list_of_the_cache_that_differs_is_forgotten_by_a_rebuild(fresh: World
     with fresh.working():
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
         wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to answer")
-        cache = wiring.cache(fresh.settings, fresh.reads.connection)
+        cache = wiring.cache(fresh.settings, fresh.store().connection)
         assert cache is not None
         label = wait_until(lambda: cache.label(ACME), "the cache to tell its label")
         cache.fill(label, ACME, ("acme", "ada"), [])

@@ -136,7 +136,7 @@ class World:
         """The reads, with the cache."""
         if self._reads is None:
             self._reads = wiring.reads(self.settings)
-            self._open.callback(self._reads.connection.close)
+            self._open.callback(self._reads.close)
         return self._reads
 
     def store(self) -> Store:

@@ -1,33 +1,20 @@
-"""The connection to Postgres: how it is set up, and how its errors become ours."""
+"""The connection to Postgres: how it is opened, and how long it waits for an answer."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_loads
 
-from core_tables.schemas.reasons import (
-    APPEND_ONLY_VIOLATION,
-    CoreTablesError,
-    LaneStoppedError,
-    SetupError,
-    UnavailableError,
-)
+from core_tables.projection.postgres.failures import translated
+from core_tables.schemas.reasons import SetupError
 
-Connection = psycopg.Connection[tuple[object, ...]]
-
-APPEND_ONLY_STATE: Final = "CT001"
-# Postgres appendix A, classes of errors that go away: connection, transaction rollback, insufficient resources,
-# operator intervention, system error, and the time-outs.
-_PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
-_PASSING_STATES: Final = frozenset({"55P03", "25P03", "25P02", "25P04"})
-# Undefined table, schema, column, function, database; and what this role may not do.
-_SETUP_STATES: Final = frozenset({"42P01", "3F000", "42703", "42883", "3D000"})
-_PERMISSION_STATES: Final = frozenset({"42501", "28000", "28P01"})
-# Left alone, Postgres plans for each small batch anew, since a plan for two rows looks cheaper than one for any number of them;
+CONNECT_TIMEOUT_S: Final = 5
+# How much longer than the server's own limit of a statement we wait for it to say so.
+_GRACE_S: Final = 5.0
+# Left alone, Postgres plans for each small batch again, since a plan for two rows looks cheaper than one for any number of them;
 # planning was a seventh of its work at 1 000 events/s.
 PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
 # For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
@@ -35,6 +22,35 @@ PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
 PROBES: Final = PLANNED_ONCE + " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 # Compiling a plan that looks costly while statistics are missing takes longer than any of our statements.
 _NO_JIT: Final = " -c jit=off"
+# What our statements mean depends on these, and a database, a role, a DSN or the environment may set each of them.
+_RELIED_ON: Final = (
+    " -c standard_conforming_strings=on -c search_path=pg_catalog -c row_security=on -c datestyle=ISO"
+    " -c default_transaction_isolation=read\\ committed"
+)
+RV = TypeVar("RV")
+
+
+class Connection(psycopg.Connection[tuple[object, ...]]):
+    """A connection that waits at most `answer_timeout_s` seconds for an answer, and is closed when none came.
+
+    The server's timeouts do not help where the server itself is suspended.
+    """
+
+    answer_timeout_s: float = 35.0
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg has it, with a limit. Raises OperationalError when it is reached."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.answer_timeout_s)
+        except psycopg.errors._WaitTimeout as error:
+            raise self.give_up(self.answer_timeout_s) from error
+
+    def give_up(self, waited_s: float) -> psycopg.OperationalError:
+        """Close the connection, since nobody knows what the next answer would belong to; return the error to raise."""
+        self.pgconn.finish()
+        return psycopg.OperationalError(f"no answer within {waited_s:.3g} s")
 
 
 def connect(
@@ -48,7 +64,7 @@ def connect(
 ) -> Connection:
     """Open a connection with bounded waits. Raises UnavailableError or SetupError.
 
-    `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The time-out of idle
+    `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The timeout of idle
     transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
     `plans`: how statements are planned; PLANNED_ONCE where one plan fits all parameters, PROBES where they only look keys up.
     """
@@ -56,7 +72,7 @@ def connect(
         f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms} "
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
-    options += _NO_JIT + plans
+    options += _NO_JIT + _RELIED_ON + plans
     try:
         theirs = conninfo_to_dict(dsn).get("options") or ""
     except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password
@@ -64,48 +80,34 @@ def connect(
             "the DSN of Postgres is not one: postgresql://user@host/database is expected", "database"
         ) from None
     with translated():
-        connection = psycopg.connect(
+        connection = Connection.connect(
             dsn,
             application_name=name,
             options=f"{theirs} {options}",
-            connect_timeout=5,
+            client_encoding="UTF8",
+            connect_timeout=CONNECT_TIMEOUT_S,
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
+            tcp_user_timeout=10_000,
         )
+    connection.answer_timeout_s = min(filter(None, (statement_timeout_ms, transaction_timeout_ms))) / 1000 + _GRACE_S
     connection.prepare_threshold = None
     set_json_loads(orjson.loads, connection)
+    _check_session(connection)
     return connection
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn errors of psycopg into ours."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(error) from error
-
-
-def translate(error: psycopg.Error) -> CoreTablesError:
-    """The error of ours that an error of psycopg stands for: something passing, the set-up, or a defect of ours."""
-    state = error.sqlstate or ""
-    text = str(error).strip().splitlines()
-    first = text[0] if text else type(error).__name__
-    if state == APPEND_ONLY_STATE:
-        return CoreTablesError(first, reason_code=APPEND_ONLY_VIOLATION)
-    # What fails while a connection is opened carries no state, only the server's text.
-    if state in _PERMISSION_STATES or (not state and ("authentication failed" in first or 'role "' in first)):
-        return SetupError(
-            f"Postgres does not permit this: {first}; ask an administrator for the role, then start this again",
-            "permission",
-        )
-    if state in _SETUP_STATES or (not state and "does not exist" in first):
-        return SetupError(f"Postgres is not set up for this: {first}; run `core-tables init`", "database")
-    passing = state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
-    if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
-        return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; see that it runs")
-    return LaneStoppedError(
-        f"Postgres refused what should be right ({state}): {first}; this is a defect and nothing was skipped: run "
-        "`core-tables verify`, and report what it says with this line"
-    )
+def _check_session(connection: Connection) -> None:
+    """Refuse a session in which text would not be what it says."""
+    for setting, wanted, advice in (
+        ("server_encoding", "UTF8", "create it with `create database … encoding 'UTF8' template template0`"),
+        ("client_encoding", "UTF8", "see what between here and the server changes it"),
+        ("standard_conforming_strings", "on", "see what between here and the server changes it"),
+    ):
+        found = connection.info.parameter_status(setting)
+        if found != wanted:
+            connection.close()
+            raise SetupError(
+                f"the database has {setting} {found}, and core tables needs {wanted}; {advice}", "database"
+            )

@@ -11,7 +11,8 @@ import psycopg
 import yoyo
 
 from core_tables.projection.fold.evolve import FOLD_VERSION
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic

@@ -6,6 +6,7 @@ somebody waits for, that took a third of the time (ADR 7). Here they leave when 
 
 import re
 import select
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -27,6 +28,7 @@ BINARY: Final = 1
 FEW: Final = 8  # rows that are sent one by one; more of them travel as columns
 TEXT_OID: Final = 25
 BIGINT_OID: Final = 20
+_LOOK_EVERY_MS: Final = 500.0
 
 Parameter = Array | str | int
 # By connection, what it has prepared. psycopg prepares nothing beside (database.connect): after a rollback it would drop all.
@@ -46,12 +48,17 @@ class Pipeline:
     """The pipelines of a connection, one after the other: `with` one, `add` statements, and read the answers after it.
 
     Leaving it raises the psycopg.Error of the first statement that failed, unless the body raised; those after it were not run.
+    The answers are waited for until `deadline` (monotonic seconds), or for the connection's `answer_timeout_s` if it is None;
+    after that the connection is closed.
     """
 
     def __init__(self, connection: Connection) -> None:
+        self.deadline: float | None = None
+        self._connection = connection
         self._libpq = connection.pgconn
         self._rows = Transformer(connection)
         self._poll = select.poll()
+        self._began = 0.0
         self._prepared = _prepared.setdefault(connection, set())
         self._sent: list[tuple[Answer, str]] = []  # each with the statement that it prepares, if it does
 
@@ -112,6 +119,7 @@ class Pipeline:
         """Read all answers; return the first error."""
         sent, self._sent = self._sent, []
         first: psycopg.Error | None = None
+        self._began = time.monotonic()
         try:
             self._libpq.pipeline_sync()
             for answer, prepares in sent:
@@ -133,9 +141,17 @@ class Pipeline:
         libpq = self._libpq
         while libpq.is_busy():
             self._poll.register(libpq.socket, select.POLLIN | select.POLLOUT if libpq.flush() else select.POLLIN)
-            self._poll.poll()
+            self._poll.poll(self._patience_ms())
             libpq.consume_input()
         return libpq.get_result()
+
+    def _patience_ms(self) -> float:
+        """How long to wait for the socket now: not for all that is left, since the limit may be lowered meanwhile."""
+        now = time.monotonic()
+        limit = self._began + self._connection.answer_timeout_s if self.deadline is None else self.deadline
+        if now >= limit:
+            raise self._connection.give_up(now - self._began)
+        return min(_LOOK_EVERY_MS, 1000 * (limit - now) + 1)
 
     def _read(self, result: PGresult | None, answer: Answer) -> psycopg.Error | None:
         if result is None:

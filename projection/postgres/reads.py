@@ -1,17 +1,17 @@
 """The reads (contract, section 1): tenant-scoped, in one pipelined round trip each, enforced by the database."""
 
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, Self
 
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
 from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
 from core_tables.projection.postgres.arrays import bigint_array
-from core_tables.projection.postgres.connection import Connection, translated
 from core_tables.projection.postgres.pipeline import Answer, Parameter, Pipeline
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.row_types import (
     AttemptRow,
     CurrentRow,
@@ -26,18 +26,23 @@ from core_tables.projection.postgres.row_types import (
     pending_of_row,
     state_of_row,
 )
-from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
-from core_tables.schemas.reasons import ContractError, LaneStoppedError, SetupError, contract_failure
+from core_tables.schemas.reasons import (
+    TENANT_SCOPE_VIOLATION,
+    ContractError,
+    CoreTablesError,
+    LaneStoppedError,
+    SetupError,
+    contract_failure,
+)
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
 from core_tables.schemas.wire import is_tenant_id
 
 MAX_PAGE: Final = 1000
-MIN_PLAN_PAUSE_S: Final = 1.0
-MAX_PLAN_PAUSE_S: Final = 60.0
+_tenant_of: Final = itemgetter(0)
 
 
 class LedgerEntry(NamedTuple):
@@ -79,14 +84,26 @@ class PendingAnswer(NamedTuple):
 
 
 class Reads:
-    """The reads over one connection (of the reader's role), from one thread; the cache is optional."""
+    """The reads, as the reader's role; the cache is optional. Thread-safe, and right in a forked process.
 
-    def __init__(self, connection: Connection, cache: PendingCache | None = None) -> None:
-        self.connection = connection
+    Each read raises UnavailableError if Postgres has not answered within READ_TIMEOUT_S, or by the deadline of `until`.
+    """
+
+    def __init__(self, pool: ReadPool, cache: PendingCache | None = None) -> None:
+        self._pool = pool
         self._cache = cache
-        self._pipeline = Pipeline(connection)
+        self._deadline: float | None = None
         self._topic: LedgerTopic | None = None
-        self._plan_pause_s, self._plan_at = MIN_PLAN_PAUSE_S, time.monotonic() + MIN_PLAN_PAUSE_S
+
+    def until(self, deadline: float) -> Self:
+        """The same reads, each of which ends by `deadline` (monotonic seconds). They share the connections."""
+        limited = copy.copy(self)
+        limited._deadline = deadline
+        return limited
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
 
     def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
         """The current record of a work order, without its attempts and leases; None if there is none."""
@@ -143,15 +160,15 @@ class Reads:
         """The outcomes of records of several tenants, in one round trip: each tenant's statement sees that tenant only."""
         for tenant_id, ids in event_ids.items():
             checked_parameters(tenant_id, event_ids=list(ids))
-        with self._transaction() as pipeline:
-            answers = [
-                _tenant_answer(pipeline, tenant_id, "read_outcomes", bigint_array(list(ids)))
+        with self._pool.transaction(self._deadline) as pipeline:
+            answers = {
+                tenant_id: _tenant_answer(pipeline, tenant_id, "read_outcomes", bigint_array(list(ids)))
                 for tenant_id, ids in event_ids.items()
-            ]
-        rows = [row for answer in answers for row in answer.rows]
+            }
+        rows = [row for tenant_id, answer in answers.items() for row in rows_of_tenant(tenant_id, answer.rows)]
         return {
             event_id: ACCEPTED if outcome is None else outcome_of_row(OutcomeRow(event_id, *columns))
-            for event_id, outcome, *columns in rows
+            for _, event_id, outcome, *columns in rows
         }
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
@@ -160,9 +177,9 @@ class Reads:
 
     def applied_of(self, lanes: Collection[int]) -> dict[int, int]:
         """By lane, how far it is folded: the next offset to do."""
-        with translated(), self.connection.transaction():
-            rows: list[Any] = self.connection.execute(sql("load_lanes"), (list(lanes),), binary=True).fetchall()
-        applied = {lane: int(offset) for lane, offset, *_ in rows}
+        with self._pool.transaction(self._deadline) as pipeline:
+            answer = pipeline.add("load_lanes", (bigint_array(list(lanes)),))
+        applied = {lane: int(offset) for lane, offset, *_ in answer.rows}
         for lane in lanes:
             if lane not in applied:
                 raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
@@ -218,14 +235,19 @@ class Reads:
             self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
         return PendingAnswer(pending_list(records, query), first.applied, from_cache=False)
 
+    def topics(self) -> list[LedgerTopic]:
+        """The topics of the ledger, oldest first."""
+        with self._pool.transaction(self._deadline) as pipeline:
+            answer = pipeline.add("load_topics")
+        return [LedgerTopic(*row) for row in answer.rows]
+
     def lane_of_tenant(self, tenant_id: str) -> int:
         """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""
         if self._topic is None:
-            with translated(), self.connection.transaction():
-                topics: list[Any] = self.connection.execute(sql("load_topics")).fetchall()
+            topics = self.topics()
             if not topics:
                 raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
-            self._topic = LedgerTopic(*topics[-1])
+            self._topic = topics[-1]
         return self._topic.first_lane + partition_of(tenant_id.encode(), self._topic.partitions)
 
     def _tenant_rows(self, tenant_id: str, statement: str, **parameters: Parameter) -> list[tuple[Any, ...]]:
@@ -234,27 +256,28 @@ class Reads:
         The tenant is the statement's first parameter, the others follow in their order.
         """
         checked_parameters(tenant_id, **parameters)
-        with self._transaction() as pipeline:
+        with self._pool.transaction(self._deadline) as pipeline:
             answer = _tenant_answer(pipeline, tenant_id, statement, *parameters.values())
-        return answer.rows
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Pipeline]:
-        """A transaction in one round trip, which a pipeline without BEGIN is.
-
-        Now and then plans are dropped, which were made for smaller tables.
-        """
-        with translated(), self._pipeline as pipeline:
-            if (now := time.monotonic()) >= self._plan_at:
-                pipeline.command(b"DISCARD PLANS")
-                self._plan_pause_s = min(MAX_PLAN_PAUSE_S, 2 * self._plan_pause_s)
-                self._plan_at = now + self._plan_pause_s
-            yield pipeline
+        return rows_of_tenant(tenant_id, answer.rows)
 
 
 def _tenant_answer(pipeline: Pipeline, tenant_id: str, statement: str, *parameters: Parameter) -> Answer:
     pipeline.add("set_tenant", (tenant_id,))
     return pipeline.add(statement, (tenant_id, *parameters))
+
+
+def rows_of_tenant(tenant_id: str, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows, whose first column is their tenant. Raises CoreTablesError if one is of another tenant.
+
+    The database sees to that. But a connection that is shared wrongly answers what another program asked.
+    """
+    if not set(map(_tenant_of, rows)) <= {tenant_id, None}:
+        raise CoreTablesError(
+            "Postgres answered with rows of another tenant, and none of them was returned; see that no other process or "
+            "thread uses the connection of these reads",
+            reason_code=TENANT_SCOPE_VIOLATION,
+        )
+    return rows
 
 
 def checked_parameters(tenant_id: str, **parameters: object) -> None:
@@ -281,7 +304,7 @@ def _is_text(value: str) -> bool:
 
 def refused_record(row: Sequence[Any]) -> RefusedRecord:
     """The record that a row of read_refused.sql tells of."""
-    event_id, work_order_id, _outcome, reason_code, field, sentence, _first_event_id, _payload_differs = row
+    _tenant_id, event_id, work_order_id, _outcome, reason_code, field, sentence, _first_event_id, _payload_differs = row
     return RefusedRecord(event_id, work_order_id, Refused(reason_code=reason_code, field=field, sentence=sentence))
 
 

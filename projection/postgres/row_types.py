@@ -140,6 +140,7 @@ class LeaseRow(NamedTuple):
 class PendingRow(NamedTuple):
     """How far the lane is folded, and a record of a pending list; None in all of its columns where the list is empty."""
 
+    tenant_id: str | None
     applied: int
     epoch: int
     work_order_id: str | None

@@ -14,7 +14,8 @@ from core_tables.projection.fold.batch import PART, decided_request
 from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
 from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, Request, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.pipeline import Answer, Pipeline
 from core_tables.projection.postgres.row_types import (
     AttemptRow,

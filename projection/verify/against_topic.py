@@ -11,7 +11,8 @@ from core_tables.projection.fold.batch import fold_batch
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.needs import loadable
 from core_tables.projection.fold.values import Decided, First, Loaded, Record, Request
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.row_types import LedgerRow, event_of_row
 from core_tables.projection.postgres.rows import Row, ledger_row, outcome_row
 from core_tables.projection.postgres.statements import sql

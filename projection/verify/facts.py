@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from core_tables.projection.fold.values import WorkOrderKey
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify.report import Scope
 from core_tables.schemas.identity import partition_of

@@ -6,7 +6,8 @@ from typing import Final
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.fold.values import WorkOrderKey
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.postgres.store import Store, state_rows
 from core_tables.projection.verify.facts import LedgerFacts, check_role, ledger_facts, pages

@@ -7,7 +7,8 @@ from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.projection.postgres.connection import Connection, translated
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.row_types import (
     AttemptRow,
     CurrentRow,

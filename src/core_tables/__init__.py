@@ -40,13 +40,21 @@ if TYPE_CHECKING:
     )
     from core_tables.schemas.json_form import event_from_json, event_to_json
     from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
-    from core_tables.schemas.reasons import ContractError, CoreTablesError, SetupError, UnavailableError, Violation
+    from core_tables.schemas.reasons import (
+        ClosedError,
+        ContractError,
+        CoreTablesError,
+        SetupError,
+        UnavailableError,
+        Violation,
+    )
 
     __version__: str
 
 __all__ = [
     "Accepted",
     "Attempt",
+    "ClosedError",
     "ContractError",
     "CoreTablesError",
     "DueRetry",
@@ -93,7 +101,9 @@ __all__ = [
 # Where each name is defined; the events are what is left.
 _HOMES = {
     "core_tables.schemas.outcomes": ("Accepted", "Outcome", "Refused", "Replayed"),
-    "core_tables.schemas.reasons": ("ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
+    "core_tables.schemas.reasons": (
+        *("ClosedError", "ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
+    ),
     "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
     "core_tables.projection.fold.work_order": ("Attempt", "Lease", "WorkOrder"),
     "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),

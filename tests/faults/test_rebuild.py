@@ -108,7 +108,7 @@ class PollingReader:
                 if at < newest:
                     self.fell_back.append((newest, at))
                 newest = max(newest, at)
-        reads.connection.close()
+        reads.close()
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from core_tables.deploy.process import Start
 from core_tables.kafka.log import PartitionLog, TopicReader
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.fold.pending import PendingQuery
-from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.identity import offset_of
@@ -156,8 +156,8 @@ def test_a_cache_that_takes_no_writes_answers_for_the_position_it_names(fresh: W
     usual = {name: str(client.config_get(name)[name]) for name in trouble}
     query, other = PendingQuery("acme", "ada", START), PendingQuery("acme", "bob", START)
     bob = make("WORK_ORDER_CREATED", work_order_id="order-3", payload=events.WorkOrderCreated("bob"))
-    plain = Reads(connect(fresh.settings.reader(), name="test reads without cache"))
-    with fresh.working(), closing(plain.connection):
+    plain = Reads(ReadPool.connect(fresh.settings.reader(), "test reads without cache"))
+    with fresh.working(), closing(plain):
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
         wait_until(lambda: fresh.reads.pending(query).from_cache, "the list to be cached")
         for name, value in trouble.items():
@@ -199,10 +199,10 @@ def test_a_cache_that_takes_no_writes_serves_no_old_list_once_its_label_is_gone(
     client = redis.Redis.from_url(fresh.stack.redis_url, decode_responses=True)
     command: Any = client.execute_command
     query = PendingQuery("acme", "ada", START, top_n=100)
-    plain = Reads(connect(fresh.settings.reader(), name="test reads without cache"))
-    cache = wiring.cache(fresh.settings, plain.connection)
+    plain = Reads(ReadPool.connect(fresh.settings.reader(), "test reads without cache"))
+    cache = wiring.cache(fresh.settings, fresh.store().connection)
     assert cache is not None
-    with fresh.working(), closing(plain.connection):
+    with fresh.working(), closing(plain):
         lane = plain.lane_of_tenant("acme")
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
         wait_until(lambda: fresh.reads.pending(query).from_cache, "the list to be cached")

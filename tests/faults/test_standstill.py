@@ -1,0 +1,119 @@
+"""A server that stands still: every wait ends by its deadline, and says what was waited for."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core_tables.deploy import stack as local_stack
+from core_tables.producer import Ledger, LedgerSettings
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.reasons import UnavailableError
+from tests.builders import START, make
+from tests.leftovers import note
+from tests.world import World, new_world, wait_until
+
+from .standstill import standing_still
+
+pytestmark = pytest.mark.stack
+
+# Far below the time that a wait without a deadline would take: the servers stand still until the call has returned.
+RETURNS_S = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A local stack of this module's own, whose parts may be stopped."""
+    path = note(tmp_path_factory.mktemp("standing"))
+    try:
+        local_stack.up(path, print)
+        yield path
+    finally:
+        local_stack.down(path, print, wipe=True)
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path) -> Iterator[World]:
+    made = new_world(local_stack.up(folder, print))
+    with made.working():
+        assert made.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+    yield made
+    made.close()
+
+
+def returned(call: Callable[[], object]) -> object:
+    """What a call returns or raises, in a thread: one that never returns fails the test and does not hang it."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(RETURNS_S)
+    assert results, f"the call still waits after {RETURNS_S} s"
+    return results[0]
+
+
+def ledger_of(world: World) -> Ledger:
+    return Ledger.connect(LedgerSettings(world.settings.kafka_servers(), world.settings.reader(), world.settings.topic))
+
+
+CALLS: dict[str, Callable[[Ledger], object]] = {
+    "read": lambda ledger: ledger.reads().until(time.monotonic() + 1).current("acme", "order-1"),
+    "pending": lambda ledger: ledger.reads().until(time.monotonic() + 1).pending(PendingQuery("acme", "ada", START)),
+    "read with the default limit": lambda ledger: ledger.reads().current("acme", "order-1"),
+    "cancel": lambda ledger: ledger.cancel("acme", "order-1", 9, "key", timeout=1),
+    "outcome": lambda ledger: ledger.append(make("FIELD_SET")).outcome(1),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("opened", [True, False], ids=["over an open connection", "over a connection to be opened"])
+def test_while_postgres_stands_still_a_call_ends_by_its_timeout(
+    folder: Path, world: World, call: str, opened: bool
+) -> None:
+    ledger = ledger_of(world)
+    assert ledger.reads().current("acme", "order-1") is not None
+    if not opened:
+        world.admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'core-tables %'"
+        )
+    with standing_still(folder, "postgres"):
+        assert isinstance(returned(lambda: CALLS[call](ledger)), UnavailableError)
+    assert ledger.reads().current("acme", "order-1") is not None
+    ledger.close()
+
+
+def test_while_kafka_stands_still_an_append_is_unknown_and_a_cancel_ends_by_its_timeout(
+    folder: Path, world: World
+) -> None:
+    ledger = ledger_of(world)
+    assert ledger.append(make("FIELD_SET", tenant_id="still")).event_id() > 0
+    with standing_still(folder, "kafka"):
+        receipt = ledger.append(make("FIELD_SET", tenant_id="still"))
+        for call in (
+            lambda: receipt.event_id(timeout=1),
+            lambda: receipt.outcome(timeout=1),
+            lambda: ledger.cancel("still", "no-such-order", 9, "key", timeout=1),
+        ):
+            assert isinstance(returned(call), UnavailableError)
+    assert receipt.event_id() > 0
+    ledger.close()
+
+
+def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path, world: World) -> None:
+    with world.working() as running:
+        assert world.outcome(make("FIELD_SET")) == Accepted()
+        with standing_still(folder, "postgres"):
+            receipt = world.ledger.append(make("FIELD_SET"))
+            receipt.place()
+            wait_until(lambda: running.log_lines("lane_reopens"), "the worker to say that it waits for Postgres", 60)
+        assert receipt.outcome(60) == Accepted()
+    assert running.errors == []
