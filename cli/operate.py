@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
 from core_tables.cli.environment import Settings
+from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -83,7 +84,7 @@ def stack_status(as_json: bool) -> None:
 )
 def worker(audit: bool, batch: int, processes: int) -> None:
     """Fold the ledger until stopped (Ctrl-C or SIGTERM). Start as many as there is load for, up to one per lane."""
-    log = wiring.logger()
+    log = logger()
     if processes > 1:
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch)]
         sys.exit(run_workers(processes, arguments, log))
@@ -113,7 +114,7 @@ def worker(audit: bool, batch: int, processes: int) -> None:
             audit_thread.close(flush=finished)
         with contextlib.suppress(KafkaException):
             built.close()
-        log.info("worker_stopped", folded=built.folded_records)
+        log.info("worker_stopped", topic=built.topic.topic, folded=built.folded_records)
 
 
 @click.command(epilog=output.EXIT_CODES)

@@ -1,14 +1,10 @@
 """Builds the parts from the settings: the one place that opens connections for the command."""
 
-import logging
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
-
-import structlog
 
 from core_tables.cli.environment import Settings
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
@@ -31,21 +27,6 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import LanePosition, Store
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.topic import LedgerTopic
-
-
-def logger() -> Any:
-    """JSON lines on standard error, each with an event code."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    return structlog.get_logger()
 
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:

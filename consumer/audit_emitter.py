@@ -146,7 +146,13 @@ class AuditEmitter:
             if isinstance(error, SystemError) and isinstance(error.__cause__, KafkaException):
                 self._failed(queue, error.__cause__)
             else:  # a defect of ours: the audit of this lane stops, and the others continue
-                self._log.exception("audit_failed", lane=queue.lane)
+                self._log.exception(
+                    "audit_failed",
+                    lane=queue.lane,
+                    topic=self._topic,
+                    partition=self._partition(queue),
+                    offset=queue.start,
+                )
                 self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
         return None
 
@@ -160,7 +166,19 @@ class AuditEmitter:
         pause = min(MAX_RETRY_PAUSE_S, 2 * self._retries.get(queue.lane, _FIRST_RETRY).pause_s)
         # Two workers that both believe they own the lane fence each other; a random pause lets one of them finish.
         self._retries[queue.lane] = _Retry(self._ports.clock() + pause * (0.5 + self._ports.chance() / 2), pause)
-        self._log.warning("audit_reopens", lane=queue.lane, cause=str(cause), pause_s=round(pause, 2))
+        self._log.warning(
+            "audit_reopens",
+            lane=queue.lane,
+            topic=self._topic,
+            partition=self._partition(queue),
+            offset=queue.start,
+            cause=str(cause),
+            pause_s=round(pause, 2),
+        )
+
+    def _partition(self, queue: LaneQueue) -> int:
+        """The partition of a lane, in the ledger topic as in the audit topic."""
+        return queue.lane - self._first_lane
 
     def _begin(self, queue: LaneQueue) -> int | None:
         """Begin a transaction with what is queued from the next offset on; return the offset after it."""
@@ -181,7 +199,7 @@ class AuditEmitter:
             return None
         output.producer.begin_transaction()
         output.landed = None
-        partition = queue.lane - self._first_lane
+        partition = self._partition(queue)
         for record in records[:-1]:
             self._produce(output.producer, partition, record)
         self._produce(output.producer, partition, records[-1], output.delivered)
@@ -214,14 +232,14 @@ class AuditEmitter:
 
     def _init(self, queue: LaneQueue) -> None:
         """Open a lane's producer, which fences the previous holder of its transactional.id."""
-        producer = self._ports.open_producer(f"{self._topic}.{queue.lane - self._first_lane}")
+        producer = self._ports.open_producer(f"{self._topic}.{self._partition(queue)}")
         output = _Output(producer, 0, True, queue)
         self._outputs[queue.lane] = output
         producer.init_transactions(REQUEST_TIMEOUT_S)
 
     def _find_offset(self, queue: LaneQueue) -> None:
         """Read the tail, after `init_transactions`: earlier, it might miss what the predecessor was committing."""
-        partition = queue.lane - self._first_lane
+        partition = self._partition(queue)
         tail = self._ports.last_event_id(partition)
         if tail is None:
             next_offset = self._audited_now(queue)

@@ -1,15 +1,23 @@
 """What must be true of a lane before it is folded, and the errors of lanes where it is not."""
 
+from pathlib import Path
+from traceback import extract_tb
+
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.reasons import LaneStoppedError, SetupError
 
 
 def defect(where: str, error: Exception) -> LaneStoppedError:
-    """The error of a lane where the code is wrong: nothing is skipped."""
+    """The error of a lane where the code is wrong: nothing is skipped.
+
+    The message of `error` is left out, since it may quote a payload.
+    """
+    frames = extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return LaneStoppedError(
-        f"{where}: {error!r}; this is a defect and nothing was skipped: report it with the lines before this one, install a "
-        "release without it, then start `core-tables worker` again"
+        f"{where}: {type(error).__name__}{place}; this is a defect and nothing was skipped: report it with the lines before "
+        "this one, install a release without it, then start `core-tables worker` again"
     )
 
 

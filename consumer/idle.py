@@ -76,7 +76,7 @@ class IdleChecks:
         try:
             self._ask_broker()
         except UnavailableError as error:
-            self._log.warning("kafka_error", cause=error.message)
+            self._log.warning("kafka_error", topic=self._lifecycle.topic.topic, partition=None, cause=error.message)
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)
 
@@ -120,7 +120,7 @@ class IdleChecks:
             if targets:
                 self._consumer.commit(offsets=targets, asynchronous=True)
         except KafkaException as error:
-            self._log.debug("gauge_failed", cause=str(error))
+            self._log.debug("gauge_failed", topic=topic, cause=str(error))
 
     def _collect_garbage(self) -> None:
         """Once a minute: the command turns the collector off, since batches leave no cycles behind; errors may."""

@@ -53,7 +53,7 @@ class LaneLifecycle:
         consumer.incremental_assign([])
         for target in partitions:
             self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition)
-        self._log.info("assigned", partitions=sorted(target.partition for target in partitions))
+        self._log.info("assigned", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
 
     def open_due(self) -> None:
         """Open the lanes that were assigned, and those that were reopened and whose back-off is over."""
@@ -81,7 +81,14 @@ class LaneLifecycle:
         if row is None:
             raise no_row(lane.lane)
         if row.fold_version != FOLD_VERSION:
-            self._log.warning("other_fold_version", lane=lane.lane, tables=row.fold_version, ours=FOLD_VERSION)
+            self._log.warning(
+                "other_fold_version",
+                lane=lane.lane,
+                topic=self.topic.topic,
+                partition=lane.partition,
+                tables=row.fold_version,
+                ours=FOLD_VERSION,
+            )
         lane.applied, lane.epoch, lane.audited = row.applied, row.epoch, row.audited
         lane.next_offset = row.applied if self._audit is None else min(row.applied, row.audited)
         check_log(row, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
@@ -90,7 +97,14 @@ class LaneLifecycle:
         if self._audit is not None:
             self._audit.open(lane.lane, lane.audited, lane.next_offset)
         self._fetcher.start(lane.partition, lane.next_offset)
-        self._log.info("lane_opened", lane=lane.lane, applied=lane.applied, start=lane.next_offset)
+        self._log.info(
+            "lane_opened",
+            lane=lane.lane,
+            topic=self.topic.topic,
+            partition=lane.partition,
+            offset=lane.next_offset,
+            applied=lane.applied,
+        )
 
     # -- step 3: reopened, or stopped
 
@@ -110,14 +124,27 @@ class LaneLifecycle:
         if backoff:
             lane.retry_at = self._clock() + lane.backoff_s
             lane.backoff_s = min(MAX_BACKOFF_S, 2 * lane.backoff_s)
-        self._log.warning("lane_reopens", lane=lane.lane, cause=cause, backoff_s=lane.backoff_s)
+        self._log.warning(
+            "lane_reopens",
+            lane=lane.lane,
+            topic=self.topic.topic,
+            partition=lane.partition,
+            offset=lane.next_offset,
+            cause=cause,
+            backoff_s=lane.backoff_s,
+        )
         self._close(lane)
 
     def stop(self, lane: Lane, error: CoreTablesError) -> None:
         """Stop a lane: an operator must look at it. No record is skipped."""
         lane.stopped = error
         self._log.error(
-            "lane_stopped", lane=lane.lane, partition=lane.partition, offset=lane.next_offset, cause=error.message
+            "lane_stopped",
+            lane=lane.lane,
+            topic=self.topic.topic,
+            partition=lane.partition,
+            offset=lane.next_offset,
+            cause=error.message,
         )
         self._close(lane)
 
@@ -150,7 +177,7 @@ class LaneLifecycle:
                     opened.append(target.partition)
             self._fetcher.forget(target.partition)
         self._fetcher.stop(opened)
-        self._log.info("dropped", partitions=sorted(target.partition for target in partitions))
+        self._log.info("dropped", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
 
     # The group took them away after a timeout, and another worker may have them already. Since the guard of each batch tells,
     # and nothing is flushed, that makes no difference.

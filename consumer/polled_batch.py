@@ -25,7 +25,7 @@ class Batch:
     )  # the offset that was expected, and the one that came
     stops: dict[int, tuple[int, CoreTablesError]] = field(default_factory=dict)  # the offset to stop at, and why
     lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log no longer has what was to be fetched
-    errors: list[KafkaError] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def only(self, partition: int) -> "Batch":
         """The part of the batch that is in one partition."""
@@ -71,7 +71,7 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) ->
             if read.partition is not None and read.error.code() == KafkaError._AUTO_OFFSET_RESET:
                 batch.lost[read.partition] = translate_kafka(read.error)
             else:
-                batch.errors.append(read.error)
+                batch.failures.append(read)
             continue
         partition, offset = lane_of(read.event_id) - first_lane, offset_of(read.event_id)
         lane = lanes.get(partition)

@@ -146,17 +146,25 @@ class Worker:
             except CoreTablesError as error:
                 self._lifecycle.give_up([lane], error)
             else:
-                self._log.info("gap", lane=lane.lane, expected=expected, came=came, gaps=len(lane.gaps))
+                self._log.info(
+                    "gap",
+                    lane=lane.lane,
+                    topic=self.topic.topic,
+                    partition=partition,
+                    offset=expected,
+                    next_offset=came,
+                    gaps=len(lane.gaps),
+                )
                 self._fetcher.stop([partition])
                 self._fetcher.start(partition, lane.next_offset)
 
     def _handle_errors(self, batch: Batch) -> None:
         """Handle the errors that came in place of records: reopen or stop their lanes, or raise."""
-        for error in batch.errors:
-            cause = translate_running(error)
+        for failure in batch.failures:
+            cause = translate_running(failure.error)
             if not cause.retryable:
                 raise cause
-            self._log.warning("kafka_error", cause=cause.message)
+            self._log.warning("kafka_error", topic=self.topic.topic, partition=failure.partition, cause=cause.message)
             self._lifecycle.topic_check.expire()  # a topic that is unknown now may come back as a different one
         opened = {lane.partition: lane for lane in self._lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
@@ -183,7 +191,13 @@ class Worker:
                     self._fold(batch.only(partition))
                 return
             lane = self._lanes[partitions[0]]
-            self._log.exception("fold_failed", lane=lane.lane)
+            self._log.exception(
+                "fold_failed",
+                lane=lane.lane,
+                topic=self.topic.topic,
+                partition=lane.partition,
+                offset=lane.next_offset,
+            )
             self._lifecycle.stop(
                 lane, error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
             )
@@ -213,9 +227,8 @@ class Worker:
             store.write(parts if self._audit is None else with_audit(parts, audit_records), changed, ahead)
         applied = {self._lanes[p].lane: end for p, end in batch.ends.items() if end > self._lanes[p].applied}
         if not store.commit(applied):
-            self._log.warning(
-                "notify_failed"
-            )  # programs that wait for an outcome ask by themselves, a quarter of a second later
+            # Programs that wait for an outcome ask by themselves, a quarter of a second later.
+            self._log.warning("notify_failed", topic=self.topic.topic)
         self._committed(batch, audit_records, changed)
         self.folded_records += len(records)
         self._next_size = min(self._settings.batch_size, self._next_size + 1 + self._next_size // 20)
@@ -223,6 +236,7 @@ class Worker:
         forget_some(self._lanes, batch.records, self._settings.states_in_memory)
         self._log.info(
             "batch_committed",
+            topic=self.topic.topic,
             lanes=len(batch.records),
             records=len(records),
             recalled=len(recalled),

@@ -6,6 +6,7 @@ from typing import Final
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 from core_tables.kafka.log import TopicReader
 from core_tables.schemas.audit import decode_audit
+from core_tables.schemas.reasons import LaneStoppedError
 
 TAIL_STEP: Final = 50
 
@@ -38,7 +39,15 @@ class AuditTail:
                 last = message.value() or last
             if (messages[-1].offset() or 0) + 1 >= high:
                 break
-        return None if last is None else decode_audit(last).event_id
+        if last is None:
+            return None
+        try:
+            return decode_audit(last).event_id
+        except Exception:  # the decoder has many errors, and they may quote what they cannot decode
+            raise LaneStoppedError(
+                f"the last record of partition {partition} of the audit topic is not an audit event that this release can read; "
+                "if a newer release wrote it, install that release, otherwise find out who writes to the audit topic"
+            ) from None
 
 
 class LogProbe:

@@ -12,6 +12,8 @@ import pytest
 
 import core_tables
 
+from .runbook import LogLine, log_lines_of_the_runbook
+
 ROOT: Final = Path(__file__).parent.parent
 ROOMS: Final = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
 CODE: Final = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -129,14 +131,6 @@ def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
 LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")} | {"exception": "error"}
 
 
-class LogLine(NamedTuple):
-    """A kind of line of the worker's log."""
-
-    event: str
-    level: str
-    fields: tuple[str, ...]
-
-
 def log_lines_of_the_code() -> Iterator[LogLine]:
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -154,12 +148,6 @@ def log_lines_of_the_code() -> Iterator[LogLine]:
                     assert isinstance(code, ast.Constant), ast.unparse(node)
                     assert isinstance(code.value, str), ast.unparse(node)
                     yield LogLine(code.value, LEVELS[node.func.attr], tuple(str(field.arg) for field in node.keywords))
-
-
-def log_lines_of_the_runbook() -> list[LogLine]:
-    text = (ROOT / "docs/RUNBOOK.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", text, re.MULTILINE)
-    return [LogLine(event, level, tuple(fields.replace(",", " ").split())) for event, level, fields in rows]
 
 
 def test_every_log_line_is_in_the_runbook_with_its_level_and_fields() -> None:

@@ -9,7 +9,8 @@ import psutil
 import pytest
 import structlog
 
-from core_tables.cli import output, wiring
+from core_tables.cli import output
+from core_tables.cli.log_lines import logger
 
 from .builders import make
 from .world import World, wait_until
@@ -31,7 +32,7 @@ def test_a_log_line_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
             return len(text)
 
     monkeypatch.setattr("sys.stderr", Recorder())
-    wiring.logger().info("assigned", partitions=[1])
+    logger().info("assigned", partitions=[1])
     structlog.reset_defaults()
     (line,) = written
     assert line.endswith("\n")
