@@ -44,6 +44,13 @@ from core_tables.schemas.vocabulary import LEDGER_TOPIC
 
 PARTITION_UA: Final = -1  # the client's partitioner chooses
 _SERVE_S: Final = 0.05
+# The broker's answers after which nothing is unknown: the record was not written, and would not be the next time.
+_REFUSALS: Final = {
+    KafkaError.INVALID_TIMESTAMP: "set this machine's clock, or see message.timestamp.*.max.ms of the topic",
+    KafkaError.INVALID_RECORD: "see the settings of the topic",
+    KafkaError.POLICY_VIOLATION: "see the policies of the broker",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "see compression.type in the settings passed to the Kafka client",
+}
 
 
 @dataclass(frozen=True)
@@ -306,6 +313,9 @@ def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesE
         return _unknown(event, "the broker reported no offset")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ContractError(contract_failure(None, "the record is larger than the topic allows"))
+    if error.code() in _REFUSALS:
+        advice = _REFUSALS[error.code()]
+        return SetupError(f"the broker refused the record, and nothing was written: {error.str()}; {advice}", "machine")
     known = translate_kafka(error)
     return known if isinstance(known, SetupError) else _unknown(event, error.str())
 

@@ -208,7 +208,7 @@ def _kind(value: object) -> str:
         str: "a string",
         bool: "a boolean",
         int: "a number",
-        float: "a number",
+        float: "a number with decimals",
     }
     return names.get(type(value), "null")
 

@@ -1,21 +1,26 @@
 """The appending side: what it refuses to send, what it survives while it waits, and what threads may share."""
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any
 
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from msgspec.structs import replace
 
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.producer.encoding import encode_checked
-from core_tables.schemas.events import Payload
+from core_tables.schemas import events
+from core_tables.schemas.events import Payload, SizedEvent
 from core_tables.schemas.identity import lane_of, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
-from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError, UnavailableError
+from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError, SetupError, UnavailableError
 from core_tables.schemas.vocabulary import PARTITIONS, EventType
-from core_tables.schemas.wire import encode_event
+from core_tables.schemas.wire import decode_event, encode_event
 
 from .book import Book
 from .builders import PAYLOADS, START, make
@@ -43,6 +48,37 @@ def test_a_payload_of_another_type_is_refused_before_anything_is_sent(event_type
     with pytest.raises(ContractError) as refusal:
         encode_checked(make(event_type, payload=payload))
     assert refusal.value.field == "payload"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "allowed"),
+    [
+        ({"created_at": 1_795_722_269.5}, "created_at", "a whole number, not a number with decimals"),
+        ({"turn_id": 2.0}, "turn_id", "a whole number"),
+        ({"reason_code": True}, "reason_code", "a whole number, not a boolean"),
+        ({"event_type": "STATUS_CHANGE"}, "event_type", "one of WORK_ORDER_CREATED"),
+        ({"work_order_status": None}, "work_order_status", "required"),
+        ({"correlation_id": "42"}, "correlation_id", "Expected int, got str"),
+        ({"tenant_id": b"acme"}, "tenant_id", "a string"),
+        ({"expected_last_event_id": "0"}, "expected_last_event_id", "a whole number, not a string"),
+        ({"payload": events.FieldSet("a", 1.5)}, "value", "a string, a whole number or a boolean"),  # type: ignore[arg-type]
+        ({"payload": events.FieldSet("a", "b", "key")}, "invalidated_prompt_dedupe_keys", "an array of strings"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_field_and_what_is_allowed(
+    change: dict[str, Any], field: str, allowed: str
+) -> None:
+    """The encoder would take each of them, as another value."""
+    with pytest.raises(ContractError, match=re.escape(allowed)) as refusal:
+        encode_checked(replace(make("FIELD_SET"), **change))
+    assert refusal.value.field == field
+
+
+def test_any_sequence_and_mapping_is_taken_for_the_values_that_it_holds() -> None:
+    payload = events.WorkOrderCreated("ada", fields=MappingProxyType({"n": 1, "b": True}), missing_fields=("city",))
+    content = decode_event(encode_checked(make("WORK_ORDER_CREATED", payload=payload)))
+    assert isinstance(content, SizedEvent)
+    assert content.event.payload == events.WorkOrderCreated("ada", fields={"n": 1, "b": True}, missing_fields=["city"])
 
 
 def test_a_payload_of_another_types_branch_is_refused_when_it_comes_over_the_wire() -> None:
@@ -87,6 +123,26 @@ def test_threads_of_two_tenants_cancel_and_await_through_one_ledger(world: World
         world.append(*created)
         for event_id, first, second in pool.map(cancel, orders):
             assert (first, second) == (Accepted(), Replayed(event_id, payload_differs=False))
+
+
+@pytest.mark.stack
+def test_a_refusal_by_the_broker_is_told_as_one_with_its_cause(fresh: World) -> None:
+    """Sent again, it would be refused again: nothing is unknown about it."""
+    fresh.set_topic(fresh.settings.topic, "message.timestamp.before.max.ms", "1")
+    fresh.set_topic(fresh.settings.topic, "message.timestamp.after.max.ms", "1")
+    ledger = Ledger.connect(ledger_settings(fresh))
+
+    def refusal() -> SetupError | None:
+        try:
+            ledger.append(make("FIELD_SET")).event_id()
+        except SetupError as error:
+            return error
+        return None  # written within the millisecond
+
+    error = wait_until(refusal, "the broker to refuse a record for its time")
+    assert "clock" in error.message
+    assert "not known" not in error.message
+    ledger.close()
 
 
 @pytest.mark.stack
