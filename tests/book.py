@@ -1,7 +1,8 @@
-"""A ledger of one lane in memory: the real fold, fed by what it would find in the tables."""
+"""A ledger in memory: the real fold, which remembers every state, key and correlation."""
 
-from core_tables.projection.fold.batch import fold_batch, read_content
-from core_tables.projection.fold.values import Decided, First, Loaded, Record, WorkOrderKey
+from core_tables.projection.fold.batch import read_content
+from core_tables.projection.fold.in_memory import FoldInMemory
+from core_tables.projection.fold.values import Decided, Record, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at, partition_of
@@ -11,14 +12,17 @@ from core_tables.schemas.wire import encode_event
 
 
 class Book:
-    """Appends events one after the other, and remembers every state, key and correlation."""
+    """Appends events one after the other, and keeps what was decided."""
 
     def __init__(self) -> None:
-        self.states: dict[WorkOrderKey, WorkOrder | None] = {}
-        self.firsts: dict[tuple[str, str, str], First] = {}
-        self.owners: dict[tuple[str, int], str] = {}
+        self._fold = FoldInMemory()
         self.decided: list[Decided] = []
         self.offset = 0
+
+    @property
+    def states(self) -> dict[WorkOrderKey, WorkOrder | None]:
+        """The work orders as they are now."""
+        return self._fold.states
 
     def append(self, *events: LedgerEvent) -> Outcome:
         """Append events; the outcome of the last one."""
@@ -31,11 +35,10 @@ class Book:
         self, key: bytes | None, value: bytes | None, partition: int, partitions: int = PARTITIONS
     ) -> Outcome:
         """Append a record as it is."""
-        position = event_id_at(partition, self.offset)
+        event_id = event_id_at(partition, self.offset)
         self.offset += 1
-        content = read_content(position, key, value, partition, partitions)
-        loaded = Loaded(self.states, self.firsts, self.owners)
-        self.decided += fold_batch([Record(position, content, 5, None)], loaded).decided
+        content = read_content(event_id, key, value, partition, partitions)
+        self.decided += self._fold.decide([Record(event_id, content, 5, None)])
         return self.decided[-1].outcome
 
     def refusal(self, *events: LedgerEvent) -> Refused:
@@ -52,5 +55,5 @@ class Book:
 
     @property
     def last_id(self) -> int:
-        """The position id of the last record."""
+        """The event id of the last record."""
         return self.decided[-1].event_id

@@ -1,8 +1,7 @@
 """The laws of the fold, as properties: redelivery changes nothing, replay equals live, any split gives the same."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import orjson
 from hypothesis import given
@@ -11,102 +10,39 @@ from msgspec.structs import replace
 
 from core_tables.projection.fold.batch import fold_in_parts, read_content
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.needs import loadable_events, named_attempts
-from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, WorkOrderKey
-from core_tables.projection.fold.work_order import OPEN_ATTEMPTS, WorkOrder, settled
-from core_tables.projection.postgres.row_types import (
-    AttemptRow,
-    CurrentRow,
-    LeaseRow,
-    LedgerRow,
-    attempt_of_row,
-    event_of_row,
-    lease_of_row,
-    state_of_row,
-)
-from core_tables.projection.postgres.rows import Row, attempt_rows, current_row, lease_rows, ledger_row
+from core_tables.projection.fold.needs import ANY_KEY, Known
+from core_tables.projection.fold.values import Changed, Decided, KnownState, Record, WorkOrderKey
+from core_tables.projection.fold.work_order import WorkOrder, settled
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent, SizedEvent
-from core_tables.schemas.identity import event_id_at, partition_of
+from core_tables.schemas.identity import event_id_at, offset_of, partition_of
 from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.wire import decode_event, encode_event
 
 from .book import Book
 from .strategies import ledger_events, logs, step_logs
-
-R = TypeVar("R", AttemptRow, LeaseRow)
-
-
-def by_key(kind: type[R], rows: Iterable[Row]) -> dict[object, R]:
-    return {row.key: row for row in map(kind._make, rows)}
+from .tables import Tables
 
 
-class Tables:
-    """What the tables would hold, as rows, and the fold over them in batches, as the worker does it."""
+class Live:
+    """The fold in batches over the tables, as the worker does it; it may forget the states after each."""
 
     def __init__(self) -> None:
-        self.ledger: dict[int, LedgerEvent] = {}
-        self.current: dict[WorkOrderKey, Row] = {}
-        self.attempts: dict[object, AttemptRow] = {}
-        self.leases: dict[object, LeaseRow] = {}
+        self.tables = Tables()
         self.decided: list[Decided] = []
-        self.memory: dict[WorkOrderKey, WorkOrder] = {}
+        self._memory: Known = {}
 
     def fold(self, records: Sequence[Record], *, forget: bool) -> None:
-        """Load what a batch needs from the rows (or memory), fold it, and write what changed."""
+        """Load what a batch needs and is not in memory, fold it, and write what it changed."""
         if forget:
-            self.memory = {}
-        keys = {(r.content.event.tenant_id, r.content.event.work_order_id) for r in records}  # type: ignore[union-attr]
-        states = {key: self.memory.get(key) or self._load(key) for key in sorted(keys)}
-        for tenant, work_order, step, index in named_attempts(loadable_events(records), states):
-            state, row = states[tenant, work_order], self.attempts.get((tenant, work_order, step, index))
-            if state is not None and row is not None:
-                name, attempt = attempt_of_row(row)
-                states[tenant, work_order] = replace(state, attempts={**state.attempts, name: attempt})
-        firsts = {
-            (event.tenant_id, event.work_order_id, event.idempotency_key): First(position, event.payload)
-            for position, event in sorted(self.ledger.items(), reverse=True)
-            if event.idempotency_key is not None
-        }
-        current = map(CurrentRow._make, self.current.values())
-        owners = {(row.tenant_id, int(row.correlation_id)): row.work_order_id for row in current}
+            self._memory = {}
         changed: Changed = {}
-        folded = [
-            each for part in fold_in_parts(records, Loaded(states, firsts, owners), changed, size=3) for each in part
-        ]
-        self.decided += folded
-        for decided in folded:
-            if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                written = LedgerRow._make(ledger_row(decided.event_id, decided.event))
-                read = written._replace(payload=orjson.loads(str(written.payload)))
-                self.ledger[decided.event_id] = event_of_row(read)
-        for key, (before, after) in changed.items():
-            self.current[key] = current_row(after)
-            self.attempts |= by_key(AttemptRow, attempt_rows(after, before))
-            self.leases |= by_key(LeaseRow, lease_rows(after, before))
-            self.memory[key] = settled(after)
-
-    def _load(self, key: WorkOrderKey) -> WorkOrder | None:
-        row = self.current.get(key)
-        if row is None:
-            return None
-        named = CurrentRow._make(row)
-        values: Any = {
-            name: orjson.loads(getattr(named, name)) for name in CurrentRow._fields if name.endswith("_json")
-        }
-        attempts = [r for r in self.attempts.values() if (r.tenant_id, r.work_order_id) == key]
-        leases = [r for r in self.leases.values() if (r.tenant_id, r.work_order_id) == key]
-        active = [lease_of_row(row) for row in leases if row.lease_state == "ACTIVE"]
-        assert len(active) <= 1
-        return replace(
-            state_of_row(named._replace(**values)),
-            attempts=dict(attempt_of_row(row) for row in attempts if row.status in OPEN_ATTEMPTS),
-            lease=active[0] if active else None,
-        )
-
-    def rows(self) -> tuple[object, ...]:
-        return self.ledger, self.current, self.attempts, self.leases
+        parts = fold_in_parts(records, self.tables.load(records, self._memory), changed, size=3)
+        decided = [each for part in parts for each in part]
+        self.tables.write(decided, changed)
+        self.decided += decided
+        self._memory |= {key: KnownState(settled(after), ANY_KEY) for key, (_, after) in changed.items()}
 
 
 def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
@@ -120,12 +56,12 @@ def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
     return records
 
 
-def folded(records: Sequence[Record], cuts: Sequence[int], *, forget: bool) -> Tables:
-    tables = Tables()
+def folded(records: Sequence[Record], cuts: Sequence[int], *, forget: bool) -> Live:
+    live = Live()
     bounds = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
     for start, end in itertools.pairwise(bounds):
-        tables.fold(records[start:end], forget=forget)
-    return tables
+        live.fold(records[start:end], forget=forget)
+    return live
 
 
 @given(logs, st.lists(st.integers(0, 40), max_size=6), st.booleans())
@@ -133,7 +69,7 @@ def test_any_batch_split_gives_the_same_rows(events: list[LedgerEvent], cuts: li
     records = records_of(events)
     whole, split = folded(records, [], forget=False), folded(records, cuts, forget=forget)
     assert split.decided == whole.decided
-    assert split.rows() == whole.rows()
+    assert split.tables == whole.tables
 
 
 @given(step_logs, st.lists(st.integers(3, 9), max_size=2))
@@ -141,19 +77,20 @@ def test_any_batch_split_gives_the_same_attempts(events: list[LedgerEvent], cuts
     """A start that is refused or replayed writes no row: the closed one of before still counts."""
     records = records_of(events)
     whole, split = folded(records, [], forget=False), folded(records, [2, *cuts], forget=True)
-    assert split.rows() == whole.rows()
+    assert split.tables == whole.tables
 
 
 @given(logs)
 def test_replay_from_zero_equals_live(events: list[LedgerEvent]) -> None:
     live = folded(records_of(events), range(len(events)), forget=True)
     states: dict[WorkOrderKey, WorkOrder] = {}
-    for position, event in sorted(live.ledger.items(), key=lambda entry: entry[0] & (2**42 - 1)):
+    for event_id, event in sorted(live.tables.events().items(), key=lambda entry: offset_of(entry[0])):
         key = (event.tenant_id, event.work_order_id)
-        states[key] = evolve(states.get(key), event, position)
-    assert {key: current_row(state) for key, state in states.items()} == live.current
-    assert by_key(AttemptRow, (row for state in states.values() for row in attempt_rows(state))) == live.attempts
-    assert by_key(LeaseRow, (row for state in states.values() for row in lease_rows(state))) == live.leases
+        states[key] = evolve(states.get(key), event, event_id)
+    replayed = Tables(live.tables.ledger, live.tables.outcomes)
+    for state in states.values():
+        replayed.put(state)
+    assert replayed == live.tables
 
 
 @given(logs, st.integers(0, 40))

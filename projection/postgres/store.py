@@ -127,7 +127,7 @@ class Store:
             others = pipeline.add_rows("recall_outcomes", asked)
         outcomes: dict[int, Outcome] = {event_id: ACCEPTED for (event_id,) in accepted.rows}
         outcomes |= {row.event_id: outcome_of_row(row) for row in map(OutcomeRow._make, others.rows)}
-        return [_recalled(record, outcomes) for record in records]
+        return [recalled(record, outcomes) for record in records]
 
     def write(
         self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] | None = None
@@ -235,7 +235,8 @@ def _attributed_tenant(record: Record) -> str:
     return decided_request(record, record.content, ACCEPTED).tenant_id
 
 
-def _recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
+def recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
+    """What was decided about a record that is folded, by the outcomes that are stored. Raises LaneStoppedError."""
     outcome = outcomes.get(record.event_id)
     if outcome is None:
         raise LaneStoppedError(

@@ -4,13 +4,12 @@ The ledger table is written from the topic; this finds rows that were changed, a
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
-from core_tables.projection.fold.batch import fold_batch
-from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.needs import loadable
-from core_tables.projection.fold.values import Decided, First, Loaded, Record, Request
+from core_tables.projection.fold.in_memory import FoldInMemory
+from core_tables.projection.fold.values import Decided, Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.row_types import LedgerRow, event_of_row
@@ -88,15 +87,15 @@ def verify_lane(
 ) -> Iterator[tuple[int, list[Difference]]]:
     """Fold a lane's records from the first that its log holds; yield, per chunk, how many were compared and what differs.
 
-    Records that were deleted from the log influenced the decisions about later ones. In their place, the rows of the ledger
-    table are trusted. The connection must be in the snapshot that `records` ends at. Keeps the states and the idempotency
-    keys of the lane in memory.
+    The records of earlier topics, and those that were deleted from the log, influenced the decisions about later ones. In
+    their place, the rows of the ledger table are trusted. The connection must be in the snapshot that `records` ends at.
+    Keeps the states and the idempotency keys of the lane in memory.
     """
     deleted = (event_id_at(log.lane, 0), event_id_at(log.lane, log.log_start) - 1)
     if log.log_start > 0 or log.log_end < log.applied:
         what = f"lane {log.lane}: {log.applied} offsets were folded, but the log holds those from {log.log_start} to {log.log_end}"
         yield 0, [Difference(None, None, "topic", what)]
-    fold = _LaneFold(connection, [(0, log.topic_begins - 1), deleted])
+    fold = FoldInMemory(partial(_history, connection, [(0, log.topic_begins - 1), deleted]))
     explained = 0 if log.log_start == 0 else rows_between(connection, *deleted)
     for chunk in _chunks(records):
         found, rows = _compare_records(connection, fold.decide(chunk))
@@ -120,49 +119,18 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-class _LaneFold:
-    """The states, idempotency keys and correlations of a lane.
-
-    What a tenant had before its first record in the log comes from the ledger table: from the rows whose ids are in one of
-    the ranges `before`, in rising order. Those are the ids of earlier topics, and those that were deleted from the log.
-    """
-
-    def __init__(self, connection: Connection, before: Sequence[tuple[int, int]]) -> None:
-        self._connection = connection
-        self._before = before
-        self._tenants: set[str] = set()
-        self._loaded = Loaded({}, {}, {})
-
-    def decide(self, chunk: Sequence[Record]) -> list[Decided]:
-        """The decisions about records, in order."""
-        for record in chunk:
-            if isinstance(record.content, Request):
-                event = record.content.event
-                if event.tenant_id not in self._tenants and loadable(record.content):
-                    self._tenants.add(event.tenant_id)
-                    self._remember(event.tenant_id)
-                self._loaded.states.setdefault((event.tenant_id, event.work_order_id), None)
-        return fold_batch(chunk, self._loaded).decided
-
-    def _remember(self, tenant_id: str) -> None:
-        states, firsts, owners = self._loaded.states, self._loaded.firsts, self._loaded.owners
-        for event_id, event in self._history(tenant_id):
-            key = (tenant_id, event.work_order_id)
-            if states.get(key) is None:
-                owners[tenant_id, event.correlation_id] = event.work_order_id
-            states[key] = evolve(states.get(key), event, event_id)
-            if event.idempotency_key is not None:
-                firsts[*key, event.idempotency_key] = First(event_id, event.payload)
-
-    def _history(self, tenant_id: str) -> Iterator[tuple[int, LedgerEvent]]:
-        for first, last in self._before:
-            start = first
-            while start <= last:
-                parameters = (tenant_id, start, last, EVENTS_PER_PAGE)
-                page: Any = self._connection.execute(sql("read_ledger"), parameters, binary=True).fetchall()
-                rows = [LedgerRow._make(row) for row in page]
-                yield from ((row.work_order_event_id, event_of_row(row)) for row in rows)
-                start = rows[-1].work_order_event_id + 1 if rows else last + 1
+def _history(
+    connection: Connection, ranges: Sequence[tuple[int, int]], tenant_id: str
+) -> Iterator[tuple[int, LedgerEvent]]:
+    """A tenant's events in the ledger table whose ids are in one of the ranges, which rise."""
+    for first, last in ranges:
+        start = first
+        while start <= last:
+            parameters = (tenant_id, start, last, EVENTS_PER_PAGE)
+            page: Any = connection.execute(sql("read_ledger"), parameters, binary=True).fetchall()
+            rows = [LedgerRow._make(row) for row in page]
+            yield from ((row.work_order_event_id, event_of_row(row)) for row in rows)
+            start = rows[-1].work_order_event_id + 1 if rows else last + 1
 
 
 def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:

@@ -1,62 +1,28 @@
 """A model of Postgres: guarded transactions, commits whose reply is lost, and a failover that forgets the last one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-from msgspec.structs import replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from core_tables.projection.fold.evolve import FOLD_VERSION
-from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
-from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, WorkOrderKey
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder, settled
-from core_tables.projection.postgres.store import LanePosition, Move, _recalled
-from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.outcomes import Accepted, Outcome
-from core_tables.schemas.reasons import LaneStoppedError, UnavailableError
+from core_tables.projection.fold.needs import Known
+from core_tables.projection.fold.values import Changed, Decided, Loaded, Record, WorkOrderKey
+from core_tables.projection.postgres.store import LanePosition, Move, recalled
+from core_tables.schemas.reasons import UnavailableError
+from tests.tables import Tables
 
 from .scheduler import Scheduler
 
 
 @dataclass
-class Tables:
-    """What is committed."""
+class Committed(Tables):
+    """What is committed: the rows of the lanes too."""
 
     lanes: dict[int, LanePosition] = field(default_factory=dict)
-    ledger: dict[int, LedgerEvent] = field(default_factory=dict)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    current: dict[WorkOrderKey, WorkOrder] = field(default_factory=dict)
-    attempts: dict[WorkOrderKey, dict[AttemptKey, Attempt]] = field(default_factory=dict)
-    leases: dict[WorkOrderKey, dict[int, Lease]] = field(default_factory=dict)
 
-    def copy(self) -> "Tables":
-        """A copy that may be changed; its values are never changed in place."""
-        return Tables(
-            dict(self.lanes),
-            dict(self.ledger),
-            dict(self.outcomes),
-            dict(self.current),
-            {key: dict(rows) for key, rows in self.attempts.items()},
-            {key: dict(rows) for key, rows in self.leases.items()},
-        )
-
-    def state(self, key: WorkOrderKey) -> WorkOrder | None:
-        """A work order with all its rows."""
-        current = self.current.get(key)
-        if current is None:
-            return None
-        rows = self.leases.get(key, {}).values()
-        active = [lease for lease in rows if lease.lease_state == "ACTIVE"]
-        closed = tuple(lease for lease in rows if lease.lease_state != "ACTIVE")
-        lease = active[0] if active else None
-        return replace(current, attempts=self.attempts.get(key, {}), lease=lease, closed_leases=closed)
-
-    def put(self, state: WorkOrder) -> None:
-        """Write a work order's rows."""
-        key = (state.identity.tenant_id, state.identity.work_order_id)
-        self.current[key] = replace(state, attempts={}, lease=None, closed_leases=())
-        self.attempts.setdefault(key, {}).update(state.attempts)
-        leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
-        self.leases.setdefault(key, {}).update({lease.granted_event_id: lease for lease in leases})
+    def copy(self) -> Self:
+        """A copy that may be changed."""
+        return replace(super().copy(), lanes=dict(self.lanes))
 
 
 class Database:
@@ -64,7 +30,7 @@ class Database:
 
     def __init__(self, scheduler: Scheduler, lanes: int) -> None:
         self.scheduler = scheduler
-        self.tables = Tables({lane: LanePosition(lane, 0, 0, 0, FOLD_VERSION) for lane in range(lanes)})
+        self.tables = Committed(lanes={lane: LanePosition(lane, 0, 0, 0, FOLD_VERSION) for lane in range(lanes)})
         self.before = self.tables
         self.locks: dict[int, Store] = {}
         self.epoch = 0  # a failover ends every session
@@ -81,7 +47,7 @@ class Database:
             raise gone()
         return self.tables.lanes[lane].audited
 
-    def commit(self, tables: Tables) -> None:
+    def commit(self, tables: Committed) -> None:
         """Make a transaction's tables the committed ones."""
         self.before, self.tables = self.tables, tables
 
@@ -103,7 +69,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.epoch = database.epoch
-        self.open: Tables | None = None
+        self.open: Committed | None = None
         self.written: set[WorkOrderKey] = set()
         self.connection = self
 
@@ -153,48 +119,20 @@ class Store:
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         self._call()
         tables = self.open or self.database.tables
-        return [_recalled(record, tables.outcomes) for record in records]
+        return [recalled(record, tables.outcomes) for record in records]
 
     def load(self, records: Sequence[Record], known: Known) -> Loaded:
         self._call()
         assert self.open is not None
-        events = loadable_events(records)
-        states: dict[WorkOrderKey, WorkOrder | None] = {}
-        for event in events:
-            key = (event.tenant_id, event.work_order_id)
-            state = known[key].state if key in known else self.open.state(key)
-            states.setdefault(key, None if state is None else settled(state))
-        for tenant, order, step, index in named_attempts(events, states):
-            row, state = self.open.attempts.get((tenant, order), {}).get((step, index)), states[tenant, order]
-            if row is not None and state is not None:
-                states[tenant, order] = replace(state, attempts={**state.attempts, (step, index): row})
-        unsure = unsure_keys(events, known)
-        firsts = {
-            (*key, event.idempotency_key): First(position, event.payload)
-            for position, event in self.open.ledger.items()
-            if event.idempotency_key is not None
-            and (*(key := (event.tenant_id, event.work_order_id)), event.idempotency_key) in unsure
-        }
-        owners = {
-            (s.identity.tenant_id, s.identity.correlation_id): s.identity.work_order_id
-            for s in self.open.current.values()
-        }
-        return Loaded(states, firsts, owners)
+        return self.open.load(records, known)
 
     def write(
         self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] | None = None
     ) -> None:
         self._call()
         assert self.open is not None
-        for decided in (each for part in parts for each in part):
-            if decided.event_id in self.open.outcomes:
-                raise LaneStoppedError(f"a second outcome of {decided.event_id}")
-            self.open.outcomes[decided.event_id] = decided.outcome
-            if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                self.open.ledger[decided.event_id] = decided.event
-        for key, (_, after) in changed.items():
-            self.open.put(after)
-            self.written.add(key)
+        self.open.write([decided for part in parts for decided in part], changed)
+        self.written |= changed.keys()
         if meanwhile is not None:
             meanwhile()
 
@@ -213,16 +151,13 @@ class Store:
         self._call()
         self._end()
 
-    def _merged(self, mine: Tables) -> Tables:
+    def _merged(self, mine: Committed) -> Committed:
         merged = self.database.tables.copy()
         locked = {lane for lane, holder in self.database.locks.items() if holder is self}
         merged.lanes |= {lane: mine.lanes[lane] for lane in locked}
         merged.ledger |= mine.ledger
         merged.outcomes |= mine.outcomes
-        for key in self.written:
-            state = mine.state(key)
-            assert state is not None
-            merged.put(state)
+        merged.put_from(mine, self.written)
         return merged
 
     def _call(self) -> None:

@@ -25,6 +25,7 @@ from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_MS
 from core_tables.schemas.wire import encode_event
 from tests.book import Book
 from tests.builders import START, make
+from tests.tables import Tables
 
 from .broker import Broker, Consumer, Producer
 from .cache import Redis
@@ -280,18 +281,15 @@ class Simulation:
         tables = self.database.tables.copy()
         if tables.current:
             key = self.chance.choice(sorted(tables.current))
-            state = tables.current[key]
-            origin = replace(state.origin, intent_type=f"drift {self.turns}")
-            tables.current[key] = replace(state, confirmation_state="EXPIRED", origin=origin)
+            row = tables.current[key]
+            tables.current[key] = row._replace(confirmation_state="EXPIRED", intent_type=f"drift {self.turns}")
             # A standby has it too: a drift that a failover undid, unseen, would stay in a list until its time is up.
             self.database.before = self.database.tables = tables
             self.drifted.append(partition_of(key[0].encode(), LANES))
             self._count("drift")
 
     def _look_for_drift(self) -> None:
-        tables = self.database.tables
-        drifted = {key for key, state in folded(tables.ledger).items() if _rows(tables.state(key)) != _rows(state)}
-        self.drifted = sorted({partition_of(key[0].encode(), LANES) for key in drifted})
+        self.drifted = sorted({partition_of(key[0].encode(), LANES) for key in drifted_rows(self.database.tables)})
 
     def _operate(self) -> None:
         """The operator's rebuild: under the lane's lock, rows are replaced and the epoch is raised."""
@@ -300,10 +298,9 @@ class Simulation:
         lane = self.drifted.pop(0)
         self._count("repair")
         tables = self.database.tables.copy()
-        for key, state in folded(tables.ledger).items():
+        for key, state in folded(tables.events()).items():
             if partition_of(key[0].encode(), LANES) == lane:
-                tables.attempts[key], tables.leases[key] = {}, {}
-                tables.put(state)
+                tables.put_instead(state)
         row = tables.lanes[lane]
         tables.lanes[lane] = row._replace(epoch=row.epoch + self.repair_raises_epoch)
         self.database.commit(tables)
@@ -321,7 +318,7 @@ class Simulation:
             self.scheduler.edge()
             if found.label is not None and found.records is None:
                 row = self.database.tables.lanes[lane]
-                records = _lists_of_tenant(self.database.tables.current, tenant)
+                records = _listed(self.database.tables.states(tenant))
                 self.scheduler.edge()
                 if found.labelled(row.epoch, row.applied) or not self.redis.fenced:
                     cache.fill(found.label, lane, (tenant, "ada"), records)
@@ -350,14 +347,13 @@ class Simulation:
         tables = self.database.tables
         if tables.outcomes != {position: decided.outcome for position, decided in self.decided.items()}:
             raise self._violation("the outcomes are not those of the reference fold")
-        if tables.ledger != {at: d.event for at, d in self.decided.items() if isinstance(d.outcome, Accepted)}:
+        if tables.events() != {at: d.event for at, d in self.decided.items() if isinstance(d.outcome, Accepted)}:
             raise self._violation("the ledger rows are not the events that the reference fold accepted")
         for lane, audits in enumerate(self.broker.audit):
             if audits != [audit_of(self.decided[position]) for position in self.records[lane]]:
                 raise self._violation(f"the audit events of lane {lane} do not tell the outcomes of the reference fold")
-        for key, state in folded(tables.ledger).items():
-            if _rows(tables.state(key)) != _rows(state):
-                raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
+        for key in drifted_rows(tables):
+            raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
         cache = PendingCache(self.redis, "topic", lambda: 1e9)  # type: ignore[arg-type]
         for tenant in TENANTS:
             lane = partition_of(tenant.encode(), LANES)
@@ -406,14 +402,12 @@ def folded(ledger: dict[int, LedgerEvent]) -> dict[WorkOrderKey, WorkOrder]:
     return states
 
 
-def _rows(state: WorkOrder | None) -> object:
-    """What the tables hold of a work order, comparable."""
-    if state is None:
-        return None
-    leases = {
-        lease.granted_event_id: lease for lease in (*state.closed_leases, *([state.lease] if state.lease else []))
-    }
-    return replace(state, closed_leases=(), lease=None), dict(state.attempts), leases
+def drifted_rows(tables: Tables) -> list[WorkOrderKey]:
+    """The work orders whose rows are not the fold of their ledger rows."""
+    expected = Tables()
+    for state in folded(tables.events()).values():
+        expected.put(state)
+    return [key for key in expected.current if tables.rows(key) != expected.rows(key)]
 
 
 def _lists_of(states: dict[WorkOrderKey, WorkOrder | None], lane: int) -> list[PendingRecord]:
@@ -441,6 +435,6 @@ def _plain(record: PendingRecord) -> PendingRecord:
     )
 
 
-def _lists_of_tenant(current: dict[WorkOrderKey, WorkOrder], tenant: str) -> list[PendingRecord]:
-    found = [pending_record(state) for key, state in sorted(current.items()) if key[0] == tenant]
+def _listed(states: list[WorkOrder]) -> list[PendingRecord]:
+    found = map(pending_record, states)
     return [replace(record, missing_fields=list(record.missing_fields)) for record in found if record is not None]

@@ -1,0 +1,143 @@
+"""What Postgres holds of a ledger, in memory: rows as the statements write them, and what a batch loads from them.
+
+The laws of the fold and the simulation share it. The statements themselves are tested on the real Postgres.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import orjson
+from msgspec.structs import replace as with_changes
+
+from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
+from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, ReplayKey, WorkOrderKey
+from core_tables.projection.fold.work_order import OPEN_ATTEMPTS, AttemptKey, WorkOrder
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    LeaseRow,
+    LedgerRow,
+    attempt_of_row,
+    event_of_row,
+    lease_of_row,
+    state_of_row,
+)
+from core_tables.projection.postgres.rows import attempt_rows, current_row, lease_rows, ledger_row
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import Accepted, Outcome
+from core_tables.schemas.reasons import LaneStoppedError
+
+
+@dataclass
+class Tables:
+    """The rows, by their keys; JSON columns as the text that is written."""
+
+    ledger: dict[int, LedgerRow] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # as values, the accepted ones too
+    current: dict[WorkOrderKey, CurrentRow] = field(default_factory=dict)
+    attempts: dict[WorkOrderKey, dict[AttemptKey, AttemptRow]] = field(default_factory=dict)
+    leases: dict[WorkOrderKey, dict[int, LeaseRow]] = field(default_factory=dict)
+
+    def copy(self) -> Self:
+        """A copy that may be changed; rows are never changed in place."""
+        return replace(
+            self,
+            ledger=dict(self.ledger),
+            outcomes=dict(self.outcomes),
+            current=dict(self.current),
+            attempts={key: dict(rows) for key, rows in self.attempts.items()},
+            leases={key: dict(rows) for key, rows in self.leases.items()},
+        )
+
+    def load(self, records: Sequence[Record], known: Known) -> Loaded:
+        """What the tables know about the work orders, keys and correlations of a batch that are not known already."""
+        events = loadable_events(records)
+        keys = {(event.tenant_id, event.work_order_id) for event in events}
+        states = {key: known[key].state if key in known else self._loaded_state(key) for key in sorted(keys)}
+        for tenant_id, work_order_id, step_id, attempt_index in named_attempts(events, states):
+            key, state = (tenant_id, work_order_id), states[tenant_id, work_order_id]
+            row = self.attempts.get(key, {}).get((step_id, attempt_index))
+            if state is not None and row is not None:
+                name, value = attempt_of_row(row)
+                states[key] = with_changes(state, attempts={**state.attempts, name: value})
+        asked = {(event.tenant_id, event.correlation_id) for event in events}
+        owners = {
+            (row.tenant_id, int(row.correlation_id)): row.work_order_id
+            for row in self.current.values()
+            if (row.tenant_id, int(row.correlation_id)) in asked
+        }
+        return Loaded(states=states, firsts=self._firsts(unsure_keys(events, known)), owners=owners)
+
+    def write(self, decided: Iterable[Decided], changed: Changed) -> None:
+        """Write what a batch decided, and the work orders that it changed. Raises LaneStoppedError."""
+        for each in decided:
+            if each.event_id in self.outcomes:
+                raise LaneStoppedError(f"a second outcome of {each.event_id}")
+            self.outcomes[each.event_id] = each.outcome
+            if isinstance(each.outcome, Accepted) and each.event is not None:
+                self.ledger[each.event_id] = LedgerRow._make(ledger_row(each.event_id, each.event))
+        for before, after in changed.values():
+            self.put(after, before)
+
+    def put(self, after: WorkOrder, before: WorkOrder | None = None) -> None:
+        """Write the rows of a work order in which a state differs from the one before."""
+        key = (after.identity.tenant_id, after.identity.work_order_id)
+        self.current[key] = CurrentRow._make(current_row(after))
+        attempts = map(AttemptRow._make, attempt_rows(after, before))
+        self.attempts.setdefault(key, {}).update({(row.step_id, row.attempt_index): row for row in attempts})
+        leases = map(LeaseRow._make, lease_rows(after, before))
+        self.leases.setdefault(key, {}).update({row.granted_event_id: row for row in leases})
+
+    def put_instead(self, state: WorkOrder) -> None:
+        """Replace all rows of a work order."""
+        key = (state.identity.tenant_id, state.identity.work_order_id)
+        self.attempts[key], self.leases[key] = {}, {}
+        self.put(state)
+
+    def put_from(self, other: "Tables", keys: Iterable[WorkOrderKey]) -> None:
+        """Take the rows of work orders over."""
+        for key in keys:
+            self.current[key] = other.current[key]
+            self.attempts[key] = self.attempts.get(key, {}) | other.attempts[key]
+            self.leases[key] = self.leases.get(key, {}) | other.leases[key]
+
+    def rows(self, key: WorkOrderKey) -> object:
+        """The rows of a work order, comparable."""
+        return self.current.get(key), self.attempts.get(key), self.leases.get(key)
+
+    def events(self) -> dict[int, LedgerEvent]:
+        """By event id, the events of the ledger."""
+        return {event_id: _event(row) for event_id, row in self.ledger.items()}
+
+    def states(self, tenant_id: str) -> list[WorkOrder]:
+        """The current records of a tenant; attempts and leases have rows of their own."""
+        return [_state(row) for key, row in sorted(self.current.items()) if key[0] == tenant_id]
+
+    def _loaded_state(self, key: WorkOrderKey) -> WorkOrder | None:
+        """A work order with its active lease and its open attempts."""
+        row = self.current.get(key)
+        if row is None:
+            return None
+        active = [lease_of_row(lease) for lease in self.leases[key].values() if lease.lease_state == "ACTIVE"]
+        assert len(active) <= 1, "a partial unique index forbids it"
+        attempts = dict(attempt_of_row(row) for row in self.attempts[key].values() if row.status in OPEN_ATTEMPTS)
+        return with_changes(_state(row), attempts=attempts, lease=active[0] if active else None)
+
+    def _firsts(self, keys: set[ReplayKey]) -> dict[ReplayKey, First]:
+        firsts: dict[ReplayKey, First] = {}
+        for event_id, row in sorted(self.ledger.items()):
+            if row.idempotency_key is not None:
+                key = (row.tenant_id, row.work_order_id, row.idempotency_key)
+                if key in keys:
+                    firsts.setdefault(key, First(event_id, _event(row).payload))
+        return firsts
+
+
+def _event(row: LedgerRow) -> LedgerEvent:
+    return event_of_row(row._replace(payload=orjson.loads(str(row.payload))))
+
+
+def _state(row: CurrentRow) -> WorkOrder:
+    parsed: dict[str, Any] = {name: orjson.loads(getattr(row, name)) for name in row._fields if name.endswith("_json")}
+    return state_of_row(row._replace(**parsed))
