@@ -5,13 +5,14 @@ from contextlib import closing
 
 from core_tables.cli import wiring
 from core_tables.cli.environment import Settings
-from core_tables.kafka.log import TopicReader
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.log import TopicReader, ends_without_lane
 from core_tables.projection.fold.batch import read_content
 from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.store import Store
 from core_tables.projection.verify.against_topic import rows_between, verify_topic
-from core_tables.projection.verify.report import Progress, Report
+from core_tables.projection.verify.report import Difference, Progress, Report
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
@@ -40,7 +41,19 @@ def verify_against_topic(settings: Settings, connection: Connection, progress: P
     """Compare ledger and outcome rows with the fold of the topic that the settings name; `progress` counts records."""
     topic = wiring.registered_topic(settings, connection)
     with closing(wiring.topic_reader(settings, topic.topic)) as reader:
-        return verify_topic(connection, topic, LedgerLog(reader, topic), progress)
+        report = verify_topic(connection, topic, LedgerLog(reader, topic), progress)
+    strays = ends_without_lane(admin_client(settings.kafka_settings()), topic.topic, topic.partitions)
+    return report._replace(
+        differences=report.differences
+        + [Difference(None, None, "topic", f"partition {found}: {without_lane(end)}") for found, end in strays.items()]
+    )
+
+
+def without_lane(end: int) -> str:
+    """What to say of the records in a partition that the topic was given after its lanes were made."""
+    return (
+        f"up to {end} records, which belong to no lane and are not in the ledger; append them again with our producer"
+    )
 
 
 def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:

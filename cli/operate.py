@@ -5,6 +5,7 @@ import gc
 import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,10 +14,13 @@ from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
 from core_tables.cli.environment import Settings
+from core_tables.cli.ledger_log import without_lane
 from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.consumer.worker_settings import WorkerSettings
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.topic import LedgerTopic
 
@@ -124,24 +128,49 @@ def status(as_json: bool) -> None:
     settings = Settings()
     connection = wiring.operator(settings)
     topic = wiring.registered_topic(settings, connection)
-    rows = _lane_rows(settings, topic, wiring.positions(settings, connection))
+    admin = admin_client(settings.kafka_settings())
+    rows = _lane_rows(
+        settings, topic, wiring.positions(settings, connection), log_ends(admin, topic.topic, range(topic.partitions))
+    )
+    strays = ends_without_lane(admin, topic.topic, topic.partitions)
     if as_json:
         for row in rows:
             output.emit_json(row)
+        for partition, end in strays.items():
+            output.emit_json({"lane": None, "partition": partition, "log_end": end})
         return
     output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
+    for sentence in _summary(rows, strays):
+        output.out.print(sentence, markup=False)
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], strays: Mapping[int, int]) -> Iterator[str]:
+    """What the rows of the lanes, and the ends of partitions without one, come to."""
+    for partition, end in strays.items():
+        yield f"partition {partition}: {without_lane(end)}"
+    held = [str(row["lane"]) for row in rows if row["stable_end"] < row["log_end"]]
     lag = sum(row["lag"] for row in rows)
-    output.out.print("everything is folded" if lag == 0 else f"{lag} records wait; does a worker run?")
+    if held:
+        yield (
+            f"lanes {', '.join(held)}: a program has a transaction open on the ledger topic, and what was appended after its "
+            "start is folded when it ends; `kafka-transactions.sh find-hanging` names the program"
+        )
+    elif lag:
+        yield f"{lag} records are not folded yet; does a worker run?"
+    else:
+        yield "everything is folded"
 
 
-def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, LanePosition]) -> list[dict[str, Any]]:
+def _lane_rows(
+    settings: Settings, topic: LedgerTopic, positions: Mapping[int, LanePosition], ends: Mapping[int, LogEnd]
+) -> list[dict[str, Any]]:
     rows = []
     with closing(wiring.topic_reader(settings, topic.topic)) as reader:
         for lane, position in sorted(positions.items()):
             partition = lane - topic.first_lane
-            end = reader.bounds(partition)[1]
+            stable, end = ends[partition]
             lag, waits = max(0, end - position.applied), 0.0
-            if lag:
+            if position.applied < stable == end:
                 first = reader.first(partition, position.applied)
                 if first is None:
                     lag = 0  # the log ends in a gap: nothing of it is left to be folded
@@ -151,6 +180,7 @@ def _lane_rows(settings: Settings, topic: LedgerTopic, positions: dict[int, Lane
                 {
                     "lane": lane,
                     "log_end": end,
+                    "stable_end": stable,
                     "applied": position.applied,
                     "audited": position.audited,
                     "lag": lag,

@@ -73,9 +73,11 @@ def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
     """The audit partitions that can hold a tenant's events."""
     if tenant is not None:
         checked_parameters(tenant)
+    with closing(wiring.reads_of_tables(settings)) as reads:
+        partitions = wiring.known_topic(settings, reads.topics()).partitions
     if tenant is not None and tenant != UNATTRIBUTED:
-        return [partition_of(tenant.encode(), settings.partitions)]
-    return list(range(settings.partitions))
+        return [partition_of(tenant.encode(), partitions)]
+    return list(range(partitions))
 
 
 def _events(messages: Iterable[Message], tenant: str | None) -> Iterator[tuple[Message, AuditEvent]]:

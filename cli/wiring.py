@@ -15,7 +15,7 @@ from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import admin_client, audit_producer, ledger_consumer, no_log, partition_consumer
 from core_tables.kafka.errors import translate_running
-from core_tables.kafka.log import TopicReader, log_bounds
+from core_tables.kafka.log import TopicReader, log_bounds, log_ends
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
@@ -39,12 +39,21 @@ def cache(settings: Settings, connection: Connection) -> PendingCache | None:
 
 def reads(settings: Settings) -> Reads:
     """The reads, as the reader's role."""
-    pool = ReadPool.connect(settings.reader(), "core-tables reads")
     url = settings.cache()
     if url is None:
-        return Reads(pool)
+        return reads_of_tables(settings)
+    pool = _read_pool(settings)
     topic = known_topic(settings, Reads(pool).topics())
     return Reads(pool, PendingCache(connect_cache(url), topic.topic_id))
+
+
+def reads_of_tables(settings: Settings) -> Reads:
+    """The reads without the cache."""
+    return Reads(_read_pool(settings))
+
+
+def _read_pool(settings: Settings) -> ReadPool:
+    return ReadPool.connect(settings.reader(), "core-tables reads")
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -88,9 +97,13 @@ def worker(
     thread = None
     if queue is not None:
         shared = partition_consumer(kafka)
+        tail = AuditTail(
+            TopicReader(shared, topic.audit_topic, translate_running),
+            lambda partition: log_ends(admin, topic.audit_topic, [partition])[partition],
+        )
         ports = AuditPorts(
             open_producer=partial(audit_producer, kafka),
-            last_event_id=AuditTail(TopicReader(shared, topic.audit_topic, translate_running)).last_event_id,
+            last_event_id=tail.last_event_id,
             ledger_end=lambda partition: log_bounds(shared, topic.topic, partition)[1],
             audited=partial(_audited, settings.worker()),
             check_topics=check,

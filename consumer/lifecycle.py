@@ -49,9 +49,15 @@ class LaneLifecycle:
     # -- step 1: assigned, and opened
 
     def assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """The group assigned lanes. They are opened by `open_due`: nothing may block in a callback."""
+        """The group assigned lanes. They are opened by `open_due`: nothing may block in a callback.
+
+        A partition that the topic was given after its lanes were made has none, and is left alone.
+        """
         consumer.incremental_assign([])
         for target in partitions:
+            if target.partition >= self.topic.partitions:
+                self._log.warning("partition_without_lane", topic=self.topic.topic, partition=target.partition)
+                continue
             self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition)
         self._log.info("assigned", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
 

@@ -1,8 +1,8 @@
 """The log of a topic's partitions: where it begins and ends, and the records in it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -29,6 +29,55 @@ def log_bounds(
     except KafkaException as error:
         raise translate(error) from error
     return low, high
+
+
+class LogEnd(NamedTuple):
+    """Where a partition's log ends: `high` for all of its records, `stable` for those that a read_committed reader is given.
+
+    While a program has a transaction open, `stable` stays where it began, also for the records that others append after it.
+    """
+
+    stable: int
+    high: int
+
+
+def log_ends(
+    admin: AdminClient, topic: str, partitions: Iterable[int], timeout_s: float = REQUEST_TIMEOUT_S
+) -> dict[int, LogEnd]:
+    """The ends of partitions, in two requests for all of them. Raises UnavailableError or SetupError."""
+    targets = {partition: TopicPartition(topic, partition) for partition in partitions}
+    newest = {target: OffsetSpec.latest() for target in targets.values()}  # type: ignore[no-untyped-call]
+    # In this order: what is committed between the two must not look like an open transaction.
+    asked = [
+        admin.list_offsets(newest, isolation_level=level, request_timeout=timeout_s)
+        for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+    ]
+    try:
+        highs, stables = (
+            {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}
+            for answers in asked
+        )
+    except TimeoutError as error:
+        raise unread(topic, min(targets)) from error
+    except KafkaException as error:
+        raise translate_kafka(error) from error
+    return {partition: LogEnd(stables[partition], max(highs[partition], stables[partition])) for partition in targets}
+
+
+def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
+    """By partition, the ends of the logs beyond the first `partitions`, those that hold something.
+
+    A topic that was given more partitions has them, and a program that follows the new count writes there. Raises
+    UnavailableError or SetupError.
+    """
+    try:
+        shown = admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions
+    except KafkaException as error:
+        raise translate_kafka(error) from error
+    beyond = sorted(partition for partition in shown if partition >= partitions)
+    return (
+        {partition: end.high for partition, end in log_ends(admin, topic, beyond).items() if end.high} if beyond else {}
+    )
 
 
 class TopicReader:
@@ -132,25 +181,10 @@ class PartitionLog:
         self._topic, self._partition = topic, partition
         self._reader: TopicReader | None = None
 
-    def end(self, deadline: float) -> int:
-        """The offset below which everything is committed or aborted, asked for until `deadline` (monotonic seconds).
-
-        Raises UnavailableError or SetupError.
-
-        What an open transaction holds lies above it: no append that a program could know of.
-        """
-        target, newest = TopicPartition(self._topic, self._partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        admin: AdminClient = admin_client(self._settings)
-        left = min(_ANSWER_TIMEOUT_S, max(_LEAST_WAIT_S, deadline - time.monotonic()))
-        try:
-            answers = admin.list_offsets(
-                {target: newest}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=left
-            )
-            return int(answers[target].result(left).offset)
-        except TimeoutError as error:
-            raise unread(self._topic, self._partition) from error
-        except KafkaException as error:
-            raise translate_kafka(error) from error
+    def end(self, deadline: float) -> LogEnd:
+        """Where the log ends, asked for until `deadline` (monotonic seconds). Raises UnavailableError or SetupError."""
+        timeout_s = min(_ANSWER_TIMEOUT_S, max(_LEAST_WAIT_S, deadline - time.monotonic()))
+        return log_ends(admin_client(self._settings), self._topic, [self._partition], timeout_s)[self._partition]
 
     def holds_record(self, start: int, end: int, deadline: float) -> bool:
         """Whether there is a record at or above `start` and below `end`.

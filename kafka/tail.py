@@ -1,12 +1,13 @@
 """What the worker asks about topics besides fetching: where a lane's audit ends, and whether the ledger has a gap."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.log import TopicReader
+from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.schemas.audit import decode_audit
-from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.schemas.reasons import LaneStoppedError, UnavailableError
 
 TAIL_STEP: Final = 50
 
@@ -14,15 +15,25 @@ TAIL_STEP: Final = 50
 class AuditTail:
     """Reads the last committed record of an audit partition. One thread."""
 
-    def __init__(self, reader: TopicReader) -> None:
+    def __init__(self, reader: TopicReader, end_of: Callable[[int], LogEnd]) -> None:
+        """`end_of` asks where a partition ends now."""
         self._reader = reader
+        self._end_of = end_of
 
     def last_event_id(self, partition: int) -> int | None:
         """The event_id of the last committed audit record of a partition, or None.
 
-        Raises UnavailableError, SetupError or LaneStoppedError.
+        Raises UnavailableError, SetupError or LaneStoppedError. UnavailableError also while another program has a transaction
+        open there: it hides what was committed after its start, and would be emitted again.
         """
-        low, high = self._reader.bounds(partition)
+        low, _ = self._reader.bounds(partition)
+        high, end = self._end_of(partition)
+        if high < end:
+            raise UnavailableError(
+                "kafka",
+                f"a program has a transaction open on partition {partition} of the audit topic, which hides what is committed "
+                "after it; find the program with kafka-transactions.sh, or wait until its transaction times out",
+            )
         start, step = high, TAIL_STEP
         while start > low:
             start, step = max(low, start - step), step * 8

@@ -151,7 +151,10 @@ def check_again(admin: AdminClient, row: LedgerTopic) -> None:
 
 
 def check_identity(facts: ClusterFacts, row: LedgerTopic) -> None:
-    """Compare cluster id, topic ids and partition counts of topics that exist. Raises SetupError."""
+    """Compare cluster id, topic ids and partition counts of topics that exist. Raises SetupError.
+
+    More partitions than there are lanes harm nothing: no producer of ours writes to them, and no lane is changed by them.
+    """
     if facts.cluster_id != row.cluster_id:
         raise SetupError(
             f"this broker belongs to cluster {facts.cluster_id}, but the database was filled from {row.cluster_id}; "
@@ -166,9 +169,9 @@ def check_identity(facts: ClusterFacts, row: LedgerTopic) -> None:
                 f"{RESTORE_OR_REPLACE}",
                 "topic",
             )
-        if topic.partitions != row.partitions:
+        if topic.partitions < row.partitions:
             raise SetupError(
-                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected, and that number is fixed; "
+                f"the topic {name} has {topic.partitions} partitions, but {row.partitions} are expected, and no topic loses any; "
                 f"{RESTORE_OR_REPLACE}",
                 "topic",
             )

@@ -1,6 +1,7 @@
 """Waiting until a partition is folded to the end of its log, which may be a gap that no fold passes."""
 
 import time
+from contextlib import suppress
 
 from core_tables.kafka.log import LOOK_EVERY_S, PartitionLog
 from core_tables.producer.waiter import OutcomeWaiter
@@ -8,13 +9,14 @@ from core_tables.schemas.reasons import UnavailableError
 
 
 def wait_folded_to_end(waiter: OutcomeWaiter, lane: int, log: PartitionLog, deadline: float) -> None:
-    """Return when a lane is folded up to the end that its log has now, or at `deadline` (monotonic seconds).
+    """Return when a lane is folded up to the end that its log has now.
 
     If a program appended in a transaction, the log ends with a record of the broker's own or with aborted records, and
-    `applied` stays below the end. So while it does, the log is asked whether any record is left. Raises UnavailableError or
-    SetupError.
+    `applied` stays below the end. So while it does, the log is asked whether any record is left.
+
+    Raises SetupError, and UnavailableError at `deadline` (monotonic seconds): then it is not known what the rest of the log holds.
     """
-    end = log.end(deadline)
+    stable, end = log.end(deadline)
     while True:
         until = min(deadline, time.monotonic() + LOOK_EVERY_S)
         try:
@@ -23,5 +25,20 @@ def wait_folded_to_end(waiter: OutcomeWaiter, lane: int, log: PartitionLog, dead
             if until == deadline:
                 raise
             continue  # Postgres may come back
-        if applied >= end or until == deadline or not log.holds_record(applied, end, deadline):
+        if applied >= end or (stable == end and not log.holds_record(applied, end, deadline)):
             return
+        if until == deadline:
+            raise UnavailableError("kafka", _NOT_FOLDED if stable == end else _OPEN_TRANSACTION)
+        if stable < end:
+            with suppress(UnavailableError):  # it is asked again, until the deadline
+                stable = min(end, log.end(deadline).stable)
+
+
+_NOT_FOLDED = (
+    "what was appended to this partition is not folded yet, so it is not known whether the work order exists; see that a "
+    "worker runs (`core-tables status`), then try again"
+)
+_OPEN_TRANSACTION = (
+    "a program has a transaction open on this partition, and what was appended after its start is not folded until it ends, so "
+    "it is not known whether the work order exists; try again later"
+)

@@ -17,7 +17,7 @@ from core_tables.kafka.errors import (
     translate_kafka,
     translate_running,
 )
-from core_tables.kafka.log import TopicReader
+from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
@@ -193,4 +193,9 @@ def test_gaps_are_those_among_the_records_that_come_with_the_first() -> None:
 
 
 def test_an_audit_partition_without_records_has_no_last_one() -> None:
-    assert AuditTail(reader(*([end(0)] for _ in range(3)))).last_event_id(0) is None
+    assert AuditTail(reader(*([end(0)] for _ in range(3))), lambda _: LogEnd(0, 0)).last_event_id(0) is None
+
+
+def test_an_audit_partition_with_an_open_transaction_does_not_say_which_record_is_its_last() -> None:
+    with pytest.raises(UnavailableError, match="partition 0 of the audit topic"):
+        AuditTail(reader(), lambda _: LogEnd(0, 1)).last_event_id(0)
