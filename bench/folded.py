@@ -22,9 +22,9 @@ def records(settings: Settings) -> Iterator[Record]:
         held = {partition: 0 for partition, end in place.ends(settings, settings.topic).items() if end}
         for message in reader.records(held):
             partition, offset = message.partition() or 0, message.offset() or 0
-            position = event_id_at(partition, offset)
-            content = read_content(position, message.key(), message.value(), partition, settings.partitions)
-            yield Record(position, content, max(0, message.timestamp()[1]) * NS_PER_MS, None)
+            event_id = event_id_at(partition, offset)
+            content = read_content(event_id, message.key(), message.value(), partition, settings.partitions)
+            yield Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, None)
 
 
 def batches(settings: Settings, size: int = BATCH) -> Iterator[Folded]:

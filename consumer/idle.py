@@ -44,13 +44,12 @@ class IdleChecks:
     def run_if_due(self) -> None:
         """Run the checks if a second has passed, or if the session of Postgres is a new one."""
         if self._timer.due() or self._postgres.opened != self._sessions:
-            self.run()
+            self._run()
             if self._health_file is not None:
                 write_health(self._health_file, self._lifecycle.lanes.values())
             self._collect_garbage()
 
-    def run(self) -> None:
-        """Run the checks."""
+    def _run(self) -> None:
         started = self._clock()
         self._timer.restart()
         self._sessions = self._postgres.opened

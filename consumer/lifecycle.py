@@ -76,13 +76,13 @@ class LaneLifecycle:
             return
         for lane in due:
             try:
-                self.open(lane, rows.get(lane.lane))
+                self._open(lane, rows.get(lane.lane))
             except CoreTablesError as error:
                 self.give_up([lane], error)
                 if error.retryable:
                     return  # the others remain due: each might wait as long, and the group would wait with it
 
-    def open(self, lane: Lane, row: LanePosition | None) -> None:
+    def _open(self, lane: Lane, row: LanePosition | None) -> None:
         """Check that a lane can continue where Postgres says it is, and begin to fetch there with nothing in memory."""
         if row is None:
             raise no_row(lane.lane)

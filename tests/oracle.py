@@ -37,7 +37,7 @@ class Kept(NamedTuple):
     record: Record
 
 
-Records = dict[int, Kept]  # by position id
+Records = dict[int, Kept]  # by event id
 
 
 def check_everything(world: World, appended: int, *, unknown: Collection[LedgerEvent] = ()) -> None:
@@ -63,32 +63,32 @@ def _topic(world: World) -> Records:
     kept: Records = {}
     for partition, messages in world.messages(world.settings.topic).items():
         for message in messages:
-            position = event_id_at(first_lane + partition, message.offset() or 0)
-            content = read_content(position, message.key(), message.value(), partition, world.settings.partitions)
-            record = Record(position, content, message.timestamp()[1] * NS_PER_MS, None)
-            kept[position] = Kept(partition, message, record)
+            event_id = event_id_at(first_lane + partition, message.offset() or 0)
+            content = read_content(event_id, message.key(), message.value(), partition, world.settings.partitions)
+            record = Record(event_id, content, message.timestamp()[1] * NS_PER_MS, None)
+            kept[event_id] = Kept(partition, message, record)
     return kept
 
 
 def _check_appends(world: World, records: Records, appended: int, unknown: Collection[LedgerEvent]) -> None:
     """Every acknowledged append lies at its id, byte for byte; and but for sends without an answer, nothing else does."""
     assert len(records) == appended, f"{len(records)} records in the topic, {appended} were appended"
-    for position, event in world.acknowledged.items():
-        assert position in records, f"the acknowledged append {position} is lost"
-        message = records[position].message
+    for event_id, event in world.acknowledged.items():
+        assert event_id in records, f"the acknowledged append {event_id} is lost"
+        message = records[event_id].message
         same = (message.key(), message.value()) == (event.tenant_id.encode(), encode_event(event))
-        assert same, f"record {position} is not what was appended: {event}"
+        assert same, f"record {event_id} is not what was appended: {event}"
     possible = {(event.tenant_id.encode(), encode_event(event)) for event in unknown}
-    for position in records.keys() - world.acknowledged.keys():
-        message = records[position].message
-        assert (message.key(), message.value()) in possible, f"record {position} was appended by nobody, or twice"
+    for event_id in records.keys() - world.acknowledged.keys():
+        message = records[event_id].message
+        assert (message.key(), message.value()) in possible, f"record {event_id} was appended by nobody, or twice"
 
 
 def _check_decisions(world: World, records: Records) -> None:
     """Ledger and outcome rows are the fold of the topic's records: what `verify --topic` compares, of records read once."""
     logs: dict[int, list[Record]] = {}
-    for position, kept in records.items():
-        logs.setdefault(lane_of(position), []).append(kept.record)
+    for event_id, kept in records.items():
+        logs.setdefault(lane_of(event_id), []).append(kept.record)
     compared = 0
     with closing(wiring.operator(world.settings)) as connection, connection.transaction():
         begins = event_id_at(wiring.registered_topic(world.settings, connection).first_lane, 0)
@@ -148,8 +148,8 @@ def _check_audit(world: World, records: Records) -> None:
     assert outcomes.keys() == records.keys(), "each record has one outcome, and nothing else has"
     audits = world.messages(world.settings.audit_topic)
     expected: dict[int, list[Decided]] = {partition: [] for partition in audits}
-    for position, kept in records.items():
-        expected[kept.partition].append(_decided(kept.record, outcomes[position]))
+    for event_id, kept in records.items():
+        expected[kept.partition].append(_decided(kept.record, outcomes[event_id]))
     for partition, found in audits.items():
         ids = [decode_audit(message.value() or b"").event_id for message in found]
         wanted = [item.event_id for item in expected[partition]]

@@ -33,7 +33,7 @@ def fate(
     world: World, key: bytes | None, value: bytes | None, partition: int = ACME
 ) -> tuple[tuple[Any, ...], AuditEvent]:
     """Produce a record and a good one behind it; the outcome row and the audit event of the first."""
-    position = event_id_at(partition, world.produce(key, value, partition))
+    event_id = event_id_at(partition, world.produce(key, value, partition))
     tenant = tenant_of_lane(partition)
     behind = make("FIELD_SET", tenant_id=tenant)
     assert world.outcome(behind) == Accepted(), "the lane goes on"
@@ -41,9 +41,9 @@ def fate(
     (row,) = world.admin.execute(
         "select tenant_id, work_order_id, outcome, reason_code, field, sentence "
         "from os_core.work_order_outcomes where event_id = %s",
-        (position,),
+        (event_id,),
     ).fetchall()
-    (audit,) = [found for found in world.audit_events()[partition] if found.event_id == position]
+    (audit,) = [found for found in world.audit_events()[partition] if found.event_id == event_id]
     assert (audit.tenant_id, audit.outcome, audit.reason_code) == (row[0], row[2], row[3])
     assert audit.payload_min["sentence"] == row[5]
     return row, audit

@@ -158,19 +158,19 @@ def test_records_of_nobody_are_listed_and_shown_with_their_headers(world: World)
     value = encode_event(make("FIELD_SET"))
     offset = world.produce(b"not the tenant", value, partition, traceparent=b"00-1-2-03", odd=b"\xff\x00")
     world.drain()
-    position = event_id_at(partition, offset)
+    event_id = event_id_at(partition, offset)
     shown = world.command("refused", "list")
-    assert (shown.returncode, str(position) in shown.stdout.decode()) == (output.EXIT_OK, True)
+    assert (shown.returncode, str(event_id) in shown.stdout.decode()) == (output.EXIT_OK, True)
     listed = [json.loads(found) for found in world.command("refused", "list", "--json").stdout.splitlines()]
-    (record,) = [found for found in listed if found["event_id"] == position]
+    (record,) = [found for found in listed if found["event_id"] == event_id]
     assert (record["reason_code"], record["field"]) == ("OS_WORK_ORDER_TENANT_SCOPE_VIOLATION", "tenant_id")
-    record = json.loads(world.command("refused", "show", str(position), "--json").stdout)
+    record = json.loads(world.command("refused", "show", str(event_id), "--json").stdout)
     assert record["headers"] == [
         {"name": "traceparent", "value": "00-1-2-03"},
         {"name": "odd", "value_hex": "ff00"},
     ]
     assert bytes.fromhex(record["key_hex"]) == b"not the tenant"
-    assert "00-1-2-03" in world.command("refused", "show", str(position)).stdout.decode()
+    assert "00-1-2-03" in world.command("refused", "show", str(event_id)).stdout.decode()
 
 
 def test_the_trail_is_followed_without_a_gap_and_in_the_order_of_the_ledger(world: World) -> None:

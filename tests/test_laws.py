@@ -51,8 +51,8 @@ def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
     for offset, event in enumerate(events):
         key = event.tenant_id.encode()
         partition = partition_of(key, 12)
-        position = event_id_at(partition, offset)
-        records.append(Record(position, read_content(position, key, encode_event(event), partition, 12), 0, None))
+        event_id = event_id_at(partition, offset)
+        records.append(Record(event_id, read_content(event_id, key, encode_event(event), partition, 12), 0, None))
     return records
 
 

@@ -1,4 +1,4 @@
-"""What a worker must not go on after: the lane stops with position and cause, and nothing is skipped."""
+"""What a worker must not continue after: the lane stops with offset and cause, and nothing is skipped."""
 
 import itertools
 from collections.abc import Iterator

@@ -98,7 +98,7 @@ class World:
             partitions=partitions,
         )
         self.stack = stack
-        self.acknowledged: dict[int, LedgerEvent] = {}  # by position id, what the broker said is durable
+        self.acknowledged: dict[int, LedgerEvent] = {}  # by event id, what the broker said is durable
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -154,10 +154,10 @@ class World:
 
     def note(self, receipt: Receipt, timeout: float = DEADLINE_S) -> int:
         """Wait until an append is durable, and remember that it is: the oracle looks for it."""
-        position = receipt.event_id(timeout)
-        known = self.acknowledged.setdefault(position, receipt.event)
-        assert known is receipt.event, f"two appends were acknowledged as {position}"
-        return position
+        event_id = receipt.event_id(timeout)
+        known = self.acknowledged.setdefault(event_id, receipt.event)
+        assert known is receipt.event, f"two appends were acknowledged as {event_id}"
+        return event_id
 
     def outcome(self, event: LedgerEvent) -> Outcome:
         """Append one event and await its outcome; a worker must run."""

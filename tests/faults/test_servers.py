@@ -110,13 +110,13 @@ def test_a_broker_that_ends_in_the_middle_of_an_audit_transaction_costs_nothing_
     reached, go_on = threading.Event(), threading.Event()
     real = AuditEmitter._commit
 
-    def commit(emitter: AuditEmitter, position: int, queue: LaneQueue) -> int | None:
+    def commit(emitter: AuditEmitter, end: int, queue: LaneQueue) -> int | None:
         if not reached.is_set():
             emitter._outputs[queue.lane].producer.flush(10)
             open_in.append(queue.lane)
             reached.set()
             go_on.wait(60)
-        return real(emitter, position, queue)
+        return real(emitter, end, queue)
 
     monkeypatch.setattr(AuditEmitter, "_commit", commit)
     fresh.append(*day(3000))

@@ -77,7 +77,7 @@ class RestartRule:
         fold = worker.fold
         if self.scenario.queue_bound is not None and len(fold.queue) >= self.scenario.queue_bound:
             return
-        for end in range(fold.position + 1, min(self.scenario.records, fold.position + BATCH) + 1):
+        for end in range(fold.next_offset + 1, min(self.scenario.records, fold.next_offset + BATCH) + 1):
             if not self.guard_holds(world, fold, end):
                 yield f"{index} fails its guard", put(world, index, self.dropped(worker))
                 return
@@ -108,7 +108,7 @@ class RestartRule:
         """Step 2: what the transaction leaves. Rows are right only if memory was the fold of what they are added to."""
         row, fold, audit = world.lane, worker.fold, worker.audit
         reached = max(fold.seen.applied, end)
-        audited = min(reached, audit.position) if audit.phase == "ready" else 0
+        audited = min(reached, audit.next_offset) if audit.phase == "ready" else 0
         if self.mutation is Mutation.WATERMARK_OUTRUNS_THE_AUDIT:
             audited = reached
         if self.mutation is not Mutation.WATERMARK_FALLS:
@@ -123,7 +123,7 @@ class RestartRule:
         fold = worker.fold
         entries = tuple(
             Entry(offset, offset >= fold.seen.applied or offset < world.lane.applied)
-            for offset in range(fold.position, end)
+            for offset in range(fold.next_offset, end)
         )
         seen = Seen(max(fold.seen.applied, end), fold.seen.epoch)
         following = Fold(True, seen, seen, end, fold.queue + entries, audited=fold.audited)
@@ -158,7 +158,7 @@ class RestartRule:
             if self.mutation is not Mutation.NO_IDLE_CHECK:
                 yield f"{index} sees that its lane moved", put(world, index, self.dropped(worker))
         elif audit.phase == "ready" and self.mutation is not Mutation.WATERMARK_NOT_WRITTEN_WHEN_IDLE:
-            audited = min(audit.position, row.applied)
+            audited = min(audit.next_offset, row.applied)
             if row.audited < audited:
                 yield (
                     f"{index} writes the audited watermark {audited}",
@@ -166,7 +166,7 @@ class RestartRule:
                 )
 
     def emit(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 5, in a thread of its own: open, send what lies at or above the position, confirm."""
+        """Step 5, in a thread of its own: open, send what lies from the next offset on, confirm."""
         audit = worker.audit
         if audit.phase == "ready":
             if worker.fold.opened:
@@ -184,27 +184,27 @@ class RestartRule:
         return f"{index} init_transactions", put(world, index, worker._replace(audit=audit))._replace(topic=topic)
 
     def read_tail(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
-        """Step 5: the last committed audit record is the position; the audited watermark, if there is none."""
+        """Step 5: where the last committed audit record ends; the audited watermark, if there is none."""
         topic = world.topic
-        position = worker.fold.audited if self.mutation is Mutation.WATERMARK_OF_THE_OPENING else world.lane.audited
+        next_offset = worker.fold.audited if self.mutation is Mutation.WATERMARK_OF_THE_OPENING else world.lane.audited
         if len(topic.records) > topic.wiped:
-            position = topic.records[-1].offset + 1
+            next_offset = topic.records[-1].offset + 1
         phase = worker.audit.phase
-        audit = Audit("begun" if phase == "closed" else "ready", position, worker.fold.opened)
-        return f"{index} reads the tail {position}", put(world, index, worker._replace(audit=audit))
+        audit = Audit("begun" if phase == "closed" else "ready", next_offset, worker.fold.opened)
+        return f"{index} reads the tail {next_offset}", put(world, index, worker._replace(audit=audit))
 
     def send(self, world: World, index: int, worker: Worker) -> Steps:
-        """Step 5: a transaction with what is queued at or above the position; what lies below leaves the queue."""
+        """Step 5: a transaction with what is queued from the next offset on; what lies below leaves the queue."""
         fold, audit = worker.fold, worker.audit
-        due = tuple(entry for entry in fold.queue if entry.offset >= audit.position)
+        due = tuple(entry for entry in fold.queue if entry.offset >= audit.next_offset)
         if len(due) < len(fold.queue) and self.mutation is not Mutation.AUDITED_ENTRY_KEPT:
             drained = worker._replace(fold=fold._replace(queue=due))
-            yield f"{index} drops what is audited below {audit.position}", put(world, index, drained)
+            yield f"{index} drops what is audited below {audit.next_offset}", put(world, index, drained)
             return
         if not due:
             return
         closed = put(world, index, worker._replace(audit=Audit()))
-        if due[0].offset > audit.position:
+        if due[0].offset > audit.next_offset:
             if self.mutation is Mutation.STALE_TAIL_WAITS:
                 return
             if audit.fresh:

@@ -23,10 +23,10 @@ class Mutation(Enum):
     QUEUE_KEPT_OVER_A_REOPEN = "3: a reopened lane keeps its queue"
     MEMORY_KEPT_OVER_A_REOPEN = "3: a reopened lane keeps the states in memory"
     TAIL_BEFORE_INIT = "5: read the tail, then init_transactions"
-    STALE_TAIL_WAITS = "5: when the queue starts above the position, wait"
-    PRODUCER_KEPT_AFTER_AN_ERROR = "5: after an unknown result, go on with the same producer and position"
+    STALE_TAIL_WAITS = "5: when the queue starts above the next offset, wait"
+    PRODUCER_KEPT_AFTER_AN_ERROR = "5: after an unknown result, go on with the same producer and offset"
     ENTRY_DROPPED_BEFORE_CONFIRMED = "5: an entry leaves the queue when it is sent"
-    AUDITED_ENTRY_KEPT = "5: an entry below the position, audited by another, stays in the queue"
+    AUDITED_ENTRY_KEPT = "5: an entry below the next offset, audited by another, stays in the queue"
     WATERMARK_OF_THE_OPENING = (
         "5: for an empty audit partition take the audited watermark as it was when the lane was opened"
     )
@@ -101,7 +101,7 @@ class Fold(NamedTuple):
     opened: bool = False
     seen: Seen = Seen()
     memory: Seen = Seen()
-    position: int = 0
+    next_offset: int = 0
     queue: tuple[Entry, ...] = ()
     unknown: int = 0  # end of the batch whose commit is tried again (mutations only)
     audited: int = 0  # as it was at the opening (a mutation only)
@@ -111,7 +111,7 @@ class Audit(NamedTuple):
     """The audit of a worker. `fresh`: the tail was read since the lane was opened. `sending`: end of what is sent, or 0."""
 
     phase: Literal["closed", "begun", "ready"] = "closed"
-    position: int = 0
+    next_offset: int = 0
     fresh: bool = False
     sending: int = 0
 
@@ -145,7 +145,7 @@ def put(world: World, index: int, worker: Worker) -> World:
 
 
 def violation(world: World) -> str | None:
-    """Audit events are the records' outcomes, in order, each once; positions never claim what is not there."""
+    """Audit events are the records' outcomes, in order, each once; offsets never claim what is not there."""
     if world.broken:
         return world.broken
     for offset, entry in enumerate(world.topic.records):

@@ -153,7 +153,7 @@ class Consumer:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.positions: dict[int, int] = {}
+        self.next_offsets: dict[int, int] = {}
         self.buffered: list[Message] = []
         self.callbacks: list[Callable[[], None]] = []
         self.on_assign: Any = None
@@ -182,21 +182,21 @@ class Consumer:
             stale, self.buffered = self.buffered, []
             return stale[:count]
         found: list[Message] = []
-        for partition in chance.sample(sorted(self.positions), len(self.positions)):
-            log, start = self.broker.ledger[partition], self.positions[partition]
+        for partition in chance.sample(sorted(self.next_offsets), len(self.next_offsets)):
+            log, start = self.broker.ledger[partition], self.next_offsets[partition]
             end = min(len(log), start + chance.randint(0, 4), start + count - len(found))
             found += self.broker.messages(partition, start, end)
-            self.positions[partition] = max(start, end)
+            self.next_offsets[partition] = max(start, end)
         return found
 
     def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
         for target in partitions:
-            assert target.partition not in self.positions, "assigned twice"
-            self.positions[target.partition] = target.offset
+            assert target.partition not in self.next_offsets, "assigned twice"
+            self.next_offsets[target.partition] = target.offset
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
         for target in partitions:
-            start = self.positions.pop(target.partition)
+            start = self.next_offsets.pop(target.partition)
             self.buffered += self.broker.messages(target.partition, start, start + 2)
 
     def pause(self, _partitions: object) -> None:

@@ -77,12 +77,12 @@ def tail_read_before_init(patch: pytest.MonkeyPatch) -> Callable[[Simulation], N
 
 
 def start_at_applied_only(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    real = LaneLifecycle.open
+    real = LaneLifecycle._open
 
-    def open_(self: LaneLifecycle, lane: Lane, position: LanePosition) -> None:
-        real(self, lane, position._replace(audited=position.applied))
+    def open_(self: LaneLifecycle, lane: Lane, row: LanePosition) -> None:
+        real(self, lane, row._replace(audited=row.applied))
 
-    patch.setattr(LaneLifecycle, "open", open_)
+    patch.setattr(LaneLifecycle, "_open", open_)
     return _nothing
 
 

@@ -154,7 +154,7 @@ class Simulation:
         self.seen = [0] * LANES  # how many audit events of a lane were looked at
         self.audited = [0] * LANES
         self.drifted: list[int] = []
-        self.lists: list[dict[int, list[PendingRecord]]] = []  # by lane and position
+        self.lists: list[dict[int, list[PendingRecord]]] = []  # by lane and offset
         self._write_the_log()
         self.processes = [Process(self, name) for name in ("one", "two", "three")[: 3 if seed % 3 == 0 else 2]]
         self.scheduler.start("reader", self._read)
@@ -177,7 +177,7 @@ class Simulation:
             while self.chance.random() < gaps:
                 self.broker.ledger[lane].append(None)
         self.lists = pending
-        self.records = [[position for position in self.decided if position >> 42 == lane] for lane in range(LANES)]
+        self.records = [[event_id for event_id in self.decided if event_id >> 42 == lane] for lane in range(LANES)]
         self.ends = [offset(records[-1]) + 1 if records else 0 for records in self.records]
 
     def _event(self, number: int) -> LedgerEvent:
@@ -345,12 +345,12 @@ class Simulation:
     def _check_end(self) -> None:
         """Ledger = fold = tables = cache, and the audit one to one."""
         tables = self.database.tables
-        if tables.outcomes != {position: decided.outcome for position, decided in self.decided.items()}:
+        if tables.outcomes != {event_id: decided.outcome for event_id, decided in self.decided.items()}:
             raise self._violation("the outcomes are not those of the reference fold")
         if tables.events() != {at: d.event for at, d in self.decided.items() if isinstance(d.outcome, Accepted)}:
             raise self._violation("the ledger rows are not the events that the reference fold accepted")
         for lane, audits in enumerate(self.broker.audit):
-            if audits != [audit_of(self.decided[position]) for position in self.records[lane]]:
+            if audits != [audit_of(self.decided[event_id]) for event_id in self.records[lane]]:
                 raise self._violation(f"the audit events of lane {lane} do not tell the outcomes of the reference fold")
         for key in drifted_rows(tables):
             raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
@@ -396,9 +396,9 @@ def offset(event_id: int) -> int:
 def folded(ledger: dict[int, LedgerEvent]) -> dict[WorkOrderKey, WorkOrder]:
     """The fold of ledger rows."""
     states: dict[WorkOrderKey, WorkOrder] = {}
-    for position, event in sorted(ledger.items()):
+    for event_id, event in sorted(ledger.items()):
         key = (event.tenant_id, event.work_order_id)
-        states[key] = evolve(states.get(key), event, position)
+        states[key] = evolve(states.get(key), event, event_id)
     return states
 
 
