@@ -149,7 +149,7 @@ def _end_orphans(directory: Path, name: PartName) -> None:
 
     The latter hold its shared memory, and keep a new one out.
     """
-    home = _postgres_home(directory) if name == "postgres" else directory / name
+    home = postgres_home(directory) if name == "postgres" else directory / name
     processes.kill(processes.working_in(home, _PROGRAMS[name]), STOP_TIMEOUT_S)
 
 
@@ -198,13 +198,13 @@ def _save(directory: Path, known: dict[PartName, Process]) -> None:
 
 
 def _wipe(directory: Path) -> None:
-    shutil.rmtree(_postgres_home(directory), ignore_errors=True)
+    shutil.rmtree(postgres_home(directory), ignore_errors=True)
     for entry in (*PARTS, "logs"):
         shutil.rmtree(directory / entry, ignore_errors=True)
     (directory / "stack.json").unlink(missing_ok=True)
 
 
-def _postgres_home(directory: Path) -> Path:
+def postgres_home(directory: Path) -> Path:
     """Where Postgres keeps its data: elsewhere, if its user may not enter our directory."""
     elsewhere = directory / "postgres" / "elsewhere"
     return Path(elsewhere.read_text("utf-8")) if elsewhere.exists() else directory / "postgres"

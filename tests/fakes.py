@@ -23,7 +23,7 @@ class Quiet:
 
 
 class RefusingProducer:
-    """A producer that is told no."""
+    """A producer that is refused."""
 
     def __init__(self, code: int) -> None:
         self.code = code

@@ -71,7 +71,7 @@ def _topic(world: World) -> Records:
 
 
 def _check_appends(world: World, records: Records, appended: int, unknown: Collection[LedgerEvent]) -> None:
-    """Every acknowledged append lies at its id, byte for byte; and but for sends without an answer, nothing else does."""
+    """Every acknowledged append lies at its id, byte for byte; and except for sends without an answer, nothing else does."""
     assert len(records) == appended, f"{len(records)} records in the topic, {appended} were appended"
     for event_id, event in world.acknowledged.items():
         assert event_id in records, f"the acknowledged append {event_id} is lost"

@@ -1,4 +1,4 @@
-"""How long it takes to come back from each fault: measured by the tests, told at the end (never asserted).
+"""How long it takes to come back from each fault: measured by the tests, reported at the end (never asserted).
 
 `make faults` repeats the suite (FAULT_ROUNDS), so that median and maximum mean something.
 """

@@ -105,7 +105,7 @@ def test_a_row_that_no_event_explains_is_found_and_taken_away(world: World) -> N
 
 
 def test_at_os_20_never_ask_twice(world: World) -> None:
-    """What was asked is in the record, whoever reads it, after a rebuild too; only an explicit correction frees it."""
+    """What was asked is in the record for every reader, after a rebuild too; only an explicit correction frees it."""
     ask = make("FIELD_ASKED", tenant_id="ask", idempotency_key="ask-1")
     assert world.outcome(make("WORK_ORDER_CREATED", tenant_id="ask")) == Accepted()
     assert world.outcome(ask) == Accepted()

@@ -1,4 +1,4 @@
-"""Bad records on the topic: each gets an outcome row and an audit event, and the lane goes on."""
+"""Bad records on the topic: each gets an outcome row and an audit event, and the lane continues."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ def fate(
     event_id = event_id_at(partition, world.produce(key, value, partition))
     tenant = tenant_of_lane(partition)
     behind = make("FIELD_SET", tenant_id=tenant)
-    assert world.outcome(behind) == Accepted(), "the lane goes on"
+    assert world.outcome(behind) == Accepted(), "the lane continues"
     world.drain()
     (row,) = world.admin.execute(
         "select tenant_id, work_order_id, outcome, reason_code, field, sentence "

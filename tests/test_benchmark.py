@@ -26,7 +26,7 @@ except SetupError as error:
 
 
 def run(program: str, argument: Path) -> str:
-    """Run a program beside bench/ and peers/, which are not installed; what it printed."""
+    """Run a program next to bench/ and peers/, which are not installed; what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", program, argument], cwd=ROOT, check=True, capture_output=True, text=True
     )

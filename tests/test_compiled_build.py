@@ -51,7 +51,7 @@ def test_the_compiled_build_decides_the_golden_log_as_it_was_decided(tmp_path: P
     site = tmp_path / "site"
     with ZipFile(wheel) as packed:
         packed.extractall(site)
-    told = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))}
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, env=told, cwd=tmp_path)
+    with_path = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))}
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, env=with_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "records" in done.stdout

@@ -51,8 +51,8 @@ def composed() -> Iterator[dict[str, str]]:
 
 
 def command(environment: dict[str, str], *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    told = [sys.executable, "-m", "core_tables.cli.main", *arguments]
-    return subprocess.run(told, env=environment, input=stdin, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-m", "core_tables.cli.main", *arguments]
+    return subprocess.run(words, env=environment, input=stdin, capture_output=True, text=True, timeout=120)
 
 
 def test_an_event_appended_from_outside_is_folded_by_the_composed_worker(composed: dict[str, str]) -> None:

@@ -49,14 +49,14 @@ EDGES: list[tuple[EventType, str, Any, int, int]] = [
 def test_s4_a_number_of_a_payload_holds_at_its_edges_and_is_refused_one_past_them(
     event_type: EventType, field: str, payload: Any, low: int, high: int
 ) -> None:
-    def told(value: int) -> Payload:
+    def payload_of(value: int) -> Payload:
         made: Payload = payload(value)
         return made
 
     for edge in (low, high):
-        assert Book().append(make(event_type, payload=told(edge))) == Accepted()
+        assert Book().append(make(event_type, payload=payload_of(edge))) == Accepted()
     for past in (low - 1, high + 1):
         if past < 2**63:  # what does not fit into 64 bits cannot be written at all
-            assert Book().refusal(make(event_type, payload=told(past))).field == field
+            assert Book().refusal(make(event_type, payload=payload_of(past))).field == field
         with pytest.raises(ContractError):
-            encode_checked(make(event_type, payload=told(past)))
+            encode_checked(make(event_type, payload=payload_of(past)))

@@ -1,4 +1,4 @@
-"""The connection to Postgres: whatever the DSN asks for stays, and what is no DSN is told without showing it."""
+"""The connection to Postgres: what the DSN asks for is kept, and a wrong DSN is reported without showing it."""
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -13,11 +13,11 @@ from .world import World
 def test_the_options_of_a_dsn_are_kept_beside_ours(world: World) -> None:
     dsn = make_conninfo(world.settings.reader(), options="-c search_path=os_core")
     connection = connect(dsn, name="test connection", statement_timeout_ms=1234)
-    told = [
+    settings = [
         connection.execute(f"show {name}".encode()).fetchone() for name in ("search_path", "statement_timeout", "jit")
     ]
     connection.close()
-    assert told == [("os_core",), ("1234ms",), ("off",)]
+    assert settings == [("os_core",), ("1234ms",), ("off",)]
 
 
 def test_what_is_no_dsn_is_told_without_showing_it() -> None:

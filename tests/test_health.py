@@ -24,13 +24,13 @@ def test_a_lane_is_folded_or_waits_or_has_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack
-def test_the_probe_tells_alive_from_ready_and_both_from_gone(world: World, tmp_path: Path) -> None:
+def test_the_probe_tells_alive_from_ready_and_both_from_gone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "health"
-    told = {"CORE_TABLES_HEALTH_FILE": str(file)}
     assert world.command("health").returncode == output.EXIT_MACHINE
     assert world.command("health", CORE_TABLES_HEALTH_FILE=str(file)).returncode == output.EXIT_NOT_FOUND
-    environment = world.environment
-    world.environment = lambda: {**environment(), **told}  # type: ignore[method-assign]
+    monkeypatch.setenv("CORE_TABLES_HEALTH_FILE", str(file))
     worker = world.worker_process("--processes", "2")
     try:
         files = [tmp_path / "health.1", tmp_path / "health.2"]
@@ -43,7 +43,7 @@ def test_the_probe_tells_alive_from_ready_and_both_from_gone(world: World, tmp_p
     finally:
         worker.terminate()
         worker.wait(30)
-        world.environment = environment  # type: ignore[method-assign]
+        monkeypatch.undo()
     assert (
         world.command("health", "--max-age", "0", CORE_TABLES_HEALTH_FILE=str(file)).returncode == output.EXIT_NOT_FOUND
     )

@@ -37,8 +37,8 @@ def migrated(dsn: str) -> list[str]:
 
 
 def test_a_password_of_any_characters_and_other_keywords_reach_the_migrations(empty: str) -> None:
-    told = {"password": "p@ss/w:?#% +&=x", "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
-    assert migrated(make_conninfo(empty, **told)) == ["0001.work-order-tables"]
+    parameters = {"password": "p@ss/w:?#% +&=x", "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
+    assert migrated(make_conninfo(empty, **parameters)) == ["0001.work-order-tables"]
     assert migrated(empty) == []
 
 
@@ -62,8 +62,8 @@ def test_an_init_that_was_killed_does_not_stand_in_the_way_of_the_next(empty: st
 def test_a_killed_inits_lock_ends_with_its_session(empty: str) -> None:
     holder = (
         "import sys\nfrom core_tables.projection.postgres.connection import connect\n"
-        "from core_tables.projection.postgres.migrate import _alone\n"
-        "with _alone(connect(sys.argv[1], name='test holder')):\n    print('held', flush=True)\n    sys.stdin.read()"
+        "from core_tables.projection.postgres.migrate import migrating_alone\n"
+        "with migrating_alone(connect(sys.argv[1], name='test holder')):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", holder, empty], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -31,11 +31,11 @@ def prepared(connection: Connection) -> set[object]:
 def test_answers_come_in_the_order_of_their_statements(connection: Connection) -> None:
     with Pipeline(connection) as pipeline:
         begun = pipeline.command(b"BEGIN")
-        told = pipeline.add("set_tenant", ("acme",))
+        answer = pipeline.add("set_tenant", ("acme",))
         rows = pipeline.add("count_work_orders_of_tenant", ("acme",))
         ended = pipeline.command(b"COMMIT")
     assert (begun.tag, ended.tag) == ("BEGIN", "COMMIT")
-    assert told.rows == [("acme",)]
+    assert answer.rows == [("acme",)]
     assert rows.rows == [(1,)]
     assert prepared(connection) == {"set_tenant", "count_work_orders_of_tenant"}
 
@@ -63,9 +63,9 @@ def test_a_failure_ends_the_pipeline_and_leaves_the_connection_good(connection: 
 def test_pipelines_of_one_connection_share_what_it_has_prepared(connection: Connection) -> None:
     for _ in range(2):
         with Pipeline(connection) as pipeline:
-            told = pipeline.add("set_tenant", ("acme",))
+            answer = pipeline.add("set_tenant", ("acme",))
         gc.collect()
-        assert told.rows == [("acme",)]
+        assert answer.rows == [("acme",)]
 
 
 def test_an_error_of_the_caller_leaves_the_connection_good(connection: Connection) -> None:
@@ -74,15 +74,15 @@ def test_an_error_of_the_caller_leaves_the_connection_good(connection: Connectio
         pipeline.add("set_tenant", ("acme",))
         raise KeyError("planted")
     with pipeline:
-        told = pipeline.add("set_tenant", ("bells",))
-    assert told.rows == [("bells",)]
+        answer = pipeline.add("set_tenant", ("bells",))
+    assert answer.rows == [("bells",)]
 
 
 def test_more_than_any_buffer_holds_goes_both_ways(connection: Connection) -> None:
     long = "x" * 1_000_000
     with Pipeline(connection) as pipeline:
-        told = [pipeline.add("set_tenant", (long + str(number),)) for number in range(40)]
-    assert [len(answer.rows[0][0]) for answer in told] == [1_000_000 + len(str(number)) for number in range(40)]
+        answers = [pipeline.add("set_tenant", (long + str(number),)) for number in range(40)]
+    assert [len(answer.rows[0][0]) for answer in answers] == [1_000_000 + len(str(number)) for number in range(40)]
 
 
 def test_a_connection_that_ends_meanwhile_is_told_as_what_ended_it(connection: Connection, world: World) -> None:
@@ -122,14 +122,14 @@ def test_what_is_no_parameter_spoils_no_later_call(connection: Connection) -> No
     with pytest.raises(AttributeError), pipeline:
         pipeline.add("set_tenant", (1.5,))  # type: ignore[arg-type]
     with pipeline:
-        told = pipeline.add("set_tenant", ("acme",))
-    assert told.rows == [("acme",)]
+        answer = pipeline.add("set_tenant", ("acme",))
+    assert answer.rows == [("acme",)]
 
 
 def test_an_interrupt_while_answers_are_read_ends_the_connection(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left unread would be taken for the answers of the next."""
+    """What is left unread would be mistaken for the answers of the next."""
     pipeline = Pipeline(connection)
 
     def interrupted(*_: object) -> None:

@@ -48,7 +48,7 @@ def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(w
     before = entries_read(world)
     assert len(kept.outcomes("bells", ids)) == WORK_ORDERS
 
-    wait_until(lambda: reads.current("bells", "order-0") and pool.plans_dropped, "plans to be made anew")
+    wait_until(lambda: reads.current("bells", "order-0") and pool.plans_dropped, "plans to be made from scratch")
     looked = sum(reads.current("bells", name) is not None for name in names)
     assert looked == WORK_ORDERS
     for each in (reads, kept):

@@ -243,8 +243,8 @@ def test_a_cancel_of_what_is_not_folded_in_time_is_unknown_and_nothing_is_sent(f
 def test_a_cancel_does_not_wait_for_the_gap_that_a_log_ends_in(fresh: World, end: str) -> None:
     """Nobody folds what a transaction leaves at the end of a log: the broker's own record, and those that were aborted."""
     ledger = Ledger.connect(ledger_settings(fresh))
-    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
-    foreign = Producer(told)
+    settings = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    foreign = Producer(settings)
     foreign.init_transactions(20)
     foreign.begin_transaction()
     foreign.produce(fresh.settings.topic, encode_event(make("WORK_ORDER_CREATED")), b"acme", ACME)
@@ -263,7 +263,7 @@ def test_a_cancel_does_not_wait_for_the_gap_that_a_log_ends_in(fresh: World, end
         # What a transaction committed is awaited, though the log's end is not reached by it.
         wanted = ["sent" if end == "commit_transaction" else CANCEL_INVALID_STATE]
         threading.Thread(target=cancel, args=("order-1",), daemon=True).start()
-        wait_until(lambda: ended == wanted, "the cancel to end long before its time-out")
+        wait_until(lambda: ended == wanted, "the cancel to end long before its timeout")
     ledger.close()
 
 

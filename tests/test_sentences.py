@@ -1,4 +1,4 @@
-"""Whoever reads why a lane stopped reads what to do next: every sentence names a cause and a step."""
+"""The message about a stopped lane says what to do next: every sentence names a cause and a step."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ POSITION = LanePosition(3, 10, 5, 0, 1)
 def facts(
     cluster: str = "cluster", ledger: tuple[str, int] = ("id-1", 12), settings: dict[str, str] = KEPT
 ) -> ClusterFacts:
-    """A broker that is as ROW has it, but for what is given."""
+    """A broker that is as ROW has it, except for what is given."""
     audit = TopicFacts("id-2", 12, KEPT)
     return ClusterFacts(cluster, {"ledger": TopicFacts(*ledger, settings), "audit": audit})
 

@@ -1,4 +1,4 @@
-"""The local stack: started once, found again, mended after a crash, and stopped without a trace."""
+"""The local stack: started once, found again, repaired after a crash, and stopped without a trace."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def pid_of(folder: Path, name: PartName) -> int:
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Every process that works in the folder, or where Postgres had to go; a zombie of ours counts as one."""
-    homes = (folder, stack._postgres_home(folder))
+    homes = (folder, stack.postgres_home(folder))
     found = []
     for process in psutil.process_iter(["cwd", "status", "ppid"]):
         cwd = process.info["cwd"]
@@ -162,14 +162,14 @@ def test_a_stranger_on_a_port_of_ours_is_not_taken_for_our_part(folder: Path, mo
 
 def test_a_part_that_cannot_start_names_its_log(folder: Path, addresses: StackAddresses) -> None:
     stack.stop_part(folder, "postgres")
-    home = stack._postgres_home(folder) / "data"
-    (home / "postgresql.auto.conf").rename(home / "aside")
+    home = stack.postgres_home(folder) / "data"
+    (home / "postgresql.auto.conf").rename(home / "kept")
     (home / "postgresql.auto.conf").write_text("no_such_setting = 1\n", "utf-8")
     try:
         with pytest.raises(SetupError, match=r"postgres ended at once.*postgres\.log"):
             stack.start_part(folder, "postgres")
     finally:
-        (home / "aside").replace(home / "postgresql.auto.conf")
+        (home / "kept").replace(home / "postgresql.auto.conf")
     assert stack.up(folder, quiet) == addresses
 
 
@@ -189,7 +189,7 @@ def test_down_after_half_of_it_died_leaves_no_process_and_keeps_the_data(
 
 def test_down_with_wipe_leaves_nothing(tmp_path: Path) -> None:
     stack.start_part(tmp_path, "postgres")
-    home = stack._postgres_home(tmp_path)
+    home = stack.postgres_home(tmp_path)
     assert (home / "data").exists()
     stack.down(tmp_path, quiet, wipe=True)
     assert not home.exists()

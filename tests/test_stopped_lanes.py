@@ -138,8 +138,8 @@ def test_a_database_that_was_tampered_with_is_refused_at_the_start(fresh: World,
 
 def test_a_program_that_appends_in_transactions_leaves_gaps_and_everything_is_folded(fresh: World) -> None:
     """Each transaction ends with a record of the broker's own, which no reader is given; the log ends with one, too."""
-    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
-    producer = Producer(told)
+    settings = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    producer = Producer(settings)
     producer.init_transactions(20)
     for turn in range(1, 6):
         producer.begin_transaction()
@@ -262,7 +262,7 @@ def test_an_audit_that_is_not_permitted_stops_its_lane_and_one_that_may_pass_is_
 
 
 class ReportingProducer(RefusingProducer):
-    """A producer that is told no while it serves a delivery report, as Python and the client show that."""
+    """A producer that is refused while it serves a delivery report, as Python and the client show that."""
 
     def init_transactions(self, _timeout: float) -> None:
         raise SystemError("a report returned a result with an exception set") from KafkaException(

@@ -55,8 +55,8 @@ def verify_topic(world: World) -> list[Difference]:
         connection.close()
 
 
-def rebuild(world: World, **told: Any) -> Report:
-    connection = connect(world.settings.worker(), name="test rebuild", **told)
+def rebuild(world: World, **options: Any) -> Report:
+    connection = connect(world.settings.worker(), name="test rebuild", **options)
     try:
         return repair.rebuild(connection, Scope(), cache=wiring.cache(world.settings, connection))
     finally:
@@ -65,8 +65,8 @@ def rebuild(world: World, **told: Any) -> Report:
 
 def test_gaps_of_the_log_are_no_differences_and_no_lag_but_a_missing_row_is_one(fresh: World) -> None:
     """A program that appends in transactions leaves a gap after each, and one at the log's end."""
-    told = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
-    producer = Producer(told)
+    settings = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-foreign"}
+    producer = Producer(settings)
     producer.init_transactions(20)
     for turn in range(1, 6):
         producer.begin_transaction()
@@ -180,10 +180,10 @@ def test_a_planted_difference_is_found_above_the_records_that_are_gone(beheaded:
     for table in ("work_order_ledger", "work_order_outcomes"):
         beheaded.admin.execute(f"alter table os_core.{table} disable trigger append_only".encode())
     assert beheaded.admin.execute(plant.encode()).rowcount == 1
-    told = [difference.what for difference in verify_topic(beheaded)]
-    assert len(told) == 1 + len(found.split("|"))
-    assert told[0] == BEHEADED
-    assert all(any(part in what for what in told[1:]) for part in found.split("|")), told
+    differences = [difference.what for difference in verify_topic(beheaded)]
+    assert len(differences) == 1 + len(found.split("|"))
+    assert differences[0] == BEHEADED
+    assert all(any(part in what for what in differences[1:]) for part in found.split("|")), differences
 
 
 def test_a_list_of_the_cache_that_differs_is_forgotten_by_a_rebuild(fresh: World) -> None:

@@ -63,7 +63,7 @@ def test_java_writes_the_bytes_that_we_write(appended: list[tuple[int, int, byte
         again = decode_event(encode_event(decoded.event))
         assert isinstance(again, SizedEvent)
         assert again.event == decoded.event
-        assert len(encode_event(decoded.event)) == len(value), "but for the order of a map's entries"
+        assert len(encode_event(decoded.event)) == len(value), "except for the order of a map's entries"
 
 
 def test_the_worker_accepts_what_java_wrote(world: World, appended: list[tuple[int, int, bytes]]) -> None:

@@ -217,16 +217,16 @@ class World:
 
     def environment(self) -> dict[str, str]:
         """The environment that points the command to this world."""
-        told = self.settings
+        settings = self.settings
         return {
             **os.environ,
-            "CORE_TABLES_BOOTSTRAP_SERVERS": told.kafka_servers(),
-            "CORE_TABLES_POSTGRES_DSN": told.admin(),
-            "CORE_TABLES_REDIS_URL": told.cache() or "none",
-            "CORE_TABLES_TOPIC": told.topic,
-            "CORE_TABLES_AUDIT_TOPIC": told.audit_topic,
-            "CORE_TABLES_GROUP_ID": told.group_id,
-            "CORE_TABLES_PARTITIONS": str(told.partitions),
+            "CORE_TABLES_BOOTSTRAP_SERVERS": settings.kafka_servers(),
+            "CORE_TABLES_POSTGRES_DSN": settings.admin(),
+            "CORE_TABLES_REDIS_URL": settings.cache() or "none",
+            "CORE_TABLES_TOPIC": settings.topic,
+            "CORE_TABLES_AUDIT_TOPIC": settings.audit_topic,
+            "CORE_TABLES_GROUP_ID": settings.group_id,
+            "CORE_TABLES_PARTITIONS": str(settings.partitions),
         }
 
     def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
@@ -250,9 +250,11 @@ class World:
 
     def delete_records(self, below: dict[int, int]) -> None:
         """Delete the ledger's records below an offset of each partition, as retention would."""
-        told = [TopicPartition(self.settings.topic, partition, offset) for partition, offset in below.items() if offset]
+        targets = [
+            TopicPartition(self.settings.topic, partition, offset) for partition, offset in below.items() if offset
+        ]
         admin = self.kafka_admin()
-        for future in admin.delete_records(told).values():
+        for future in admin.delete_records(targets).values():
             future.result()
 
     def log_ends(self) -> dict[int, int]:

@@ -23,7 +23,7 @@ def migrate(connection: Connection) -> list[str]:
 
     Raises SetupError, also while another `init` is at it.
     """
-    with _alone(connection), translated():
+    with migrating_alone(connection), translated():
         backend: Any = yoyo.get_backend(_yoyo_uri(connection))
         _break_lock(backend, connection.info.user)
         with as_file(files("core_tables.projection.postgres") / "migrations") as folder, backend.lock():
@@ -64,7 +64,7 @@ def check_database(connection: Connection) -> None:
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def migrating_alone(connection: Connection) -> Iterator[None]:
     """Hold the lock of those who migrate; it ends with its session, however that ends."""
     try:
         with translated(), connection.transaction():

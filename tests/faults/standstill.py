@@ -1,4 +1,4 @@
-"""Servers that stand still: they hold their connections and answer nothing."""
+"""Servers that are suspended: they hold their connections and answer nothing."""
 
 import os
 import signal

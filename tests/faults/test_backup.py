@@ -39,9 +39,9 @@ def folder() -> Iterator[Path]:
 def back_up_postgres(world: World, folder: Path, to: Path) -> None:
     """pg_basebackup, while the worker works."""
     start = Postgres().prepare(folder / "postgres", 0, print)
-    told = conninfo_to_dict(world.settings.admin())
+    parameters = conninfo_to_dict(world.settings.admin())
     command = [str(Path(start.command[0]).with_name("pg_basebackup")), "-D", str(to), "-X", "stream", "-c", "fast"]
-    where = ["-h", str(told["host"]), "-p", str(told["port"]), "-U", "postgres"]
+    where = ["-h", str(parameters["host"]), "-p", str(parameters["port"]), "-U", "postgres"]
     subprocess.run([*command, *where], check=True, capture_output=True, timeout=60, cwd="/")
 
 
@@ -109,7 +109,7 @@ def restore_postgres_alone(world: World, folder: Path, backup: Path) -> None:
 
 
 def test_a_topic_restored_from_a_copy_older_than_postgres_stops_its_lanes(folder: Path, tmp_path: Path) -> None:
-    """Ids are positions: to go on would give new records the ids of lost ones."""
+    """Ids are positions: continuing would give new records the ids of lost ones."""
     world = new_world(local_stack.up(folder, print), partitions=1)
     world.append(*day(100))
     with world.working():

@@ -21,8 +21,8 @@ from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
 
-# Alone, because a busy machine shows a limit of Kafka that we cannot mend: docs/RELIABILITY.md, "Known limit: a single broker
-# whose disk is full". With three busy loops beside it, the test of Kafka failed in two of three runs; alone, in none of four.
+# Alone, because a busy machine shows a limit of Kafka that we cannot fix: docs/RELIABILITY.md, "Known limit: a single broker
+# whose disk is full". With three busy loops next to it, the test of Kafka failed in two of three runs; alone, in none of four.
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 
 MEGABYTE = 1 << 20

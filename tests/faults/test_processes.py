@@ -70,10 +70,10 @@ def _died_under_load(process: "subprocess.Popen[bytes]", world: World) -> bool:
 def test_a_commit_whose_answer_is_lost_is_recalled_not_decided_again(
     fresh: World, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = conninfo_to_dict(fresh.settings.admin())
-    cutter = CommitCutter(str(told["host"]), int(told["port"] or 0))
+    parameters = conninfo_to_dict(fresh.settings.admin())
+    cutter = CommitCutter(str(parameters["host"]), int(parameters["port"] or 0))
     usual, direct = fresh.settings, fresh.settings.worker()
-    through = direct.replace(f"port={told['port']}", f"port={cutter.port}")
+    through = direct.replace(f"port={parameters['port']}", f"port={cutter.port}")
     assert through != direct
     fresh.settings = usual.model_copy(update={"worker_dsn": through})
     wanted = threading.Event()

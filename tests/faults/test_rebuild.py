@@ -173,10 +173,10 @@ def test_a_rebuild_that_is_killed_loses_nothing_and_a_second_one_goes_on(fresh: 
         assert died.returncode == DIED
         again = fresh.command("rebuild", "--json")
         assert again.returncode == 0, again.stderr
-        told = json.loads(again.stdout)
-        assert told["compared"] == TENANTS * ORDERS
-        assert told["equal"] == PAGE_SIZE, "what was committed before the death is done"
-        assert told["repaired"] == TENANTS * ORDERS - PAGE_SIZE, "the second run goes on"
+        report = json.loads(again.stdout)
+        assert report["compared"] == TENANTS * ORDERS
+        assert report["equal"] == PAGE_SIZE, "what was committed before the death is done"
+        assert report["repaired"] == TENANTS * ORDERS - PAGE_SIZE, "the second run continues"
         wait_until(lambda: fresh.verify().differences == [], "rows and cache to be right")
         fresh.append(*(make("FIELD_SET", tenant_id=f"rest-{tenant}") for tenant in range(TENANTS)))
         fresh.drain()
@@ -205,17 +205,17 @@ def test_a_rebuild_process_that_sleeps_lets_workers_go_on_and_wakes_to_a_sentenc
                 *(make("WORK_ORDER_CREATED", tenant_id=f"rest-{n}", work_order_id="z") for n in range(TENANTS))
             )
             fresh.drain()
-            assert sleeps(process), "the workers went on without it"
+            assert sleeps(process), "the workers continued without it"
             process.send_signal(signal.SIGCONT)
-            told = process.communicate(timeout=60)[1].decode()
+            message = process.communicate(timeout=60)[1].decode()
         finally:
             process.kill()
             process.wait()
-        assert process.returncode == (output.EXIT_POSTGRES if held else output.EXIT_OK), told
-        assert ("Postgres does not answer as it should" in told) == held
+        assert process.returncode == (output.EXIT_POSTGRES if held else output.EXIT_OK), message
+        assert ("Postgres does not answer as it should" in message) == held
         again = json.loads(fresh.command("rebuild", "--json").stdout)
         repaired = total - PAGE_SIZE if held else 0
-        assert (again["compared"], again["repaired"]) == (total + TENANTS, repaired), "a second run goes on"
+        assert (again["compared"], again["repaired"]) == (total + TENANTS, repaired), "a second run continues"
     assert running.errors == []
     check_everything(fresh, 3 * total + TENANTS)
 
@@ -226,7 +226,7 @@ def sleeps(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh: World) -> None:
-    """The nonce carries the epoch: the worker forgets the lists of before the repair, whoever died."""
+    """The nonce carries the epoch: the worker forgets the lists of before the repair, whichever process died."""
     fresh.append(make("WORK_ORDER_CREATED", tenant_id="rest-1", work_order_id="order-1"))
     query = PendingQuery("rest-1", "ada", START)
     with fresh.working():
@@ -276,11 +276,11 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)
     monkeypatch.setattr(repair, "FOLD_VERSION", FOLD_VERSION + 1)
     monkeypatch.setattr("core_tables.consumer.lifecycle.FOLD_VERSION", FOLD_VERSION + 1)
-    told = fresh.verify()
-    assert [(found.work_order_id, found.what) for found in told.differences] == [
+    report = fresh.verify()
+    assert [(found.work_order_id, found.what) for found in report.differences] == [
         ("order-2", "differs in confirmation_state")
     ]
-    assert told.fold_versions == (FOLD_VERSION,), "nothing was changed"
+    assert report.fold_versions == (FOLD_VERSION,), "nothing was changed"
     with fresh.working() as running:
         wait_until(lambda: len(running.log_lines("other_fold_version")) == 12, "the worker to say so of each lane")
         assert rebuild(fresh).repaired == 1

@@ -256,9 +256,9 @@ def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World)
     }
     assert audited == {partition: list(range(end)) for partition, end in fresh.log_ends().items()}
     with closing(wiring.operator(fresh.settings)) as connection:
-        told = verify_against_topic(fresh.settings, connection, lambda _: None).differences
-    assert told, "that records are gone from the topic is said"
-    assert all("but the log holds those from" in found.what for found in told), "what is left of it is compared"
+        differences = verify_against_topic(fresh.settings, connection, lambda _: None).differences
+    assert differences, "the report says that records are gone from the topic"
+    assert all("but the log holds those from" in found.what for found in differences), "what is left of it is compared"
 
 
 def test_ledger_records_deleted_before_they_were_folded_stop_their_lane_and_no_other(fresh: World) -> None:

@@ -1,4 +1,4 @@
-"""A server that stands still: every wait ends by its deadline, and says what was waited for."""
+"""A server that is suspended: every wait ends by its deadline, and says what was waited for."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from .standstill import standing_still
 
 pytestmark = pytest.mark.stack
 
-# Far below the time that a wait without a deadline would take: the servers stand still until the call has returned.
+# Far below the time that a wait without a deadline would take: the servers stay suspended until the call has returned.
 RETURNS_S = 30
 
 

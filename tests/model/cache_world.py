@@ -19,10 +19,10 @@ class Mutation(Enum):
     SNAPSHOT_NOT_AT_THE_LABEL = "fill: though Postgres answered for another position than the label's"
     CHANGES_APPLIED_AT_ANY_POSITION = "advance: apply changes wherever the label is"
     APPLIED_WHEN_THE_LABEL_IS_AHEAD = "advance: apply changes that the label has passed, and set it back"
-    MISSING_LABEL_ADOPTED = "advance: go on under the old nonce when the label is missing"
-    LABEL_BEHIND_ADOPTED = "advance: go on under the same nonce when the label is behind"
+    MISSING_LABEL_ADOPTED = "advance: continue under the old nonce when the label is missing"
+    LABEL_BEHIND_ADOPTED = "advance: continue under the same nonce when the label is behind"
     ABSENT_LIST_MEANS_EMPTY = "read: a list that is not there is an empty one"
-    LABEL_WITHOUT_EPOCH = "advance: go on under the same nonce though a repair came between"
+    LABEL_WITHOUT_EPOCH = "advance: continue under the same nonce though a repair came between"
     FILL_ACROSS_A_REPAIR = "fill: though Postgres answered for another epoch than the label's"
     NO_LABEL_CHECK = "idle: do not check the label"
 

@@ -178,7 +178,7 @@ class RestartRule:
             yield self.init_transactions(world, index, worker)
 
     def init_transactions(self, world: World, index: int, worker: Worker) -> tuple[str, World]:
-        """Step 5: fence whoever held the transactional.id; what that one had open is aborted."""
+        """Step 5: fence the holder of the transactional.id; what it had open is aborted."""
         audit = worker.audit._replace(phase="begun" if worker.audit.phase == "closed" else "ready")
         topic = AuditPartition(index, (), False, world.topic.records, world.topic.wiped)
         return f"{index} init_transactions", put(world, index, worker._replace(audit=audit))._replace(topic=topic)

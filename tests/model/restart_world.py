@@ -24,7 +24,7 @@ class Mutation(Enum):
     MEMORY_KEPT_OVER_A_REOPEN = "3: a reopened lane keeps the states in memory"
     TAIL_BEFORE_INIT = "5: read the tail, then init_transactions"
     STALE_TAIL_WAITS = "5: when the queue starts above the next offset, wait"
-    PRODUCER_KEPT_AFTER_AN_ERROR = "5: after an unknown result, go on with the same producer and offset"
+    PRODUCER_KEPT_AFTER_AN_ERROR = "5: after an unknown result, continue with the same producer and offset"
     ENTRY_DROPPED_BEFORE_CONFIRMED = "5: an entry leaves the queue when it is sent"
     AUDITED_ENTRY_KEPT = "5: an entry below the next offset, audited by another, stays in the queue"
     WATERMARK_OF_THE_OPENING = (
@@ -159,7 +159,7 @@ def violation(world: World) -> str | None:
 
 
 def faults(world: World, mutation: Mutation) -> Steps:
-    """What the outside does, the workers' own deaths aside."""
+    """What the outside does, except for the workers' own deaths."""
     yield from _faults_of_postgres(world)
     yield from _faults_of_kafka(world, mutation)
 

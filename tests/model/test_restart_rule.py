@@ -98,7 +98,7 @@ def test_every_mutation_is_searched() -> None:
 
 
 def test_what_no_rule_can_hold_is_seen_as_broken() -> None:
-    """The known rest: retention empties the audit partition and Postgres forgets the audited watermark. Hence retention.ms=-1."""
+    """The known rest, and why retention.ms is -1: retention empties the audit partition, and Postgres forgets the watermark."""
     assert search(Scenario(Budget(failovers=1, wipes=1), records=2)).violation is not None
 
 

@@ -106,7 +106,7 @@ class Producer:
         self.epoch = -1
 
     def init_transactions(self, _timeout: float) -> None:
-        """Fence whoever had the id, and abort what it had open."""
+        """Fence the producer that had the id, and abort what it had open."""
         self.broker.scheduler.edge()
         self.epoch = self.broker.epochs[self.id] = self.broker.epochs.get(self.id, 0) + 1
         self.broker.transactions.pop(self.id, None)

@@ -108,7 +108,7 @@ class Store:
         return held, self.load(records, known)
 
     def _wait_for(self, lanes: Sequence[int]) -> None:
-        """Wait until nobody else holds the lanes' rows; whoever does may have been killed meanwhile."""
+        """Wait until nobody else holds the lanes' rows; the holder may have been killed meanwhile."""
         while any(self.database.locks.get(lane, self) is not self for lane in lanes):
             self._call()
 

@@ -1,6 +1,7 @@
 """Defects to plant in the worker, one at a time; the simulation must find each of them."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,10 +60,8 @@ def tail_read_before_init(patch: pytest.MonkeyPatch) -> Callable[[Simulation], N
     init, find = AuditEmitter._init, AuditEmitter._find_offset
 
     def early(self: AuditEmitter, queue: LaneQueue) -> None:
-        class Nothing:
-            next_offset = 0
-
-        self._outputs[queue.lane] = Nothing()  # type: ignore[assignment]
+        nothing: Any = SimpleNamespace(next_offset=0)
+        self._outputs[queue.lane] = nothing
         try:
             find(self, queue)
             next_offset = self._outputs[queue.lane].next_offset
@@ -218,7 +217,7 @@ def stale_message_taken_for_a_gap(patch: pytest.MonkeyPatch) -> Callable[[Simula
 
 
 def keys_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
-    """A work order that Postgres has is taken for one that was seen from its first event on."""
+    """A work order that Postgres has is treated as one that was seen from its first event on."""
     patch.setattr("core_tables.consumer.lane.ANY_KEY", 0)
     return _nothing
 

@@ -47,7 +47,7 @@ class Actor:
         self._back.acquire()
 
     def edge(self) -> None:
-        """Called by the actor itself: hand the baton back, and go on when it comes again."""
+        """Called by the actor itself: hand the baton back, and continue when it returns."""
         self._back.release()
         self._mine.acquire()
         if self.killed:
@@ -61,7 +61,7 @@ class Actor:
 
 
 class Scheduler:
-    """Picks actors by chance, and owns time."""
+    """Picks actors at random, and owns time."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -77,7 +77,7 @@ class Scheduler:
         return actor
 
     def edge(self) -> None:
-        """An edge is called: whoever calls it may lose the baton here."""
+        """An edge is called: its caller may lose the baton here."""
         if self.current is not None:
             self.current.edge()
 

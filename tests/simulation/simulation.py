@@ -54,8 +54,8 @@ class Log:
 
     debug = warning = info
 
-    def error(self, event: str, **told: object) -> None:
-        self.errors.append(f"{event}: {told}")
+    def error(self, event: str, **details: object) -> None:
+        self.errors.append(f"{event}: {details}")
 
     exception = error
 
@@ -69,11 +69,11 @@ class Process:
         self.consumer = Consumer(run.broker)
         self.stores: list[Store] = []
         queue = AuditQueue(8)
-        cache = PendingCache(run.redis, "topic", lambda: run.scheduler.now)  # type: ignore[arg-type]
+        consumer: Any = self.consumer
         dependencies = WorkerDependencies(
-            consumer=self.consumer,  # type: ignore[arg-type]
+            consumer=consumer,
             postgres=Session(self.open_store),
-            cache=cache,
+            cache=run.cache(lambda: run.scheduler.now),
             audit=queue,
             find_gaps=run.broker.gaps,
             check_topics=run.broker.check,
@@ -81,7 +81,7 @@ class Process:
         settings = WorkerSettings(batch_size=6, states_in_memory=4, audit_patience_s=0.0)
         self.worker = Worker(TOPIC, settings, dependencies, self.log, clock=lambda: run.scheduler.now)
         ports = AuditPorts(
-            open_producer=lambda transactional_id: Producer(run.broker, transactional_id),  # type: ignore[arg-type,return-value]
+            open_producer=self.open_producer,
             last_event_id=run.broker.last_event_id,
             ledger_end=run.broker.ledger_end,
             audited=run.database.audited,
@@ -97,6 +97,9 @@ class Process:
             run.scheduler.start(f"{name} audit", self.audit),
         ]
         self.assigned: set[int] = set()
+
+    def open_producer(self, transactional_id: str) -> Any:
+        return Producer(self.run.broker, transactional_id)
 
     def open_store(self) -> Any:
         self.run.scheduler.edge()
@@ -125,7 +128,7 @@ class Process:
             self.consumer.take([partition])
 
     def pause(self, turns: int) -> None:
-        """SIGSTOP, and SIGCONT after so many turns: the process sleeps wherever it is, with its locks."""
+        """SIGSTOP, and SIGCONT after that many turns: the process sleeps wherever it is, with its locks."""
         for actor in self.actors:
             actor.wakes_at = self.run.scheduler.turns + turns
 
@@ -158,6 +161,11 @@ class Simulation:
         self._write_the_log()
         self.processes = [Process(self, name) for name in ("one", "two", "three")[: 3 if seed % 3 == 0 else 2]]
         self.scheduler.start("reader", self._read)
+
+    def cache(self, clock: Callable[[], float]) -> PendingCache:
+        """The real client of the cache, over the model of Redis."""
+        client: Any = self.redis
+        return PendingCache(client, "topic", clock)
 
     def _write_the_log(self) -> None:
         """The ledger topic, and what the reference fold makes of it at every offset."""
@@ -223,7 +231,7 @@ class Simulation:
     def _label_settled(self, lane: int) -> bool:
         """Whether the lane's label is where Postgres is; nobody tells Redis of a repair but the worker's own checks."""
         row = self.database.tables.lanes[lane]
-        cached = PendingCache(self.redis, "topic", lambda: 1e9).read(lane, "", "")  # type: ignore[arg-type]
+        cached = self.cache(lambda: 1e9).read(lane, "", "")
         return cached.labelled(row.epoch, row.applied)
 
     def _fault(self) -> None:
@@ -307,7 +315,7 @@ class Simulation:
 
     def _read(self) -> None:
         """A reader: the cache, and on a miss Postgres and a fill."""
-        cache = PendingCache(self.redis, "topic", lambda: self.scheduler.now)  # type: ignore[arg-type]
+        cache = self.cache(lambda: self.scheduler.now)
         while True:
             tenant = self.chance.choice(TENANTS)
             lane = partition_of(tenant.encode(), LANES)
@@ -354,7 +362,7 @@ class Simulation:
                 raise self._violation(f"the audit events of lane {lane} do not tell the outcomes of the reference fold")
         for key in drifted_rows(tables):
             raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
-        cache = PendingCache(self.redis, "topic", lambda: 1e9)  # type: ignore[arg-type]
+        cache = self.cache(lambda: 1e9)
         for tenant in TENANTS:
             lane = partition_of(tenant.encode(), LANES)
             self._check_list(lane, tenant, cache.read(lane, tenant, "ada"))
