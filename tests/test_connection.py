@@ -10,14 +10,13 @@ from .world import World
 
 
 @pytest.mark.stack
-def test_the_options_of_a_dsn_are_kept_beside_ours(world: World) -> None:
-    dsn = make_conninfo(world.settings.reader(), options="-c search_path=os_core")
+def test_the_options_of_a_dsn_are_kept_unless_our_statements_rely_on_them(world: World) -> None:
+    dsn = make_conninfo(world.settings.reader(), options="-c work_mem=1234kB -c search_path=os_core")
     connection = connect(dsn, name="test connection", statement_timeout_ms=1234)
-    settings = [
-        connection.execute(f"show {name}".encode()).fetchone() for name in ("search_path", "statement_timeout", "jit")
-    ]
+    names = ("work_mem", "search_path", "statement_timeout", "jit")
+    settings = [connection.execute(f"show {name}".encode()).fetchone() for name in names]
     connection.close()
-    assert settings == [("os_core",), ("1234ms",), ("off",)]
+    assert settings == [("1234kB",), ("pg_catalog",), ("1234ms",), ("off",)]
 
 
 def test_what_is_no_dsn_is_told_without_showing_it() -> None:
