@@ -18,9 +18,11 @@ from core_tables.cli.ledger_log import without_lane
 from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
+from core_tables.cli.starting import GRACE_S, end_by_force_after, started
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
+from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.store import LanePosition
 from core_tables.schemas.topic import LedgerTopic
 
@@ -86,18 +88,28 @@ def stack_status(as_json: bool) -> None:
     show_default=True,
     help="Workers under this command, which share its lanes; up to one per core and lane.",
 )
-def worker(audit: bool, batch: int, processes: int) -> None:
+@click.option(
+    "--start-timeout",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait at the start for Kafka, for Postgres, and for `core-tables init`.",
+)
+def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> None:
     """Fold the ledger until stopped (Ctrl-C or SIGTERM). Start as many as there is load for, up to one per lane."""
     log = logger()
     if processes > 1:
-        arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch)]
+        arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
         sys.exit(run_workers(processes, arguments, log))
     settings = Settings()
     worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
-    built, audit_thread = wiring.worker(settings, worker_settings, audit=audit, log=log)
+    built, audit_thread = started(
+        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log), start_timeout, log
+    )
 
     def stop(_signal: int, _frame: Any) -> None:
         built.stop()
+        end_by_force_after(GRACE_S, log)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -142,6 +154,17 @@ def status(as_json: bool) -> None:
     output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
     for sentence in _summary(rows, strays):
         output.out.print(sentence, markup=False)
+    failed = cache_failure(wiring.cache(settings, connection), topic.first_lane)
+    if failed is not None:
+        output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
+
+
+def cache_failure(cache: PendingCache | None, lane: int) -> str | None:
+    """Why the cache does not answer for a lane, as it is asked with each pending list; None if it does."""
+    if cache is None:
+        return None
+    cache.read_list(lane, "")
+    return cache.failed
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], strays: Mapping[int, int]) -> Iterator[str]:

@@ -38,6 +38,7 @@ EXIT_DIFFERENCES: Final = 11
 EXIT_PENDING: Final = 12
 EXIT_MACHINE: Final = 13
 EXIT_INTERRUPTED: Final = 130
+EXIT_FORCED: Final = 143  # as if SIGTERM had ended it
 
 EXIT_CODES: Final = """\b
 Exit codes:
@@ -48,7 +49,7 @@ Exit codes:
   5  Kafka does not answer     11  verify found differences
   6  Postgres does not answer  12  an outcome is still pending
  13  something is missing on this machine
-130  interrupted"""
+130  interrupted               143  asked to end, and ended by force"""
 
 _SUBJECTS: Final = {
     "topic": EXIT_TOPIC,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from core_tables.cli.output import EXIT_LANE_STOPPED, EXIT_OK
@@ -20,6 +21,7 @@ def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
     The group shares the lanes among them. If one dies, the others are ended, so that a supervisor restarts the command as a
     whole. If all lanes of one have stopped, the others keep running, since their lanes are fine.
     """
+    _forget_others(count)
     command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
     # In a session of their own: a Ctrl-C of the terminal reaches them through us, once.
     running = [
@@ -49,3 +51,13 @@ def _environment(number: int) -> dict[str, str]:
     """That of the command, with a health file of each worker's own."""
     file = os.environ.get(HEALTH_FILE)
     return dict(os.environ) if file is None else {**os.environ, HEALTH_FILE: f"{file}.{number}"}
+
+
+def _forget_others(count: int) -> None:
+    """Remove the health files of workers that were more: of those, one that was killed could not take its file along."""
+    file = os.environ.get(HEALTH_FILE)
+    if file is not None:
+        for path in Path(file).parent.glob(f"{Path(file).name}.*"):
+            number = path.name.rpartition(".")[2]
+            if number.isdecimal() and int(number) > count:
+                path.unlink(missing_ok=True)

@@ -1,29 +1,52 @@
 """What a worker works with: the clients it is given, and its session of Postgres."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from confluent_kafka import Consumer
 
 from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.timer import Clock
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.store import Store
+from core_tables.schemas.reasons import SetupError, UnavailableError
+
+DENIED_S: Final = 300.0
 
 
 class Session:
-    """The worker's session of Postgres: opened when it is needed, closed after an error. `opened` counts the openings."""
+    """The worker's session of Postgres: opened when it is needed, closed after an error. `opened` counts the openings.
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
+    After it was open once, a password that is refused is waited for like a server that is down, for DENIED_S seconds: a password is
+    changed in the server and in the passfile, and not at the same moment.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], clock: Clock = time.monotonic) -> None:
         self._open_store = open_store
+        self._clock = clock
         self._store: Store | None = None
+        self._denied_at: float | None = None
         self.opened = 0
 
     def store(self) -> Store:
         """The store; connects if there is no connection. Raises UnavailableError or SetupError."""
         if self._store is None:
-            self._store = self._open_store()
+            try:
+                self._store = self._open_store()
+            except SetupError as error:
+                if error.subject != "permission" or not self._may_pass():
+                    raise
+                raise UnavailableError("postgres", error.message) from error
+            self._denied_at = None
             self.opened += 1
         return self._store
+
+    def _may_pass(self) -> bool:
+        if self._denied_at is None:
+            self._denied_at = self._clock()
+        return self.opened > 0 and self._clock() < self._denied_at + DENIED_S
 
     def close(self) -> None:
         """Close the connection, if there is one; an open transaction is rolled back."""

@@ -39,6 +39,7 @@ class IdleChecks:
         self._clock = clock
         self._timer = Timer(clock, IDLE_S)
         self._collection = Timer(clock, COLLECTION_S)
+        self._cache_failed: str | None = None
         self._sessions = 0  # how many sessions of Postgres had been opened at the last check
 
     def run_if_due(self) -> None:
@@ -49,12 +50,18 @@ class IdleChecks:
                 write_health(self._health_file, self._lifecycle.lanes.values())
             self._collect_garbage()
 
+    def close(self) -> None:
+        """Remove the health file: one that is no longer written looks like a worker that hangs."""
+        if self._health_file is not None:
+            self._health_file.unlink(missing_ok=True)
+
     def _run(self) -> None:
         started = self._clock()
         self._timer.restart()
         self._sessions = self._postgres.opened
         self._stop_unaudited_lanes()
         self._check_topics()
+        self._report_cache()
         if self._compare_rows():
             self._renew_labels(started)
             self._commit_progress()
@@ -78,6 +85,16 @@ class IdleChecks:
             self._log.warning("kafka_error", topic=self._lifecycle.topic.topic, partition=None, cause=error.message)
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)
+
+    def _report_cache(self) -> None:
+        """Log when the cache stops answering, and when it answers again: lists come from Postgres meanwhile."""
+        failed = None if self._cache is None else self._cache.failed
+        if (failed is None) != (self._cache_failed is None):
+            if failed is None:
+                self._log.info("cache_answers")
+            else:
+                self._log.warning("cache_failed", cause=failed)
+        self._cache_failed = failed
 
     def _compare_rows(self) -> bool:
         """Reopen the lanes whose rows in Postgres are not as in memory, and write the audited watermarks that have risen.

@@ -93,6 +93,7 @@ class Worker:
 
     def close(self) -> None:
         """Leave the group and close the connections. Raises KafkaException."""
+        self._idle.close()
         self._postgres.close()
         self._consumer.close()
 

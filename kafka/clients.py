@@ -23,6 +23,11 @@ _READING: Final = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 10,
 }
+_CLASSIC_GROUP: Final = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 1_000,  # a member learns of a rebalance with a heartbeat, and it takes two of them
+}
 Client = TypeVar("Client")
 
 
@@ -38,20 +43,20 @@ class KafkaSettings:
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int) -> Consumer:
     """The consumer of the ledger topic, with at least `fetch_ahead` records of a partition in memory where there are some.
 
-    The group spreads the work; no position is ever read from it.
+    The group spreads the work; no position is ever read from it. With `group.protocol=consumer` (KIP-848) the brokers set
+    what the classic protocol leaves to the client, and the client refuses to be given it.
     """
+    classic = {} if settings.extra.get("group.protocol") == "consumer" else _CLASSIC_GROUP
     return _client(
         Consumer,
         {
             **_common(settings),
+            **classic,
             "group.id": settings.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 1_000,  # a member learns of a rebalance with a heartbeat, and it takes two of them
             "max.poll.interval.ms": 120_000,
             "queued.min.messages": fetch_ahead,
             "queued.max.messages.kbytes": 8_192,

@@ -230,13 +230,14 @@ def test_init_a_second_time_does_nothing(world: World) -> None:
 
 
 NOWHERE = "127.0.0.1:1"
+WORKER = ("worker", "--start-timeout", "0")
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
         (("status",), {"CORE_TABLES_BOOTSTRAP_SERVERS": NOWHERE}, output.EXIT_KAFKA, "Kafka"),
-        (("worker",), {"CORE_TABLES_BOOTSTRAP_SERVERS": NOWHERE}, output.EXIT_KAFKA, "Kafka"),
+        (WORKER, {"CORE_TABLES_BOOTSTRAP_SERVERS": NOWHERE}, output.EXIT_KAFKA, "Kafka"),
         (("init",), {"CORE_TABLES_BOOTSTRAP_SERVERS": NOWHERE}, output.EXIT_KAFKA, "Kafka"),
         (
             ("get", "--tenant", "a", "b"),
@@ -244,8 +245,18 @@ NOWHERE = "127.0.0.1:1"
             output.EXIT_POSTGRES,
             "Postgres",
         ),
-        (("worker",), {"CORE_TABLES_POSTGRES_DSN": "host=127.0.0.1 port=1"}, output.EXIT_POSTGRES, "Postgres"),
-        (("worker",), {"CORE_TABLES_TOPIC": "no-such-topic"}, output.EXIT_DATABASE, "core-tables init"),
+        (
+            ("worker", "--start-timeout", "0"),
+            {"CORE_TABLES_POSTGRES_DSN": "host=127.0.0.1 port=1"},
+            output.EXIT_POSTGRES,
+            "Postgres",
+        ),
+        (
+            ("worker", "--start-timeout", "0"),
+            {"CORE_TABLES_TOPIC": "no-such-topic"},
+            output.EXIT_DATABASE,
+            "core-tables init",
+        ),
         (("get",), {}, output.EXIT_USAGE, "--tenant"),
         (("get", "--tenant", " ", "b"), {}, output.EXIT_REFUSED, "tenant_id"),
         (("nonsense",), {}, output.EXIT_USAGE, "No such command"),
@@ -267,7 +278,7 @@ def test_what_is_missing_is_named_in_one_sentence(
 def test_a_database_without_migrations_is_named(world: World) -> None:
     world.admin.execute("create database empty_of_" + world.name)
     dsn = world.settings.admin().replace(f"dbname={world.name}", f"dbname=empty_of_{world.name}")
-    for arguments in (("get", "--tenant", "a", "b"), ("worker",), ("verify",)):
+    for arguments in (("get", "--tenant", "a", "b"), WORKER, ("verify",)):
         done = world.command(*arguments, CORE_TABLES_POSTGRES_DSN=dsn)
         assert done.returncode in (output.EXIT_DATABASE, output.EXIT_PERMISSION), done.stderr
         assert b"core-tables init" in done.stderr

@@ -4,12 +4,14 @@ Losing any key costs a miss, never a wrong answer (DESIGN, "Stores"). Keys share
 sees one slot of a cluster. Redis has 50 ms to answer; when it does not, it is left alone for 5 s.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
+from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
 
 from core_tables.projection.cache.scripts import lua
@@ -26,6 +28,17 @@ MAX_LIST: Final = 256
 SENTINEL: Final = b"-"
 # No work_order_id is empty, so this field of a list's hash is free: it makes an empty list exist.
 SENTINEL_FIELD: Final = ""
+# Any program may write to Redis; what is not as this module writes it counts as missing.
+_LABEL: Final = re.compile(rb"\d+\.[0-9a-f]+:\d+")
+_OF_A_CLUSTER: Final = (
+    redis.exceptions.AskError,
+    redis.exceptions.MovedError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.ClusterCrossSlotError,
+)
+_NO_CLUSTER: Final = (
+    "this Redis is a node of a cluster, which is not supported; set CORE_TABLES_REDIS_URL to a single Redis, or to none"
+)
 _encode: Final = Encoder().encode
 _decode: Final = Decoder(PendingRecord).decode
 
@@ -112,12 +125,15 @@ class PendingCache:
         """The label of a lane, and a list by its name."""
         answer: Any = self._try(lambda: self._read(keys=[self._label(lane)], args=[name]), None)
         stored_label, values = answer or (None, [])
-        if stored_label is None:
+        if not isinstance(stored_label, bytes) or not _LABEL.fullmatch(stored_label):
             return CachedList(None, None)
         label = stored_label.decode()
         if SENTINEL not in values:
             return CachedList(label, None)
-        return CachedList(label, [_decode(value) for value in values if value != SENTINEL])
+        try:
+            return CachedList(label, [_decode(value) for value in values if value != SENTINEL])
+        except (MsgspecError, UnicodeDecodeError):
+            return CachedList(label, None)
 
     def list_names(self, lane: int, label: str) -> list[str]:
         """The names of the lists that a lane holds under a label's nonce."""
@@ -175,7 +191,7 @@ class PendingCache:
         try:
             answer = call()
         except (redis.RedisError, OSError) as error:
-            self.failed = str(error) or type(error).__name__
+            self.failed = _NO_CLUSTER if isinstance(error, _OF_A_CLUSTER) else str(error) or type(error).__name__
             self._skip_until = self._clock() + PAUSE_S
             return otherwise
         self.failed = None

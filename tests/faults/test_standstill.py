@@ -1,5 +1,6 @@
 """A server that is suspended: every wait ends by its deadline, and says what was waited for."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from core_tables.cli import output
 from core_tables.deploy import stack as local_stack
+from core_tables.deploy.parts import PartName
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.schemas.outcomes import Accepted
@@ -117,3 +120,22 @@ def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path,
             wait_until(lambda: running.log_lines("lane_reopens"), "the worker to say that it waits for Postgres", 60)
         assert receipt.outcome(60) == Accepted()
     assert running.errors == []
+
+
+@pytest.mark.parametrize("part", ["postgres", "kafka"])
+def test_a_worker_ends_when_it_is_asked_to_though_a_server_answers_nothing(
+    folder: Path, world: World, part: PartName, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as lines:
+        process = world.worker_process(log=lines)
+        try:
+            wait_until(lambda: "lane_opened" in log.read_text("utf-8"), "a lane to be opened")
+            with standing_still(folder, part):
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) in (output.EXIT_OK, output.EXIT_FORCED), log.read_text("utf-8")
+        finally:
+            process.kill()
+            process.wait()
+    with world.working():
+        assert world.outcome(make("FIELD_SET")) == Accepted()

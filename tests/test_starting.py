@@ -1,0 +1,162 @@
+"""How workers start and end: what they need may come later, and what they leave behind misleads nobody."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import structlog
+
+from core_tables.cli import processes
+from core_tables.cli.starting import started
+from core_tables.consumer.dependencies import DENIED_S, Session
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.schemas.outcomes import Accepted
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+
+from .builders import START, make
+from .world import World, wait_until
+
+LOG = structlog.wrap_logger(structlog.ReturnLogger())
+
+
+def failing(times: int, error: CoreTablesError) -> Callable[[], int]:
+    """A start that fails that number of times, and then returns how often it was tried."""
+    tries: list[int] = []
+
+    def start() -> int:
+        tries.append(1)
+        if len(tries) <= times:
+            raise error
+        return len(tries)
+
+    return start
+
+
+@pytest.mark.parametrize("error", [UnavailableError("kafka", "planted"), SetupError("planted", "database")])
+def test_what_may_still_come_is_waited_for(error: CoreTablesError) -> None:
+    assert started(failing(1, error), 60, LOG) == 2
+    with pytest.raises(CoreTablesError, match="planted"):
+        started(failing(10_000, error), 0, LOG)
+
+
+@pytest.mark.parametrize("subject", ["permission", "topic", "machine"])
+def test_what_waiting_does_not_change_ends_the_start_at_once(subject: Any) -> None:
+    with pytest.raises(SetupError, match="planted"):
+        started(failing(1, SetupError("planted", subject)), 60, LOG)
+
+
+def test_a_refused_password_is_waited_for_by_a_session_that_was_open_before() -> None:
+    now = 0.0
+    denied = SetupError("the password is wrong", "permission")
+    answers: list[Any] = [denied]
+
+    def open_store() -> Any:
+        if isinstance(answers[0], SetupError):
+            raise answers[0]
+        return answers[0]
+
+    class Store:
+        class connection:  # noqa: N801
+            close = staticmethod(lambda: None)
+
+    session: Any = Session(open_store, lambda: now)
+    with pytest.raises(SetupError):
+        session.store()
+    answers[0] = Store
+    assert session.store() is Store
+    session.close()
+    answers[0] = denied
+    with pytest.raises(UnavailableError, match="the password is wrong"):
+        session.store()
+    now = DENIED_S - 1
+    with pytest.raises(UnavailableError):
+        session.store()
+    now = DENIED_S
+    with pytest.raises(SetupError):
+        session.store()
+    answers[0] = Store
+    assert session.store() is Store
+
+
+def test_health_files_of_workers_that_were_more_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(processes.HEALTH_FILE, str(tmp_path / "health"))
+    for name in ("health.1", "health.2", "health.3", "health.new", "other.3"):
+        (tmp_path / name).touch()
+    processes._forget_others(2)
+    assert sorted(os.listdir(tmp_path)) == ["health.1", "health.2", "health.new", "other.3"]
+
+
+@pytest.mark.stack
+def test_a_worker_that_is_started_before_init_folds_without_a_restart(world: World, tmp_path: Path) -> None:
+    later = World(world.stack, f"{world.name}later")
+    log = tmp_path / "log"
+    with log.open("wb") as lines:
+        process = later.worker_process(log=lines)
+        try:
+            wait_until(lambda: "waiting_to_start" in log.read_text("utf-8"), "the worker to wait")
+            later.init()
+            wait_until(later.answers, "the broker to lead the new topic")
+            assert later.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        finally:
+            process.terminate()
+            process.wait(60)
+    later.close()
+
+
+@pytest.mark.stack
+def test_a_worker_that_ends_takes_its_health_file_along(world: World, tmp_path: Path) -> None:
+    health = tmp_path / "health"
+    with world.working(health_file=health):
+        wait_until(health.exists, "the worker to write its file")
+    assert not health.exists()
+
+
+@pytest.mark.stack
+def test_workers_of_the_new_group_protocol_share_their_lanes_and_hand_them_over(fresh: World) -> None:
+    fresh.settings = fresh.settings.model_copy(update={"kafka": {"group.protocol": "consumer"}})
+    tenants = [f"kip-{number}" for number in range(24)]
+    with fresh.working() as second:
+        with fresh.working() as first:
+            wait_until(lambda: len(first.worker.lanes) == len(second.worker.lanes) == 6, "the lanes to be shared")
+            assert not first.worker.lanes.keys() & second.worker.lanes.keys()
+            for tenant in tenants:
+                assert fresh.outcome(make("WORK_ORDER_CREATED", tenant_id=tenant)) == Accepted()
+        wait_until(lambda: len(second.worker.lanes) == 12, "the lanes to be handed over")
+        for tenant in tenants:
+            assert fresh.outcome(make("FIELD_SET", tenant_id=tenant)) == Accepted()
+        fresh.drain()
+    assert first.errors == second.errors == []
+
+
+@pytest.mark.stack
+def test_a_cache_that_does_not_answer_is_reported_once_and_by_status(fresh: World) -> None:
+    usual = fresh.settings.redis_url
+    fresh.settings = fresh.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    with fresh.working() as running:
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: running.log_lines("cache_failed"), "the failing cache to be logged")
+        assert len(running.log_lines("cache_failed")) == 1
+        assert b"the cache does not answer" in fresh.command("status").stdout
+    fresh.settings = fresh.settings.model_copy(update={"redis_url": usual})
+    assert b"cache" not in fresh.command("status").stdout
+
+
+@pytest.mark.stack
+def test_what_is_not_well_formed_in_the_cache_is_a_miss(fresh: World) -> None:
+    query = PendingQuery("acme", "ada", START)
+    with fresh.working():
+        assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: fresh.reads.pending(query).from_cache, "the list to be cached")
+    right = fresh.reads.pending(query)._replace(from_cache=False)
+    client: Any = redis.Redis.from_url(str(fresh.settings.redis_url))
+    (label,) = [key for key in client.scan_iter("ct:*at") if client.get(key).endswith(b":1")]
+    (name,) = client.scan_iter(label.removesuffix(b"at").decode().replace("{", "[{]") + "*ada")
+    for value in (b"\xff", b"[]", b'{"work_order_id": 7}', b"null"):
+        client.hset(name, "order-1", value)
+        assert fresh.reads.pending(query) == right
+    for value in (b"", b"x:y", b"0.ab:nonsense", b"\xff:1"):
+        client.set(label, value)
+        assert fresh.reads.pending(query) == right
