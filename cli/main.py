@@ -12,10 +12,11 @@ from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
 from core_tables.cli.init import init
-from core_tables.cli.operate import stack, status, worker
+from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
 from core_tables.cli.records import audit, refused
+from core_tables.cli.status import status
 from core_tables.cli.verify import rebuild, verify
 from core_tables.kafka.errors import ClientSettingError, translate_kafka
 from core_tables.schemas.reasons import CoreTablesError

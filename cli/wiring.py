@@ -15,6 +15,7 @@ from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import admin_client, audit_producer, ledger_consumer, no_log, partition_consumer
 from core_tables.kafka.errors import translate_running
+from core_tables.kafka.group import worker_client_id
 from core_tables.kafka.log import TopicReader, log_bounds, log_ends
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
@@ -112,7 +113,7 @@ def worker(
         )
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log))
     dependencies = WorkerDependencies(
-        consumer=ledger_consumer(kafka, fetch_ahead=worker_settings.batch_size),
+        consumer=ledger_consumer(kafka, worker_settings.batch_size, worker_client_id()),
         postgres=Session(partial(worker_store, settings.worker(), name)),
         cache=pending_lists,
         audit=queue,

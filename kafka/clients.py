@@ -40,7 +40,7 @@ class KafkaSettings:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-def ledger_consumer(settings: KafkaSettings, fetch_ahead: int) -> Consumer:
+def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = "rdkafka") -> Consumer:
     """The consumer of the ledger topic, with at least `fetch_ahead` records of a partition in memory where there are some.
 
     The group spreads the work; no position is ever read from it. With `group.protocol=consumer` (KIP-848) the brokers set
@@ -50,6 +50,7 @@ def ledger_consumer(settings: KafkaSettings, fetch_ahead: int) -> Consumer:
     return _client(
         Consumer,
         {
+            "client.id": client_id,
             **_common(settings),
             **classic,
             "group.id": settings.group_id,

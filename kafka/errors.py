@@ -9,7 +9,7 @@ from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, Setup
 
 RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
-Meaning = Literal["passes", "lost", "topic", "permission"]
+Meaning = Literal["passes", "lost", "topic", "permission", "group"]
 # A code that is not listed, and that the client does not call retriable, passes too, except where a topic is created.
 MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError._TIMED_OUT: "passes",
@@ -25,6 +25,8 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "permission",
     KafkaError.SASL_AUTHENTICATION_FAILED: "permission",
     KafkaError._AUTHENTICATION: "permission",
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: "group",
+    KafkaError.UNSUPPORTED_ASSIGNOR: "group",
 }
 
 
@@ -51,6 +53,12 @@ def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
         case "permission":
             return SetupError(
                 f"Kafka denied access: {detail}; ask an administrator for it, then try again", "permission"
+            )
+        case "group":
+            return UnavailableError(
+                "kafka",
+                f"another program is in the workers' consumer group, or an older worker is, with another protocol: {detail}; "
+                "give that program a group of its own, or the workers one (CORE_TABLES_GROUP_ID)",
             )
         case _:
             return UnavailableError("kafka", f"Kafka did not answer: {detail}; check that the broker is running")

@@ -32,6 +32,7 @@ TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
         (PERMISSIONS, "permission", "permission", "permission"),
         (TOPICS, "topic", "kafka", "topic"),
         ([KafkaError._AUTO_OFFSET_RESET], "lost", "lost", "lost"),
+        ([KafkaError.INCONSISTENT_GROUP_PROTOCOL], "kafka", "kafka", "kafka"),
         ([KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN], "kafka", "kafka", "kafka"),
         ([KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REPLICATION_FACTOR], "kafka", "kafka", "topic"),
     ],
@@ -60,7 +61,9 @@ def kind(error: CoreTablesError) -> str:
 
 
 def test_the_table_of_errors_in_the_architecture_page_is_that_of_the_code() -> None:
-    rows = re.findall(r"^\| (lost|topic|permission|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (lost|topic|permission|group|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE
+    )
     written = {getattr(KafkaError, code): meaning for meaning, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     assert written == MEANINGS
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 import structlog
+from confluent_kafka import Consumer
 
 from core_tables.cli import processes
 from core_tables.cli.starting import started
@@ -160,3 +161,28 @@ def test_what_is_not_well_formed_in_the_cache_is_a_miss(fresh: World) -> None:
     for value in (b"", b"x:y", b"0.ab:nonsense", b"\xff:1"):
         client.set(label, value)
         assert fresh.reads.pending(query) == right
+
+
+@pytest.mark.stack
+def test_a_stranger_in_the_consumer_group_is_named_by_status_with_the_lanes_that_no_worker_has(fresh: World) -> None:
+    servers = {"bootstrap.servers": fresh.stack.bootstrap_servers, "group.id": fresh.settings.group_id}
+    strategy = {"partition.assignment.strategy": "cooperative-sticky", "client.id": "somebody-else"}
+    stranger = Consumer({**servers, **strategy})
+
+    def shown() -> str:
+        stranger.poll(0.1)
+        return " ".join(fresh.command("status").stdout.decode().split())
+
+    assert "no worker runs" in shown()
+    with fresh.working() as running:
+        wait_until(lambda: len(running.worker.lanes) == 12, "the worker to have every lane")
+        assert "somebody-else" not in shown()
+        assert "belong to no worker" not in shown()
+        stranger.subscribe([fresh.settings.topic])
+        wait_until(
+            lambda: stranger.poll(0.1) or len(running.worker.lanes) == 6, "the stranger to take half of the lanes"
+        )
+        wait_until(
+            lambda: "somebody-else at" in (text := shown()) and "is no worker" in text, "status to name the stranger"
+        )
+        stranger.close()

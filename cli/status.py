@@ -1,0 +1,116 @@
+"""How far each lane is, who has it, and what holds it up."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+
+from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
+from core_tables.cli.ledger_log import without_lane
+from core_tables.cli.options import json_option
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.group import Group, describe_group
+from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
+from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.postgres.store import LanePosition
+from core_tables.schemas.topic import LedgerTopic
+
+
+@click.command(epilog=output.EXIT_CODES)
+@json_option
+def status(as_json: bool) -> None:
+    """Per lane: the log's end, what is applied and audited, and the lag in records and seconds."""
+    settings = Settings()
+    connection = wiring.operator(settings)
+    topic = wiring.registered_topic(settings, connection)
+    admin = admin_client(settings.kafka_settings())
+    rows = _lane_rows(
+        settings, topic, wiring.positions(settings, connection), log_ends(admin, topic.topic, range(topic.partitions))
+    )
+    strays = ends_without_lane(admin, topic.topic, topic.partitions)
+    group = describe_group(admin, settings.group_id, topic.topic)
+    for row in rows:
+        row["owner"] = None if group is None else group.owners.get(row["lane"] - topic.first_lane)
+    if as_json:
+        for row in rows:
+            output.emit_json(row)
+        for partition, end in strays.items():
+            output.emit_json({"lane": None, "partition": partition, "log_end": end})
+        return
+    output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
+    for sentence in (*_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
+        output.out.print(sentence, markup=False)
+    failed = cache_failure(wiring.cache(settings, connection), topic.first_lane)
+    if failed is not None:
+        output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
+
+
+def cache_failure(cache: PendingCache | None, lane: int) -> str | None:
+    """Why the cache does not answer for a lane, as it is asked with each pending list; None if it does."""
+    if cache is None:
+        return None
+    cache.read_list(lane, "")
+    return cache.failed
+
+
+def _about_the_group(rows: Sequence[Mapping[str, Any]], group: Group | None, name: str) -> Iterator[str]:
+    """Which lanes nobody has, and who is in the group without being a worker."""
+    if group is None:
+        yield f"the broker does not say who has which lane; this user may lack DESCRIBE on the group {name}"
+        return
+    for stranger in group.strangers:
+        yield f"{stranger} is in the consumer group {name} and is no worker: give that program a group of its own"
+    unowned = [str(row["lane"]) for row in rows if row["owner"] is None]
+    if not group.owners:
+        yield "no worker runs"
+    elif unowned and group.settled:
+        yield f"lanes {', '.join(unowned)} belong to no worker; see the log lines `assigned` and `lane_stopped`"
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], strays: Mapping[int, int]) -> Iterator[str]:
+    """What the rows of the lanes, and the ends of partitions without one, come to."""
+    for partition, end in strays.items():
+        yield f"partition {partition}: {without_lane(end)}"
+    held = [str(row["lane"]) for row in rows if row["stable_end"] < row["log_end"]]
+    lag = sum(row["lag"] for row in rows)
+    if held:
+        yield (
+            f"lanes {', '.join(held)}: a program has a transaction open on the ledger topic, and what was appended after its "
+            "start is folded when it ends; `kafka-transactions.sh find-hanging` names the program"
+        )
+    elif lag:
+        yield f"{lag} records are not folded yet; does a worker run?"
+    else:
+        yield "everything is folded"
+
+
+def _lane_rows(
+    settings: Settings, topic: LedgerTopic, positions: Mapping[int, LanePosition], ends: Mapping[int, LogEnd]
+) -> list[dict[str, Any]]:
+    rows = []
+    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
+        for lane, position in sorted(positions.items()):
+            partition = lane - topic.first_lane
+            stable, end = ends[partition]
+            lag, waits = max(0, end - position.applied), 0.0
+            if position.applied < stable == end:
+                first = reader.first(partition, position.applied)
+                if first is None:
+                    lag = 0  # the log ends in a gap: nothing of it is left to be folded
+                else:
+                    waits = max(0.0, time.time() - first.timestamp()[1] / 1000)
+            rows.append(
+                {
+                    "lane": lane,
+                    "log_end": end,
+                    "stable_end": stable,
+                    "applied": position.applied,
+                    "audited": position.audited,
+                    "lag": lag,
+                    "lag_seconds": round(waits, 1),
+                }
+            )
+    return rows
