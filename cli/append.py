@@ -30,7 +30,7 @@ WINDOW: Final = 2000  # appends in flight before their acknowledgements are coll
 
 
 class Summary:
-    """What became of the lines of a file."""
+    """Counts what became of the lines of a file."""
 
     def __init__(self) -> None:
         self.appended = 0
@@ -74,19 +74,20 @@ def _reason(reason_code: str | None, field: str | None) -> str:
 
 @click.command(epilog=output.EXIT_CODES)
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False, exists=True))
-@click.option("--wait", is_flag=True, help="Follow every event to its outcome.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome of every event.")
 @click.option(
     "--timeout",
     default=60.0,
     show_default=True,
-    help="Seconds to wait for outcomes, of 2000 events at a time; what is not known then counts as pending.",
+    help="With --wait: seconds to wait for the outcomes of each 2000 events. Those not known by then count as pending.",
 )
 @json_option
 def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
-    """Append the events of FILE (`-`: standard input), one JSON object a line, gzip or not.
+    """Append the events of a file of JSON lines.
 
-    Each line is a WorkOrderLedgerEventInput. A line that breaks the contract is reported with its number and left out;
-    the other lines are appended. A line without an idempotency key is appended again when the command is run again.
+    FILE may be compressed with gzip; `-` is standard input. Each line is one event (docs/CONTRACT.md, section 1). A line that
+    breaks the contract is reported with its number and skipped; the others are appended. If you run the command again, the
+    lines with an idempotency key are replays and change nothing; those without one are appended a second time.
     """
     settings = Settings()
     summary = Summary()
@@ -96,7 +97,7 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
         append_lines(ledger, file, summary, timeout if wait else None)
     except KeyboardInterrupt:
         output.err.print(
-            "interrupted: lines after the last one counted were not read; run it again, replays are no-ops"
+            "interrupted: the rest of the file was not read; run the command again, lines with an idempotency key are replays"
         )
         raise
     finally:
@@ -164,7 +165,9 @@ def _lines(file: str) -> Iterator[bytes]:
             read += 1
             yield line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        message = f"{file} is no whole gzip file: {error}; its first {read} lines could be read"
+        message = (
+            f"{file} is no whole gzip file: {error}; its first {read} lines could be read, get a whole copy of the file"
+        )
         raise ContractError(contract_failure(None, message)) from error
 
 
@@ -176,7 +179,7 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
     bad_lines = summary.bad_lines.total()
     output.out.print(f"appended {summary.appended} events in {seconds:.1f} s{rate}; {bad_lines} bad lines")
     if summary.unknown:
-        output.out.print(f"of {summary.unknown} more it is not known whether they were written")
+        output.out.print(f"whether {summary.unknown} more were written is not known")
     if summary.appended == bad_lines == summary.unknown == 0:
         output.out.print("the file holds no events")
     if bad_lines:
@@ -184,7 +187,7 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
     if waited:
         counts = [f"{summary.outcomes[kind]} {kind}" for kind in ("accepted", "replayed", "refused")]
         output.out.print(
-            ", ".join(counts) + (f", {summary.pending} pending: does a worker run?" if summary.pending else "")
+            ", ".join(counts) + (f", {summary.pending} pending: is a worker running?" if summary.pending else "")
         )
         if summary.reasons:
             output.emit_rows("refused by reason", ("reason (field)", "events"), summary.reasons.most_common())
@@ -193,8 +196,12 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
 @click.command(epilog=output.EXIT_CODES)
 @tenant_option
 @click.argument("work_order_id")
-@click.option("--reason-code", type=click.IntRange(1, 2**32 - 1), required=True, help="The caller's own code for why.")
-@click.option("--idempotency-key", required=True, help="Names this cancel; the same key again is a replay.")
+@click.option("--reason-code", type=click.IntRange(1, 2**32 - 1), required=True, help="Why, as a code of your own.")
+@click.option(
+    "--idempotency-key",
+    required=True,
+    help="Your name for this cancel. The same key again is a replay and changes nothing.",
+)
 @now_option
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the outcome.")
 @json_option
@@ -207,7 +214,10 @@ def cancel(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Cancel a work order that is in DRAFT, CLARIFY or CONFIRM."""
+    """Cancel a work order that is in DRAFT, CLARIFY or CONFIRM.
+
+    Exits with 3 if the work order has another status or does not exist.
+    """
     ledger = wiring.ledger(Settings())
     try:
         receipt = ledger.cancel(tenant, work_order_id, reason_code, idempotency_key, now)
@@ -221,7 +231,9 @@ def cancel(
     if isinstance(outcome, Refused):
         output.fail(CoreTablesError(outcome.sentence, reason_code=outcome.reason_code, field=outcome.field))
     if outcome is None:
-        output.err.print("the cancel is in the ledger but not folded yet; does a worker run? see `core-tables status`")
+        output.err.print(
+            "the cancel is in the ledger but not folded yet; check with `core-tables status` that a worker is running"
+        )
         sys.exit(output.EXIT_PENDING)
     record = {"work_order_id": work_order_id, "status": "CANCELED", "last_event_id": last_event_id}
     if as_json:
@@ -232,11 +244,11 @@ def cancel(
 
 
 def _require_cancel(ledger: Ledger, tenant: str, work_order_id: str, first_id: int) -> None:
-    """Raises CoreTablesError if the first event of an idempotency key was no cancel: then nothing was canceled."""
+    """Raise CoreTablesError if the first event of an idempotency key is not a cancel: then nothing was canceled."""
     (first,) = ledger.reads().ledger(tenant, work_order_id, first_id=first_id, last_id=first_id)
     if first.event.work_order_status != "CANCELED":
         raise CoreTablesError(
-            f"nothing was canceled: the key is bound by event {first_id}, a {first.event.event_type} "
+            f"nothing was canceled: the key was used by event {first_id}, a {first.event.event_type} "
             f"with status {first.event.work_order_status}; choose another key",
             reason_code=IDEMPOTENCY_REPLAY,
             field="idempotency_key",

@@ -1,4 +1,4 @@
-"""The demo: a small day of three tenants goes through the real thing, on one screen."""
+"""The demo: sends a small day of events of three tenants through Kafka, Postgres and Redis, on one screen."""
 
 import subprocess
 import sys
@@ -31,13 +31,16 @@ _WAIT_S: Final = 30.0
 
 @click.command(epilog=output.EXIT_CODES)
 def demo() -> None:
-    """Start the local stack and watch a day of three tenants go through it. May be run again: then all are replays."""
+    """Start the local stack and send a day of events through it.
+
+    Run it again, and every event is a replay: nothing changes.
+    """
     from core_tables.deploy import stack as local
 
     settings = Settings()
     started = time.monotonic()
     local.up(settings.stack_dir, output.say)
-    settings = Settings()  # now the stack's addresses are known
+    settings = Settings()  # again, since the addresses of the stack are known only now
     for line in initialize(settings):
         output.say(line)
     worker = _start_worker(settings)
@@ -56,10 +59,10 @@ def demo() -> None:
     _title(f"That was it, in {time.monotonic() - started:.0f} s. The stack is still running. Next:")
     command = "core-tables" if sys.prefix == sys.base_prefix else ".venv/bin/core-tables"
     for line, what in (
-        (f"{command} worker", "folds what comes (Ctrl-C stops it)"),
-        (f"{command} append FILE --wait", "your own events, one JSON object a line"),
-        (f"{command} get --tenant {TENANT} trip-1002", "a current record"),
-        (f"{command} --help", "everything else"),
+        (f"{command} worker", "folds new events until Ctrl-C"),
+        (f"{command} append FILE --wait", "appends your own events, one JSON object a line"),
+        (f"{command} get --tenant {TENANT} trip-1002", "shows a current record"),
+        (f"{command} --help", "lists all commands"),
         ("make stop", "stops Kafka, Postgres and Redis"),
     ):
         output.out.print(f"  {line:<58}{what}", markup=False)
@@ -83,7 +86,8 @@ def _append_the_day(ledger: Ledger) -> None:
         append_lines(ledger, str(day), summary, _WAIT_S)
     if summary.pending:
         raise SetupError(
-            "the worker did not fold the day in time; its log is logs/worker.log of the stack's folder", "machine"
+            "the worker did not fold the day in time; look at its log, logs/worker.log in the folder of the stack",
+            "machine",
         )
     counts = ", ".join(f"{summary.outcomes[kind]} {kind}" for kind in ("accepted", "replayed", "refused"))
     why = "".join(f"; refused: {reason}" for reason in summary.reasons)
@@ -91,7 +95,7 @@ def _append_the_day(ledger: Ledger) -> None:
 
 
 def _show_current(reads: Reads) -> None:
-    _title("2. What is true now (work_orders_current)")
+    _title("2. The current records (work_orders_current)")
     rows = []
     for work_order_id in ("trip-1001", "trip-1002", "trip-1003", "trip-1004"):
         found = reads.current(TENANT, work_order_id)
@@ -119,7 +123,7 @@ def _pending(reads: Reads) -> str:
 
 
 def _cancel_and_replay(ledger: Ledger, reads: Reads) -> None:
-    _title("3. A pending list, before and after a cancel; and the cancel sent twice")
+    _title("3. A pending list before and after a cancel, and the same cancel a second time")
     output.out.print(f"  before: {_pending(reads)}", markup=False)
     first = ledger.cancel(TENANT, "trip-1004", 900, "demo-cancel", EVENING)
     _expect(first.outcome(_WAIT_S))
@@ -132,7 +136,7 @@ def _cancel_and_replay(ledger: Ledger, reads: Reads) -> None:
 
 
 def _refusal(ledger: Ledger) -> int:
-    """Cancel what is done already; the position id of the attempt."""
+    """Try to cancel a work order that is done; return the event id of the attempt."""
     _title("4. What the contract forbids is refused, with a reason")
     receipt = ledger.cancel(TENANT, "trip-1001", 900, f"demo-{time.time_ns()}", EVENING)
     outcome = receipt.outcome(_WAIT_S)
@@ -143,15 +147,17 @@ def _refusal(ledger: Ledger) -> int:
 
 def _expect(outcome: Outcome | None) -> None:
     if outcome is None or isinstance(outcome, Refused):
-        raise CoreTablesError(f"the demo's own append came out as {outcome}")
+        raise CoreTablesError(
+            f"an append of the demo ended as {outcome}, which was not expected; look at the worker's log"
+        )
 
 
 def _audit_trail(settings: Settings, newest: int) -> None:
-    _title("5. The audit trail: one event for every outcome (the newest)")
+    _title("5. The audit trail: one event for every outcome (the newest are shown)")
     deadline = time.monotonic() + _WAIT_S
     trail = audit_trail(settings, TENANT)
     while all(event.event_id != newest for event in trail) and time.monotonic() < deadline:
-        time.sleep(0.2)  # the audit comes after the tables, a moment later
+        time.sleep(0.2)  # audit events are published a moment after the tables are written
         trail = audit_trail(settings, TENANT)
     trail = sorted(trail, key=lambda event: event.event_id)[-5:]
     rows = [(e.event_id, e.work_order_id, e.event_type, e.outcome, e.severity, e.reason_code) for e in trail]

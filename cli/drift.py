@@ -1,4 +1,4 @@
-"""The drift auditor: rounds of a sample of work orders, each compared with the fold of its ledger rows."""
+"""The drift auditor: compares samples of work orders, round after round, with the fold of their ledger rows."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ _MAX_PAUSE_S: Final = 60.0
 
 
 class Drift:
-    """How many work orders were compared so far, and which of them differ now: those are compared again in each round."""
+    """How many work orders were compared so far, and which of them differ; those are compared again in each round."""
 
     def __init__(self) -> None:
         self.compared = 0
@@ -33,14 +33,14 @@ class Drift:
 
 
 def compare_once(settings: Settings, size: int, as_json: bool) -> None:
-    """One round; ends with an exit code of its own if something differs."""
+    """Compare one sample and exit: EXIT_DIFFERENCES if a work order differs."""
     drift = Drift()
     _show_round(drift, drift.round(wiring.operator(settings), size), as_json)
     sys.exit(output.EXIT_DIFFERENCES if drift.drifting else output.EXIT_OK)
 
 
 def follow(settings: Settings, size: int, every: float, as_json: bool) -> None:
-    """Round after round until Ctrl-C; a Postgres that does not answer is waited for."""
+    """Compare round after round until Ctrl-C; if Postgres does not answer, wait for it."""
     drift, pause = Drift(), _MIN_PAUSE_S
     connection: Connection | None = None
     while True:

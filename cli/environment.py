@@ -1,4 +1,4 @@
-"""The settings, read from the environment in one place, as one frozen object."""
+"""The settings of the command, read from the environment once, as one frozen object."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,7 +21,7 @@ def _dsn(value: str) -> str:
     try:
         conninfo_to_dict(value)
     except psycopg.Error:  # its message may quote the password
-        raise ValueError("a Postgres address was expected: postgresql://… or host=… dbname=…") from None
+        raise ValueError("an address of Postgres was expected: postgresql://… or host=… dbname=…") from None
     return value
 
 
@@ -39,13 +39,13 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseSettings):
-    """Where everything is; what is not set is taken from a local stack that runs in `stack_dir`."""
+    """Where the servers are, and what is to be used there. Addresses that are not set are those of the stack in `stack_dir`."""
 
     model_config = SettingsConfigDict(env_prefix="CORE_TABLES_", frozen=True, extra="ignore")
 
     stack_dir: Path = Path(".core-tables")
     bootstrap_servers: str | None = None
-    # The administrator's; the DSNs of the roles differ from it in the user only, unless they are set.
+    # The administrator's. Unless they are set, the DSNs of the roles are this one with another user.
     postgres_dsn: Dsn | None = None
     worker_dsn: Dsn | None = None
     reader_dsn: Dsn | None = None
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
-    health_file: Path | None = None  # where a worker says once a second that it lives
+    health_file: Path | None = None  # where a worker reports once a second that it is alive
     kafka: Mapping[str, str] = {}  # more settings for every Kafka client, as JSON; the clients check them
 
     @cached_property
@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     def _from_stack(self, part: str, variable: str) -> str:
         if self._stack is None:
             raise SetupError(
-                f"{variable} is not set and no local stack runs in {self.stack_dir}; "
-                "run `core-tables stack up`, or set it to where yours is",
+                f"{variable} is not set, and no local stack is running in {self.stack_dir}; "
+                "run `core-tables stack up`, or set it to the address of your server",
                 "machine",
             )
         return self._stack[part]
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         return self.operator_dsn or self._as_role("core_tables_operator")
 
     def cache(self) -> str | None:
-        """The cache's URL, or None: then every pending list comes from Postgres."""
+        """The URL of the cache, or None; without a cache, every pending list is read from Postgres."""
         if self.redis_url is not None:
             return None if self.redis_url == "none" else self.redis_url
         return self._stack["redis"] if self._stack is not None and self.postgres_dsn is None else None

@@ -1,4 +1,4 @@
-"""`init`: topics, tables, roles and lanes are created, or found to be there and right."""
+"""`init`: creates topics, tables, roles and lanes, or checks those that exist."""
 
 import click
 
@@ -15,12 +15,16 @@ from core_tables.schemas.topic import LedgerTopic
 
 @click.command(epilog=output.EXIT_CODES)
 def init() -> None:
-    """Create topics, tables and roles; does nothing where all is there, and refuses topics that would lose records."""
+    """Create the topics, tables, roles and lanes that are missing.
+
+    Run it before the first worker, and again after an upgrade. It changes nothing that exists, and refuses topics whose
+    settings would lose records.
+    """
     done = initialize(Settings())
     for line in done:
         output.out.print(line, markup=False)
     output.out.print(
-        "ready; next: core-tables worker" if done else "nothing to do: topics, tables, roles and lanes are there"
+        "ready; next: core-tables worker" if done else "nothing to do: topics, tables, roles and lanes exist"
     )
 
 
@@ -40,7 +44,7 @@ def initialize(settings: Settings) -> list[str]:
     row = _topic_row(settings, facts, known)
     check_topics(facts, row)
     if register_topic(connection, row):
-        done.append(f"made {row.partitions} lanes for {row.topic}")
+        done.append(f"created {row.partitions} lanes for {row.topic}")
     return done
 
 
@@ -59,7 +63,7 @@ def _topic_row(settings: Settings, facts: ClusterFacts, known: list[LedgerTopic]
     for name in (settings.topic, settings.audit_topic):
         if facts.topics[name].partitions != settings.partitions:
             raise SetupError(
-                f"the topic {name} has {facts.topics[name].partitions} partitions, but {settings.partitions} are asked for; "
+                f"the topic {name} has {facts.topics[name].partitions} partitions, but {settings.partitions} are configured; "
                 f"set CORE_TABLES_PARTITIONS={facts.topics[name].partitions}, or choose another topic",
                 "topic",
             )

@@ -30,7 +30,7 @@ class LedgerLog:
         return self._reader.bounds(partition)
 
     def records(self, partition: int, start: int, end: int) -> Iterator[Record]:
-        """The records from `start` up to but not including `end`; without the broker's time, which decides nothing."""
+        """The records from `start` up to but not including `end`, without the broker's time, which no decision needs."""
         for message in self._reader.between(partition, start, end):
             event_id = event_id_at(self._topic.first_lane + partition, message.offset() or 0)
             content = read_content(event_id, message.key(), message.value(), partition, self._topic.partitions)
@@ -57,9 +57,10 @@ def without_lane(end: int) -> str:
 
 
 def count_records_below(settings: Settings, connection: Connection, lane: int, end: int) -> int | None:
-    """How many records a lane's log has had below an offset: fewer than offsets, if it has gaps. None if it cannot say.
+    """How many records a lane's log has had below an offset, or None if the topic cannot be read.
 
-    Records that are gone from the topic count as many as they have rows: nothing else knows of them.
+    There are fewer records than offsets if the log has gaps. Records that were deleted from the topic are counted by their
+    rows, the only trace that is left of them.
     """
     for topic in Store(connection).topics():
         partition = lane - topic.first_lane

@@ -23,7 +23,7 @@ from core_tables.schemas.reasons import CoreTablesError
 
 
 class _Root(click.Group):
-    """Turns our errors into one line and an exit code of their own; a traceback is a defect of ours."""
+    """Turns each of our errors into one line and an exit code. A traceback is a defect of Core Tables."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -41,7 +41,7 @@ class _Root(click.Group):
         except KafkaException as error:
             output.fail(translate_kafka(error))
         except KeyboardInterrupt:
-            output.err.print("interrupted; what was done stays done, and the same command may be run again")
+            output.err.print("interrupted; what was done stays done, and you can run the same command again")
             sys.exit(output.EXIT_INTERRUPTED)
         except BrokenPipeError:  # the reader of our output has gone, as `| head` does
             sys.stderr.close()
@@ -60,18 +60,19 @@ def _wrong_setting(name: str, why: str) -> NoReturn:
 )
 @click.version_option(package_name="core-tables")
 def main() -> None:
-    """The system of record for work orders: append to the ledger, fold it, read what it says.
+    """The system of record for work orders.
 
     \b
-    A first round:
-      core-tables stack up                      Kafka, Postgres and Redis on this machine
-      core-tables init                          topics, tables, roles
-      core-tables worker                        folds the ledger until Ctrl-C (in a terminal of its own)
-      core-tables append events.jsonl --wait    append, and see what became of each event
-      core-tables get --tenant acme order-1     the current record
+    To start:
+      core-tables stack up                     start Kafka, Postgres and Redis
+      core-tables init                         create topics, tables and roles
+      core-tables worker                       fold the ledger until Ctrl-C
+      core-tables append events.jsonl --wait   append events, show outcomes
+      core-tables get --tenant acme order-1    show a current record
 
-    Without settings the commands use the local stack of the folder .core-tables; CORE_TABLES_BOOTSTRAP_SERVERS,
-    CORE_TABLES_POSTGRES_DSN and CORE_TABLES_REDIS_URL point them elsewhere (docs/CONFIGURATION.md lists all).
+    Without settings, the commands use the local stack in the folder .core-tables. To use other servers, set
+    CORE_TABLES_BOOTSTRAP_SERVERS, CORE_TABLES_POSTGRES_DSN and CORE_TABLES_REDIS_URL (docs/CONFIGURATION.md lists all
+    settings).
     """
 
 

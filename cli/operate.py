@@ -1,4 +1,4 @@
-"""Running it: the local stack and the worker."""
+"""The local stack and the worker."""
 
 import contextlib
 import gc
@@ -20,12 +20,18 @@ from core_tables.consumer.worker_settings import WorkerSettings
 
 @click.group(epilog=output.EXIT_CODES)
 def stack() -> None:
-    """Kafka, Postgres and Redis as processes of this machine: no root, no Docker, no Java needed."""
+    """Start and stop Kafka, Postgres and Redis on this machine.
+
+    They run as plain processes of yours. Root, Docker and Java are not needed.
+    """
 
 
 @stack.command()
 def up() -> None:
-    """Start what is not running, and wait until it answers. The first time downloads Kafka."""
+    """Start the servers, and wait until they answer.
+
+    Those that are running are left alone. The first start downloads Kafka.
+    """
     from core_tables.deploy import stack as local
 
     where = local.up(Settings().stack_dir, output.say)
@@ -36,19 +42,19 @@ def up() -> None:
 
 
 @stack.command()
-@click.option("--wipe", is_flag=True, help="Remove the data as well.")
+@click.option("--wipe", is_flag=True, help="Remove the data too.")
 def down(wipe: bool) -> None:
-    """Stop the stack; its data stays unless --wipe is given."""
+    """Stop the servers. Their data stays, unless you give --wipe."""
     from core_tables.deploy import stack as local
 
     local.down(Settings().stack_dir, output.say, wipe=wipe)
-    output.out.print("nothing runs" + (", and the data is gone" if wipe else ""))
+    output.out.print("stopped" + (", and the data was removed" if wipe else ""))
 
 
 @stack.command("status")
 @json_option
 def stack_status(as_json: bool) -> None:
-    """What of the stack runs, and where."""
+    """Show which servers are running, and where."""
     from core_tables.deploy import stack as local
 
     parts = local.status(Settings().stack_dir)
@@ -63,21 +69,23 @@ def stack_status(as_json: bool) -> None:
 
 @click.command(epilog=output.EXIT_CODES)
 @click.option(
-    "--audit/--no-audit", default=True, help="--no-audit: fill tables only, where another fleet writes the audit topic."
+    "--audit/--no-audit",
+    default=True,
+    help="With --no-audit, fill the tables only. For workers next to others that write the audit topic.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
     default=WorkerSettings.batch_size,
     show_default=True,
-    help="Records folded in one transaction.",
+    help="How many records to fold in one transaction at most.",
 )
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Workers under this command, which share its lanes; up to one per core and lane.",
+    help="How many workers to run under this command; up to one per core and lane.",
 )
 @click.option(
     "--start-timeout",
@@ -87,7 +95,10 @@ def stack_status(as_json: bool) -> None:
     help="Seconds to wait at the start for Kafka, for Postgres, and for `core-tables init`.",
 )
 def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> None:
-    """Fold the ledger until stopped (Ctrl-C or SIGTERM). Start as many as there is load for, up to one per lane."""
+    """Fold the ledger until Ctrl-C or SIGTERM.
+
+    Workers share the lanes: start as many as the load needs, up to one per lane.
+    """
     log = logger()
     if processes > 1:
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
@@ -108,8 +119,8 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     if audit_thread is not None:
         audit_thread.start()
     finished = False
-    # Nothing of a batch refers to itself, but the collector would look through all states in memory for it: a third of
-    # the worker's CPU. It looks at what is new once a minute instead (consumer/idle.py).
+    # A batch leaves no reference cycles, but to look for some, the collector would visit all states in memory: a third of
+    # the worker's CPU time. Instead it is run once a minute, on what is new (consumer/idle.py).
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -4,13 +4,13 @@ import time
 
 import click
 
-tenant_option = click.option("--tenant", required=True, metavar="TENANT_ID", help="The tenant whose data is read.")
+tenant_option = click.option("--tenant", required=True, metavar="TENANT_ID", help="The tenant of the work orders.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 now_option = click.option(
     "--now",
     type=click.IntRange(min=1),
     metavar="NS",
-    help="The time to judge by, in nanoseconds since 1970; default: now.",
+    help="Answer as of this time, in nanoseconds since 1970. Default: now.",
 )
 
 

@@ -1,4 +1,4 @@
-"""What a person sees: tables, JSON, errors in one line, exit codes."""
+"""What the command prints: tables, JSON, errors in one line; and its exit codes."""
 
 import contextlib
 import sys
@@ -42,7 +42,7 @@ EXIT_FORCED: Final = 143  # as if SIGTERM had ended it
 
 EXIT_CODES: Final = """\b
 Exit codes:
-  0  done                       7  a topic is missing, or its settings are wrong
+  0  done                       7  a topic is missing or has wrong settings
   2  wrong arguments            8  the database is missing or not migrated
   3  input or append refused    9  permission missing
   4  nothing found             10  a lane stopped and needs a person
@@ -59,7 +59,7 @@ _SUBJECTS: Final = {
 }
 
 LINE_EVERY_S: Final = 10.0
-_NOT_A_TERMINAL: Final = 160  # columns, where nobody says how wide a line may be
+_NOT_A_TERMINAL: Final = 160  # columns of a table that goes to a file or a pipe
 
 out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -89,27 +89,27 @@ def describe(error: CoreTablesError) -> str:
 
 
 def fail(error: CoreTablesError) -> NoReturn:
-    """Say what was wrong, and end with the error's exit code."""
+    """Print what is wrong, and exit with the code of the error."""
     err.print(f"error: {describe(error)}", markup=False)
     sys.exit(exit_code(error))
 
 
 def say(line: str) -> None:
-    """A line of progress, on standard error."""
+    """Print a line of progress on standard error."""
     err.print(line, markup=False)
 
 
 def emit_json(value: object) -> None:
-    """One JSON document on one line."""
+    """Print one JSON document on one line."""
     sys.stdout.write(orjson.dumps(value, default=_plain).decode() + "\n")
 
 
 def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; an empty one says so."""
+    """Print a table; where there are no rows, the title and `none`."""
     if not rows:
         out.print(f"{title}: none", markup=False)
         return
-    # Text, since a plain string would be read as markup: what a record holds may look like it.
+    # Text, since a plain string would be parsed as markup, and the values come from records.
     table = Table(title=Text(title, style="table.title"), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -119,7 +119,7 @@ def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object
 
 
 def emit_record(title: str, record: Mapping[str, object]) -> None:
-    """One record, a field a line, empty fields left out."""
+    """Print one record, a field a line, without empty fields."""
     emit_rows(
         title,
         ("field", "value"),
@@ -128,7 +128,7 @@ def emit_record(title: str, record: Mapping[str, object]) -> None:
 
 
 class _RateColumn(ProgressColumn):
-    """How many a second."""
+    """How many per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.0f}/s" if task.speed else "")
@@ -136,7 +136,7 @@ class _RateColumn(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Any]:
-    """Yield `advance(done)`, which sets how much is done: a bar with rate and estimate, or a line now and then in a log."""
+    """Yield `advance(done)`, which shows how much is done: as a bar on a terminal, as a line every ten seconds elsewhere."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -154,7 +154,7 @@ def progress_bar(what: str, total: int | None) -> Iterator[Any]:
 
 
 class _Lines:
-    """Progress where no terminal is: a line every ten seconds."""
+    """Progress where there is no terminal: a line every ten seconds."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self._what = what

@@ -1,4 +1,4 @@
-"""Whether the workers of this machine live, for a container's probe."""
+"""Whether the workers of this machine are alive, for the probes of a container."""
 
 import sys
 
@@ -11,10 +11,23 @@ from core_tables.schemas.reasons import SetupError
 
 
 @click.command(epilog=output.EXIT_CODES)
-@click.option("--ready", is_flag=True, help="Also: no lane waits to be opened. For a probe that gates a roll-out.")
-@click.option("--max-age", default=60.0, show_default=True, help="Seconds since a worker last said that it lives.")
+@click.option(
+    "--ready",
+    is_flag=True,
+    help="Exit with 12 while a lane waits to be opened. For a readiness probe, which gates a rollout.",
+)
+@click.option(
+    "--max-age",
+    default=60.0,
+    show_default=True,
+    help="Seconds after which a worker that has not reported counts as dead.",
+)
 def health(ready: bool, max_age: float) -> None:
-    """Whether the workers that write CORE_TABLES_HEALTH_FILE live: 0 if so, 4 if not, 12 if alive but not ready."""
+    """Check that the workers of this machine are alive.
+
+    Reads the file that CORE_TABLES_HEALTH_FILE names, which a worker writes once a second. Exits with 0 if all workers that
+    write it are alive, and with 4 if not.
+    """
     file = Settings().health_file
     if file is None:
         raise SetupError("CORE_TABLES_HEALTH_FILE is not set; set it for the worker and for this command", "machine")
@@ -28,7 +41,7 @@ def health(ready: bool, max_age: float) -> None:
             f"{path.name}: {age:.0f} s ago, lanes: {found.opened} folded, {found.waiting} waiting, {found.stopped} stopped"
         )
     if not alive:
-        output.err.print("not alive: no worker said so in time; look at its log")
+        output.err.print("not alive: no worker has reported in time; look at its log")
         sys.exit(output.EXIT_NOT_FOUND)
     if ready and waiting:
         output.err.print(f"not ready: {waiting} lanes wait for Kafka or Postgres; look at the worker's log")

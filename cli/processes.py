@@ -1,4 +1,4 @@
-"""Several workers under one command: each is a process of its own, as if it had been started by itself."""
+"""Several workers under one command, each in a process of its own."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ HEALTH_FILE: Final = "CORE_TABLES_HEALTH_FILE"
 def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
     """Run `count` workers until all of them have ended; return the first exit code that is not 0.
 
-    The group shares the lanes among them. If one dies, the others are ended, so that a supervisor restarts the command as a
-    whole. If all lanes of one have stopped, the others keep running, since their lanes are fine.
+    Kafka's consumer group shares the lanes among them. If one dies, the others are ended too, so that a supervisor restarts
+    the whole command. If all lanes of one have stopped, the others keep running, since their lanes are fine.
     """
     _forget_others(count)
     command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
-    # In a session of their own: a Ctrl-C of the terminal reaches them through us, once.
+    # In sessions of their own, so that Ctrl-C reaches them once, through this process.
     running = [
         subprocess.Popen(command, start_new_session=True, env=_environment(number)) for number in range(1, count + 1)
     ]
@@ -48,7 +48,7 @@ def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
 
 
 def _environment(number: int) -> dict[str, str]:
-    """That of the command, with a health file of each worker's own."""
+    """The environment of this process, with a health file for each worker."""
     file = os.environ.get(HEALTH_FILE)
     return dict(os.environ) if file is None else {**os.environ, HEALTH_FILE: f"{file}.{number}"}
 

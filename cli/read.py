@@ -1,4 +1,4 @@
-"""The reads."""
+"""The commands that read: records, events, outcomes, steps, leases, lists."""
 
 import sys
 from typing import Any, assert_never
@@ -24,13 +24,15 @@ def _nothing(what: str) -> None:
 @click.command(epilog=output.EXIT_CODES)
 @tenant_option
 @click.argument("work_order_id", required=False)
-@click.option("--correlation-id", type=int, help="Find the work order by its thread instead.")
-@click.option("--at", "at_event", type=click.IntRange(min=1), metavar="EVENT_ID", help="The record as it was then.")
+@click.option("--correlation-id", type=int, help="Find the work order by its correlation id instead.")
+@click.option(
+    "--at", "at_event", type=click.IntRange(min=1), metavar="EVENT_ID", help="Show the record as it was at this event."
+)
 @json_option
 def get(
     tenant: str, work_order_id: str | None, correlation_id: int | None, at_event: int | None, as_json: bool
 ) -> None:
-    """The current record of a work order, or the record as it was at an event id."""
+    """Show the current record of a work order, or an earlier one."""
     if (work_order_id is None) == (correlation_id is None):
         raise click.UsageError("give either WORK_ORDER_ID or --correlation-id")
     reads = wiring.reads(Settings())
@@ -52,12 +54,12 @@ def get(
 @click.command(epilog=output.EXIT_CODES)
 @tenant_option
 @click.argument("work_order_id", required=False)
-@click.option("--from", "first_id", type=click.IntRange(min=1), default=1, help="The first event id.")
-@click.option("--to", "last_id", type=click.IntRange(min=1), default=MAX_I64, help="The last event id.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Events on the page.")
+@click.option("--from", "first_id", type=click.IntRange(min=1), default=1, help="Start at this event id.")
+@click.option("--to", "last_id", type=click.IntRange(min=1), default=MAX_I64, help="End at this event id.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many events at most.")
 @json_option
 def ledger(tenant: str, work_order_id: str | None, first_id: int, last_id: int, limit: int, as_json: bool) -> None:
-    """The events of a tenant, or of one work order, in work_order_event_id order."""
+    """Show the events of a tenant or of one work order, oldest first."""
     reads = wiring.reads(Settings())
     entries = reads.ledger(tenant, work_order_id, first_id=first_id, last_id=last_id, page_size=limit)
     if as_json:
@@ -68,7 +70,7 @@ def ledger(tenant: str, work_order_id: str | None, first_id: int, last_id: int, 
     rows = [(entry.work_order_event_id, *(getattr(entry.event, name) for name in columns[1:])) for entry in entries]
     output.emit_rows("ledger", columns, rows)
     if len(entries) == limit:
-        output.out.print(f"more follows: --from {entries[-1].work_order_event_id + 1}")
+        output.out.print(f"there may be more: --from {entries[-1].work_order_event_id + 1}")
 
 
 def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
@@ -94,7 +96,10 @@ def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
 @click.argument("event_id", type=click.IntRange(min=1))
 @json_option
 def outcome(tenant: str, event_id: int, as_json: bool) -> None:
-    """What became of an append, by the id its receipt gave."""
+    """Show the outcome of an append.
+
+    EVENT_ID is the id that the receipt of the append gave.
+    """
     found = wiring.reads(Settings()).outcome(tenant, event_id)
     if found is None:
         _nothing(f"an outcome of {event_id} (not folded yet, or another tenant's)")
@@ -111,7 +116,7 @@ def outcome(tenant: str, event_id: int, as_json: bool) -> None:
 @click.argument("work_order_id")
 @json_option
 def steps(tenant: str, work_order_id: str, as_json: bool) -> None:
-    """The step attempts of a work order."""
+    """Show the step attempts of a work order."""
     found = wiring.reads(Settings()).attempts(tenant, work_order_id)
     records = [
         {"step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
@@ -126,7 +131,7 @@ def steps(tenant: str, work_order_id: str, as_json: bool) -> None:
 @now_option
 @json_option
 def lease(tenant: str, work_order_id: str, now: int | None, as_json: bool) -> None:
-    """The lease of a work order that is active at a time."""
+    """Show the active lease of a work order."""
     found = wiring.reads(Settings()).active_lease(tenant, work_order_id, at(now))
     if found is None:
         _nothing(f"an active lease of {work_order_id}")
@@ -139,10 +144,12 @@ def lease(tenant: str, work_order_id: str, now: int | None, as_json: bool) -> No
 @click.command(epilog=output.EXIT_CODES)
 @tenant_option
 @now_option
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Rows of each kind.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many of each kind at most."
+)
 @json_option
 def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
-    """The retries due and the leases expired at a time."""
+    """Show the retries that are due and the leases that have expired."""
     reads, when = wiring.reads(Settings()), at(now)
     retries = [
         {"work_order_id": work_order_id, "step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
@@ -158,13 +165,13 @@ def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
 
 @click.command(epilog=output.EXIT_CODES)
 @tenant_option
-@click.option("--requester", required=True, metavar="REQUESTER_USER_ID", help="Whose list.")
+@click.option("--requester", required=True, metavar="REQUESTER_USER_ID", help="The user whose work orders are listed.")
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=click.Choice(sorted(PENDING_STATUSES)),
-    help="Only these; default: all.",
+    help="Only work orders with this status; may be repeated. Default: all three.",
 )
 @click.option("--window-hours", default=30 * 24, show_default=True, help="How recently a record must have changed.")
 @click.option(
@@ -172,9 +179,11 @@ def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
     type=click.IntRange(1, MAX_TOP_N),
     default=DEFAULT_TOP_N,
     show_default=True,
-    help="The most records of the list.",
+    help="How many records at most.",
 )
-@click.option("--at-least", type=int, default=0, metavar="EVENT_ID", help="No cached list from before this event.")
+@click.option(
+    "--at-least", type=int, default=0, metavar="EVENT_ID", help="Use a cached list only if it includes this event."
+)
 @now_option
 @json_option
 def pending(
@@ -187,7 +196,7 @@ def pending(
     now: int | None,
     as_json: bool,
 ) -> None:
-    """The pending list of a requester, most recent first."""
+    """Show the pending list of a requester, most recent first."""
     chosen = frozenset(statuses) or PENDING_STATUSES
     query = PendingQuery(tenant, requester, at(now), chosen, window_hours * NS_PER_HOUR, top)
     answer = wiring.reads(Settings()).pending(query, at_least=at_least)

@@ -1,4 +1,4 @@
-"""Records as they are in the topics: the audit trail, and the refused records with their original bytes."""
+"""Records of the topics: the audit trail, and refused records with their original bytes."""
 
 import heapq
 import sys
@@ -27,12 +27,12 @@ from core_tables.schemas.wire import decode_event
 
 
 @click.command(epilog=output.EXIT_CODES)
-@click.option("--tenant", metavar="TENANT_ID", help="One tenant only.")
+@click.option("--tenant", metavar="TENANT_ID", help="Show one tenant only.")
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many of the newest.")
-@click.option("--follow", is_flag=True, help="Then show new events as they come, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Keep running, and show new events as they come until Ctrl-C.")
 @json_option
 def audit(tenant: str | None, last: int, follow: bool, as_json: bool) -> None:
-    """The audit trail as a read_committed reader sees it: one event per outcome."""
+    """Show the newest events of the audit trail, one per outcome."""
     settings = Settings()
     with closing(wiring.topic_reader(settings, settings.audit_topic)) as reader:
         _show_audit(_trail(reader, settings, tenant, last)[-last:], as_json)
@@ -47,9 +47,9 @@ def audit_trail(settings: Settings, tenant: str | None) -> list[AuditEvent]:
 
 
 def _trail(reader: TopicReader, settings: Settings, tenant: str | None, last: int | None) -> list[AuditEvent]:
-    """The events up to the ends the partitions have now, at least the `last` newest; the reader stays there.
+    """The events up to the current ends of the partitions, at least the `last` newest; the reader stays at those ends.
 
-    One partition's are in the order of its ledger, several partitions' are merged by when they were written.
+    Events of one partition are in ledger order; those of several partitions are merged by the time they were written.
     """
     starts = {}
     for partition in _audit_partitions(settings, tenant):
@@ -81,7 +81,7 @@ def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
 
 
 def _events(messages: Iterable[Message], tenant: str | None) -> Iterator[tuple[Message, AuditEvent]]:
-    """Messages with the audit events in them, as far as they are of the tenant."""
+    """Messages with the audit events in them, those of the tenant only."""
     for message in messages:
         value = message.value()
         if value is not None:
@@ -120,7 +120,7 @@ def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
 
 @click.group(epilog=output.EXIT_CODES)
 def refused() -> None:
-    """Records that were refused: why, and the bytes they came with."""
+    """Show refused records: why they were refused, and their bytes."""
 
 
 @refused.command("list")
@@ -129,12 +129,12 @@ def refused() -> None:
     default=UNATTRIBUTED,
     metavar="TENANT_ID",
     show_default=True,
-    help="Whose; default: those of nobody.",
+    help="Whose records; by default, those that could not be attributed to a tenant.",
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many of the newest.")
 @json_option
 def list_refused(tenant: str, limit: int, as_json: bool) -> None:
-    """The refused records of a tenant, newest first."""
+    """List the refused records of a tenant, newest first."""
     checked_parameters(tenant)
     connection = wiring.operator(Settings())
     with translated(), connection.transaction():
@@ -151,21 +151,26 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
         f"refused records of {tenant}", ("event_id", "work_order_id", "reason_code", "field", "sentence"), rows
     )
     if records:
-        output.out.print(f"the bytes of one: core-tables refused show {records[0].event_id}")
+        output.out.print(f"for the bytes of one: core-tables refused show {records[0].event_id}")
 
 
 @refused.command("show")
 @click.argument("event_id", type=click.IntRange(min=1))
 @json_option
 def show_refused(event_id: int, as_json: bool) -> None:
-    """A record as it lies in the ledger topic: key, headers and bytes, and its fields if they can be read."""
+    """Show a record of the ledger topic: key, headers and bytes.
+
+    Also its fields, if the value can be decoded.
+    """
     settings = Settings()
     connection = wiring.operator(settings)
     topic = wiring.registered_topic(settings, connection)
     partition = lane_of(event_id) - topic.first_lane
     if not 0 <= partition < topic.partitions:
         raise SetupError(
-            f"record {event_id} lies in lane {lane_of(event_id)}, which is not of the topic {topic.topic}", "topic"
+            f"record {event_id} is in lane {lane_of(event_id)}, which is of another topic than {topic.topic}; "
+            "set CORE_TABLES_TOPIC to that one",
+            "topic",
         )
     with closing(wiring.topic_reader(settings, topic.topic)) as reader:
         message = reader.at(partition, offset_of(event_id))
@@ -180,7 +185,7 @@ def show_refused(event_id: int, as_json: bool) -> None:
 
 
 def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
-    """A header: its value as text where it is text, else in hexadecimal digits."""
+    """A header; a value that is not UTF-8 text is shown in hexadecimal digits."""
     if not isinstance(value, bytes):
         return {"name": name, "value": value}
     try:

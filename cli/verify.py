@@ -1,4 +1,4 @@
-"""Verify and rebuild."""
+"""`verify` and `rebuild`."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from core_tables.projection.verify.facts import estimate
 from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
 
 _DIFFERENCES_SHOWN: Final = 20
-# How long a rebuild that was suspended (SIGSTOP) may hold its lanes; a chunk of large work orders takes some seconds.
+# How long a suspended rebuild (SIGSTOP) may lock its lanes; a chunk of large work orders takes some seconds.
 REBUILD_TRANSACTION_MS = 60_000
 _NOT_REBUILT: Final = {*LEDGER_TABLES, "topic"}
 _RESTORE_ROWS: Final = (
@@ -38,8 +38,8 @@ def _scope(tenant: str | None, work_order: str | None) -> Scope:
 
 
 scope_options = (
-    click.option("--tenant", metavar="TENANT_ID", help="One tenant only."),
-    click.option("--work-order", metavar="WORK_ORDER_ID", help="One work order of the tenant only."),
+    click.option("--tenant", metavar="TENANT_ID", help="Only this tenant."),
+    click.option("--work-order", metavar="WORK_ORDER_ID", help="Only this work order of the tenant."),
 )
 
 
@@ -47,13 +47,16 @@ scope_options = (
 @scope_options[0]
 @scope_options[1]
 @click.option(
-    "--topic", "against_topic", is_flag=True, help="Fold the topic itself, and compare ledger and outcomes with it."
+    "--topic",
+    "against_topic",
+    is_flag=True,
+    help="Compare the ledger and outcome tables with the records of the topic instead.",
 )
 @click.option(
     "--sample", type=click.IntRange(1, 100_000), help="Compare about this many work orders, chosen at random."
 )
-@click.option("--follow", is_flag=True, help="With --sample: compare round after round until Ctrl-C.")
-@click.option("--every", default=10.0, show_default=True, help="With --follow: seconds between two rounds.")
+@click.option("--follow", is_flag=True, help="With --sample: compare another sample again and again until Ctrl-C.")
+@click.option("--every", default=10.0, show_default=True, help="With --follow: seconds from one sample to the next.")
 @json_option
 def verify(
     tenant: str | None,
@@ -64,7 +67,10 @@ def verify(
     every: float,
     as_json: bool,
 ) -> None:
-    """Compare the tables and the cache with the fold of the ledger, in one snapshot; changes nothing."""
+    """Compare the tables and the cache with the fold of the ledger.
+
+    Reads one snapshot of the database, and changes nothing. Exits with 11 if something differs.
+    """
     settings, scope = Settings(), _scope(tenant, work_order)
     if (follow and sample is None) or (sample is not None and (tenant or against_topic)):
         raise click.UsageError("--follow needs --sample, and --sample goes with nothing else")
@@ -89,7 +95,7 @@ def verify(
 
 
 def _end_of_verify(report: Report, as_json: bool, restore: str) -> NoReturn:
-    """What to do next: rebuild repairs what is made from the ledger, not the ledger and the outcomes themselves."""
+    """Print what to do next, and exit. `rebuild` repairs what is derived from the ledger, not ledger and outcomes themselves."""
     differing = {difference.table for difference in report.differences}
     steps = [restore] if differing & _NOT_REBUILT else []
     steps += ["core-tables rebuild"] if differing - _NOT_REBUILT else []
@@ -104,7 +110,10 @@ def _end_of_verify(report: Report, as_json: bool, restore: str) -> NoReturn:
 @scope_options[1]
 @json_option
 def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
-    """Replace the rows that differ from the ledger, while workers fold and readers read; may be interrupted and run again."""
+    """Replace the rows that differ from the fold of the ledger.
+
+    Workers and readers can keep running. You can interrupt it and run it again.
+    """
     settings, scope = Settings(), _scope(tenant, work_order)
     connection = connect(
         settings.worker(),
@@ -119,7 +128,8 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
     if cache is not None and cache.failed is not None:
         output.say(
-            f"the cache did not answer ({cache.failed}): run core-tables rebuild again when it does, if its lists differ"
+            f"the cache did not answer ({cache.failed}), so its lists were not dropped; "
+            "if core-tables verify finds one that differs, run core-tables rebuild again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Builds the parts from the settings: the one place that opens connections for the command."""
+"""Builds the parts of the command from its settings; the only place that opens connections for it."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ from core_tables.schemas.topic import LedgerTopic
 
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
-    """The cache of the ledger that a connection's database holds, if there is one."""
+    """The cache of the ledger, or None if none is set. The connection is asked for the id of the topic."""
     url = settings.cache()
     if url is None:
         return None
@@ -39,7 +39,7 @@ def cache(settings: Settings, connection: Connection) -> PendingCache | None:
 
 
 def reads(settings: Settings) -> Reads:
-    """The reads, as the reader's role."""
+    """Reads, as the role of a reader."""
     url = settings.cache()
     if url is None:
         return reads_of_tables(settings)
@@ -58,12 +58,12 @@ def _read_pool(settings: Settings) -> ReadPool:
 
 
 def ledger(settings: Settings) -> Ledger:
-    """The appending side, able to await outcomes."""
+    """A ledger to append to, which can also wait for outcomes."""
     return Ledger.connect(settings.ledger_settings(), log=no_log())
 
 
 def operator(settings: Settings) -> Connection:
-    """A connection that sees every tenant and changes nothing."""
+    """A connection as the role of an operator: it sees every tenant and changes nothing."""
     return connect(settings.operator(), name="core-tables operator", statement_timeout_ms=600_000)
 
 
@@ -83,7 +83,7 @@ def known_topic(settings: Settings, topics: Sequence[LedgerTopic]) -> LedgerTopi
 def worker(
     settings: Settings, worker_settings: WorkerSettings, *, audit: bool, log: Any
 ) -> tuple[Worker, AuditThread | None]:
-    """A worker and its audit thread, after the start-up checks. Raises SetupError or UnavailableError."""
+    """A worker and its audit thread, after the checks at startup. Raises SetupError or UnavailableError."""
     kafka = settings.kafka_settings()
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
     connection = connect(settings.worker(), name=name)
@@ -124,14 +124,14 @@ def worker(
 
 
 def worker_store(dsn: str, name: str) -> Store:
-    """A worker's side of Postgres, on a connection of its own. Raises UnavailableError or SetupError."""
+    """The store of a worker, on a connection of its own. Raises UnavailableError or SetupError."""
     connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, plans=PROBES)
     connection.autocommit = True
     return Store(connection)
 
 
 def _audited(dsn: str, lane: int) -> int:
-    """The audited watermark of a lane in Postgres now; asked on a connection of its own, since it is rarely asked."""
+    """The audited watermark of a lane in Postgres now. It is rarely needed, so each call opens a connection."""
     connection = connect(dsn, name="core-tables audited")
     try:
         return Store(connection).lanes([lane])[lane].audited
@@ -145,6 +145,6 @@ def topic_reader(settings: Settings, topic: str) -> TopicReader:
 
 
 def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:
-    """The positions of the lanes of the settings' topic."""
+    """The positions of the lanes of the topic that the settings name."""
     topic = registered_topic(settings, connection)
     return Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))

@@ -1,0 +1,35 @@
+"""`--help`, as a terminal of 80 columns shows it: nothing is cut, and everything is explained."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from core_tables.cli.main import main
+
+
+def commands(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command and its subcommands, each with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands((*path, name), inner)
+
+
+ALL = dict(commands((), main))
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "core-tables")
+def test_help_fits_80_columns_and_no_summary_is_cut(path: tuple[str, ...]) -> None:
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, [*path, "--help"], prog_name="core-tables")
+    assert shown.exit_code == 0, shown.output
+    assert max(len(line) for line in shown.output.splitlines()) <= 80
+    assert "..." not in shown.output.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "core-tables")
+def test_every_command_and_every_option_has_its_help(path: tuple[str, ...]) -> None:
+    command = ALL[path]
+    assert command.help
+    assert [each.name for each in command.params if isinstance(each, click.Option) and not each.help] == []
