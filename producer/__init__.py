@@ -1,4 +1,4 @@
-"""Append and cancel: validate, encode, produce, await the outcome."""
+"""Append and cancel: validate, encode, produce, and wait for the outcome."""
 
 from core_tables.producer.ledger import Ledger, LedgerSettings, Receipt
 

@@ -1,4 +1,4 @@
-"""An event as the value of a ledger record, checked before it is sent."""
+"""Encoding an event as the value of a ledger record, and checking it before it is sent."""
 
 from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
@@ -14,10 +14,10 @@ from core_tables.schemas.wire import decode_event, encode_event
 
 
 def encode_checked(event: LedgerEvent) -> bytes:
-    """The record value of an event that keeps the rules of the contract that need no state. Raises ContractError.
+    """Encode an event, and check the rules of the contract that need no state. Raises ContractError.
 
-    The event is decoded again from its own bytes, since that is what the worker sees: with the schema's defaults filled in,
-    and with the size of its payload.
+    What is checked is the event decoded from these bytes, as the worker will see it: with the defaults of the schema filled
+    in, and with the size of its payload.
     """
     try:
         value = encode_event(_checked_types(event))

@@ -25,6 +25,7 @@ from core_tables.kafka.log import PartitionLog
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.waiter import OutcomeWaiter
+from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
@@ -51,11 +52,16 @@ _REFUSALS: Final = {
     KafkaError.POLICY_VIOLATION: "see the policies of the broker",
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "see compression.type in the settings passed to the Kafka client",
 }
+_NOTHING_TO_CANCEL: Final = Violation(CANCEL_INVALID_STATE, "work_order_id", "there is no such work order to cancel")
 
 
 @dataclass(frozen=True)
 class LedgerSettings:
-    """Where to append, and, to await outcomes and to cancel, where to read (a session connection of the reader's role)."""
+    """Where to append, and where to read.
+
+    `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader, to Postgres itself or to a
+    pooler in session mode.
+    """
 
     bootstrap_servers: str
     postgres_dsn: str | None = None
@@ -69,7 +75,7 @@ class LedgerSettings:
 
 
 class Receipt:
-    """An append on its way: first it becomes durable, then it is folded."""
+    """The receipt of an append, which first becomes durable and is then folded."""
 
     def __init__(self, ledger: "Ledger", event: LedgerEvent) -> None:
         self.event = event
@@ -81,9 +87,9 @@ class Receipt:
     def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
         """The partition and offset of the record, once the broker has acknowledged it.
 
-        Raises UnavailableError if it is not known whether the record was written: an append with an idempotency key may
-        be sent again with the same key, one without must not be. In a forked process, only what the broker had answered
-        before the fork is known.
+        Raises UnavailableError if it is not known whether the record was written. Then send an event that has an idempotency
+        key again, with the same key; look for one that has none in the ledger first. In a forked process, only what the broker
+        had answered before the fork is known.
         """
         if not self.delivered and self._process != os.getpid():
             raise _unknown(self.event, "it was appended by the process that this one was forked from")
@@ -95,16 +101,16 @@ class Receipt:
         return self._place
 
     def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
-        """The id of the record, once the broker has acknowledged it; of an accepted event this is its work_order_event_id.
+        """The id of the record, once the broker has acknowledged it. For an accepted event it is the work_order_event_id.
 
         Raises what `place` raises, and SetupError if the ledger has no database: the lanes of its topic are registered there.
         """
         return event_id_at(*self._ledger.lane_and_offset(self.place(timeout)))
 
     def outcome(self, timeout: float) -> Outcome | None:
-        """What became of the append: Accepted, Replayed or Refused; None if it is still pending after `timeout` seconds.
+        """The outcome: Accepted, Replayed or Refused, or None if there is none yet after `timeout` seconds.
 
-        Raises UnavailableError if the broker has not answered by then, or Postgres does not answer then.
+        Raises UnavailableError if the broker or Postgres does not answer in that time.
         """
         return self._ledger.outcomes([self], timeout)[0]
 
@@ -119,7 +125,7 @@ class Receipt:
 
 
 class Ledger:
-    """The appending side, and the reads. Thread-safe. A process that was forked opens connections of its own."""
+    """Appends events and reads what became of them. Thread-safe; a forked process opens connections of its own."""
 
     def __init__(
         self, settings: LedgerSettings, open_producer: Callable[[], Producer], waiter: OutcomeWaiter | None = None
@@ -136,10 +142,10 @@ class Ledger:
 
     @classmethod
     def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
-        """A ledger with connections of its own; the Kafka client's own lines go to `log`.
+        """Open the connections of a ledger; log lines of the Kafka client itself go to `log`.
 
-        Raises UnavailableError if Postgres does not answer, and SetupError if it is not set up for this topic or the Kafka
-        client rejects a setting.
+        Raises UnavailableError if Postgres does not answer, and SetupError if the database does not know the topic or the
+        Kafka client rejects a setting.
         """
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
         waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
@@ -181,43 +187,28 @@ class Ledger:
         *,
         timeout: float = 5.0,
     ) -> Receipt:
-        """Append WORK_ORDER_CANCELED with the current record's correlation and turn; `now` is nanoseconds since 1970.
+        """Append WORK_ORDER_CANCELED with the current record's correlation and turn; `now` is in nanoseconds since 1970.
 
-        A work order that has no record yet may have been appended a moment ago: what the ledger held at the call is awaited,
-        at most `timeout` seconds. The cancel of one that is absent then is refused before anything is sent: ContractError
-        with OS_WORK_ORDER_CANCEL_INVALID_STATE.
+        A work order without a record may have been created a moment ago, so wait up to `timeout` seconds until everything that
+        the ledger holds now is folded. Raises ContractError with OS_WORK_ORDER_CANCEL_INVALID_STATE, before anything is sent,
+        if there is still none.
         """
         deadline = time.monotonic() + timeout
         reads = self.reads().until(deadline)
-        current = reads.current(tenant_id, work_order_id)
-        if current is None:
+        order = reads.current(tenant_id, work_order_id)
+        if order is None:
             self._wait_folded(partition_of(tenant_id.encode(), self._partitions), deadline)
-            current = reads.current(tenant_id, work_order_id)
-        if current is None:
-            sentence = "there is no such work order to cancel"
-            raise ContractError(Violation(CANCEL_INVALID_STATE, "work_order_id", sentence))
-        at = time.time_ns() if now is None else now
-        return self.append(
-            LedgerEvent(
-                created_at=at,
-                tenant_id=tenant_id,
-                work_order_id=work_order_id,
-                correlation_id=current.identity.correlation_id,
-                turn_id=current.last.turn_id,
-                event_type="WORK_ORDER_CANCELED",
-                work_order_status="CANCELED",
-                reason_code=reason_code,
-                idempotency_key=idempotency_key,
-                payload=WorkOrderCanceled(),
-            )
-        )
+            order = reads.current(tenant_id, work_order_id)
+        if order is None:
+            raise ContractError(_NOTHING_TO_CANCEL)
+        return self.append(_cancel_of(order, reason_code, idempotency_key, time.time_ns() if now is None else now))
 
     def reads(self) -> Reads:
-        """The reads; threads may share them. Raises SetupError if the ledger has no database."""
+        """The reads; threads may share them. Raises SetupError if the ledger has no `postgres_dsn`."""
         return self._required_waiter().reads
 
     def outcomes(self, receipts: Sequence[Receipt], timeout: float) -> list[Outcome | None]:
-        """What became of appends, in their order, as `Receipt.outcome` has it; read by tenant, many at once."""
+        """The outcomes of many appends, in the order of their receipts; each as `Receipt.outcome` returns it."""
         deadline = time.monotonic() + timeout
         by_tenant: dict[str, list[int]] = {}
         for receipt in receipts:
@@ -233,10 +224,10 @@ class Ledger:
         return self._first_lane + partition, offset
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
-        """Serve delivery reports until a receipt has its answer, which another thread may be serving too.
+        """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).
 
-        One thread polls at a time and notifies the others: after another thread served its report, a thread would wait in
-        `poll` for nothing.
+        One thread polls at a time and notifies the others. If all of them polled, a thread whose report was served by another
+        one would wait in `poll` for nothing.
         """
         while not receipt.delivered and time.monotonic() < deadline:
             if self._serving.acquire(blocking=False):
@@ -252,11 +243,11 @@ class Ledger:
                         self._served.wait(_SERVE_S)
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
-        """Wait until the broker has answered for everything appended; return how many are still unanswered."""
+        """Wait until the broker has answered for all appends; return how many are still unanswered after `timeout` seconds."""
         return 0 if self._producer is None else self._producer.flush(timeout)
 
     def close(self) -> None:
-        """Flush, and close the connections."""
+        """Flush, then close the connections."""
         self.flush()
         self._closed = True
         if self._waiter is not None:
@@ -290,7 +281,7 @@ class Ledger:
         return self._waiter
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
-        """Wait until a partition is folded up to the end that its log has now."""
+        """Wait until a partition is folded up to the current end of its log."""
         log = PartitionLog(self._settings.kafka_settings, self._settings.topic, partition)
         try:
             wait_folded_to_end(self._required_waiter(), self._first_lane + partition, log, deadline)
@@ -306,6 +297,22 @@ class Ledger:
                 receipt.settle(None, _delivery_error(receipt.event, error))
 
         return delivered
+
+
+def _cancel_of(order: WorkOrder, reason_code: int, idempotency_key: str, created_at: int) -> LedgerEvent:
+    """The event that cancels a work order."""
+    return LedgerEvent(
+        created_at=created_at,
+        tenant_id=order.identity.tenant_id,
+        work_order_id=order.identity.work_order_id,
+        correlation_id=order.identity.correlation_id,
+        turn_id=order.last.turn_id,
+        event_type="WORK_ORDER_CANCELED",
+        work_order_status="CANCELED",
+        reason_code=reason_code,
+        idempotency_key=idempotency_key,
+        payload=WorkOrderCanceled(),
+    )
 
 
 def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:

@@ -1,4 +1,4 @@
-"""Waiting until a partition is folded to the end of its log, which may be a gap that no fold passes."""
+"""Waiting until a partition is folded to the end of its log, which may be a gap."""
 
 import time
 from contextlib import suppress
@@ -9,12 +9,12 @@ from core_tables.schemas.reasons import UnavailableError
 
 
 def wait_folded_to_end(waiter: OutcomeWaiter, lane: int, log: PartitionLog, deadline: float) -> None:
-    """Return when a lane is folded up to the end that its log has now.
+    """Return when a lane is folded up to the current end of its log.
 
-    If a program appended in a transaction, the log ends with a record of the broker's own or with aborted records, and
-    `applied` stays below the end. So while it does, the log is asked whether any record is left.
+    If a program appended in a transaction, the log ends with a gap: the transaction's marker, or aborted records. Then
+    `applied` stays below the end, so the log is asked whether any record is left.
 
-    Raises SetupError, and UnavailableError at `deadline` (monotonic seconds): then it is not known what the rest of the log holds.
+    Raises SetupError, and UnavailableError at `deadline` (monotonic seconds), when the rest of the log is still unknown.
     """
     stable, end = log.end(deadline)
     while True:
@@ -24,19 +24,19 @@ def wait_folded_to_end(waiter: OutcomeWaiter, lane: int, log: PartitionLog, dead
         except UnavailableError:
             if until == deadline:
                 raise
-            continue  # Postgres may come back
+            continue  # Postgres may answer again before the deadline
         if applied >= end or (stable == end and not log.holds_record(applied, end, deadline)):
             return
         if until == deadline:
             raise UnavailableError("kafka", _NOT_FOLDED if stable == end else _OPEN_TRANSACTION)
         if stable < end:
-            with suppress(UnavailableError):  # it is asked again, until the deadline
+            with suppress(UnavailableError):  # asked again, until the deadline
                 stable = min(end, log.end(deadline).stable)
 
 
 _NOT_FOLDED = (
-    "what was appended to this partition is not folded yet, so it is not known whether the work order exists; see that a "
-    "worker runs (`core-tables status`), then try again"
+    "what was appended to this partition is not folded yet, so it is not known whether the work order exists; check that a "
+    "worker is running (`core-tables status`), then try again"
 )
 _OPEN_TRANSACTION = (
     "a program has a transaction open on this partition, and what was appended after its start is not folded until it ends, so "

@@ -1,4 +1,4 @@
-"""Waiting for outcomes: woken by NOTIFY, read by id, and asked for every 250 ms in case a notification was lost."""
+"""Waiting for outcomes: a NOTIFY says that a lane was folded, and a query every 250 ms makes up for a lost one."""
 
 import threading
 import time
@@ -21,9 +21,9 @@ _MAX_PAUSE_S: Final = 5.0
 
 
 class OutcomeWaiter:
-    """Knows how far each lane is folded. Thread-safe, and right in a forked process.
+    """Knows how far each lane is folded, and waits until a lane is folded further. Threads and forked processes can use it.
 
-    A thread of its own listens, on a connection that is opened again when it is lost; the reads have theirs.
+    It has a thread that listens, on a connection that is reopened when it is lost. The reads have connections of their own.
     """
 
     def __init__(self, dsn: str, reads: Reads, listener: Connection | None = None) -> None:
@@ -35,7 +35,7 @@ class OutcomeWaiter:
 
     @classmethod
     def connect(cls, dsn: str) -> "OutcomeWaiter":
-        """A waiter with connections of its own. Raises UnavailableError or SetupError."""
+        """Open the connections of a waiter. Raises UnavailableError or SetupError."""
         return cls(dsn, Reads(ReadPool.connect(dsn, "core-tables outcomes")), _open_listener(dsn))
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
@@ -48,7 +48,7 @@ class OutcomeWaiter:
     def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records, given by tenant, that are known at `deadline` (monotonic seconds).
 
-        Raises UnavailableError if Postgres does not answer at the deadline; until then it is asked again.
+        Raises UnavailableError if Postgres still does not answer at the deadline.
         """
         found: dict[int, Outcome] = {}
         waiting = {tenant_id: set(ids) for tenant_id, ids in event_ids.items()}
@@ -65,7 +65,7 @@ class OutcomeWaiter:
         return found
 
     def wait_folded(self, lane: int, end: int, deadline: float) -> int:
-        """How far a lane is folded: returns once that is `end`, or at `deadline` (monotonic seconds)."""
+        """Wait until a lane is folded up to `end`, or until `deadline` (monotonic seconds); return how far it is folded."""
         self._until(lambda: set() if self._applied.get(lane, 0) >= end else {lane}, deadline)
         return self._applied.get(lane, 0)
 
@@ -83,15 +83,15 @@ class OutcomeWaiter:
         self._begin(None)
 
     def _begin(self, listener: Connection | None) -> None:
-        self._moved = threading.Condition()
+        self._news = threading.Condition()
         self._applied: dict[int, int] = {}
-        self._heard: dict[int, float] = {}  # by lane, when it was last reported (monotonic)
+        self._reported_at: dict[int, float] = {}  # by lane, in monotonic seconds
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._listener = listener
 
     def _start_listening(self) -> None:
-        with self._moved:
+        with self._news:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._listen, name="core-tables listener", daemon=True)
                 self._thread.start()
@@ -100,7 +100,7 @@ class OutcomeWaiter:
         return folded_past(self._applied.get(lane_of(event_id), 0), event_id)
 
     def _until(self, look: Callable[[], set[int]], deadline: float) -> None:
-        """Look again whenever a lane has moved, until no lane is waited for, or until the deadline."""
+        """Call `look` whenever a lane was folded further, until it returns no lane to wait for, or until the deadline."""
         self._start_listening()
         while True:
             failed: UnavailableError | None = None
@@ -119,32 +119,32 @@ class OutcomeWaiter:
                 if failed is not None:
                     raise failed
                 return
-            with self._moved:
-                self._moved.wait(min(left, _ASK_EVERY_S))
+            with self._news:
+                self._news.wait(min(left, _ASK_EVERY_S))
 
     def _silent(self, lanes: set[int]) -> set[int]:
         since = time.monotonic() - _ASK_EVERY_S
-        return {lane for lane in lanes if self._heard.get(lane, since) <= since}
+        return {lane for lane in lanes if self._reported_at.get(lane, since) <= since}
 
     def _ask(self, lanes: Collection[int], deadline: float) -> None:
-        self._hear(self.reads.until(deadline).applied_of(lanes))
+        self._note(self.reads.until(deadline).applied_of(lanes))
 
-    def _hear(self, applied: Mapping[int, int]) -> None:
-        with self._moved:
+    def _note(self, applied: Mapping[int, int]) -> None:
+        with self._news:
             for lane, offset in applied.items():
                 self._applied[lane] = max(self._applied.get(lane, 0), offset)
-                self._heard[lane] = time.monotonic()
-            self._moved.notify_all()
+                self._reported_at[lane] = time.monotonic()
+            self._news.notify_all()
 
     def _read_outcomes(self, folded: Mapping[str, set[int]], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records that were reported as folded, by tenant."""
         reads = self.reads.until(deadline)
         found = reads.outcomes_of(folded)
         missing = _where(folded, lambda event_id: event_id not in found)
-        if missing:  # the report may come from a server that lost its last commits in a failover
+        if missing:  # the notification may be from a server that lost its last commits in a failover
             applied = reads.applied_of({lane_of(event_id) for ids in missing.values() for event_id in ids})
             self._applied.update(applied)
-            # By this answer and not by `_applied`, which any program's notification may raise meanwhile.
+            # Decided by this answer and not by `_applied`, which any program may raise meanwhile with a notification.
             still = _where(missing, lambda event_id: folded_past(applied[lane_of(event_id)], event_id))
             found |= reads.outcomes_of(still)
             if lost := _where(still, lambda event_id: event_id not in found):
@@ -160,10 +160,10 @@ class OutcomeWaiter:
                     self._listener = _open_listener(self._dsn)
                 for notification in self._listener.notifies(timeout=_ASK_EVERY_S):
                     lane, _, applied = notification.payload.partition(":")
-                    if lane.isdecimal() and applied.isdecimal():  # anybody may notify
-                        self._hear({int(lane): int(applied)})
+                    if lane.isdecimal() and applied.isdecimal():  # any program may send a notification
+                        self._note({int(lane): int(applied)})
                 pause = _ASK_EVERY_S
-            except (psycopg.Error, CoreTablesError):  # threads that wait ask meanwhile, and get the error
+            except (psycopg.Error, CoreTablesError):  # the waiting threads query Postgres themselves, and get the error
                 if self._listener is not None:
                     self._listener.close()
                 closing.wait(pause)
