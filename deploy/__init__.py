@@ -1,1 +1,1 @@
-"""Topic and role set-up, and the local stack."""
+"""The local stack: Kafka, Postgres and Redis as processes of this machine."""

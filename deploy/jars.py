@@ -1,7 +1,7 @@
-"""Jars, of the broker and of others: resolved by jgo, downloaded by us into the user's cache, once for all clones of the project.
+"""Jars of the broker and of tools: jgo resolves them, and we download them into the user's cache.
 
-jgo writes a download in place, takes a torn file for a whole one at the next try, and only warns when a checksum differs:
-one dropped connection would spoil the cache for good. So a file gets its name here only when it is whole and checked.
+jgo writes a download in place, accepts a truncated file at the next try, and only warns if a checksum differs, so one dropped
+connection would spoil the cache permanently. Here, a file gets its name only when it is complete and its checksum is right.
 """
 
 import hashlib
@@ -24,28 +24,28 @@ _QUIET_S: Final = 3.0  # between two lines of progress
 
 
 def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], None]) -> Path:
-    """Have the jars, and the file that lists them, one path a line. No network when they are there. Raises SetupError."""
+    """Download the jars that are missing; return the file that lists all of them, one path a line. Raises SetupError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
     repository = cache / "maven"
     note = cache / f"{name}.classpath"
     if _complete(note, repository):
         return note
-    progress(f"{name}: downloading it and what it needs into {cache}, once")
+    progress(f"{name}: downloading it and its dependencies into {cache}, once")
     try:
         jars = _resolve(repository, coordinates, progress)
-        # Written last, so that a note means: all of it is there.
+        # Written last, so that the note exists only if all jars do.
         _write_whole(note, "\n".join(str(jar) for jar in jars).encode())
     except Exception as error:  # the resolver raises whatever its parsers and the HTTP client do
         raise SetupError(
-            f"{name}: its jars could not be downloaded ({error}); see that the network is there, then try again",
+            f"{name}: its jars could not be downloaded ({error}); check the network connection, then try again",
             "machine",
         ) from error
-    progress(f"{name}: {len(jars)} jars are there")
+    progress(f"{name}: {len(jars)} jars are complete")
     return note
 
 
 def _complete(note: Path, repository: Path) -> bool:
-    """Whether the note lists jars that are there. One that lists others was written before downloads were checked."""
+    """Whether all jars of the note exist in the repository. Older notes list jars elsewhere, whose checksums were not verified."""
     if not note.exists():
         return False
     jars = [Path(line) for line in note.read_text("utf-8").splitlines()]
@@ -63,7 +63,7 @@ def _resolve(repository: Path, coordinates: list[str], progress: Callable[[str],
 
 
 class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  # untyped where jgo is not installed
-    """jgo's resolver with downloads that are whole or not there, and tried again."""
+    """jgo's resolver, with downloads that are complete or absent, and that are retried."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  #
 
 
 def _fetch(session: requests.Session, url: str) -> bytes:
-    """A file whose checksum agrees, after as many tries as it is worth; what is not there is not asked for again."""
+    """Download a file, and check its checksum. Retries, except if the file does not exist."""
     for attempt in range(TRIES):
         try:
             content, checksum = _get(session, url), _get(session, f"{url}.sha1")
@@ -108,7 +108,7 @@ def _get(session: requests.Session, url: str) -> bytes:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place in one step: two stacks may download at the same time, and either may be killed."""
+    """Create a file atomically: two stacks may download at the same time, and either may be killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=".staged-")
     try:

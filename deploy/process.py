@@ -1,4 +1,4 @@
-"""A process that outlives us: started, recognized, and ended with all its children."""
+"""Processes that outlive this one: start, find and end them, with all their children."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _PORT_TRIES: Final = 50
 
 @dataclass(frozen=True)
 class Start:
-    """How to start a process: its command, in which directory, and as which user (None: as ours)."""
+    """How to start a process: its command, its directory, and its user (None: the user of this process)."""
 
     command: list[str]
     directory: Path
@@ -29,7 +29,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Process:
-    """A part that was started: where it listens, and who it is; the start time tells it from a later owner of its pid."""
+    """A process that was started. `created` (seconds since 1970) distinguishes it from a later process with the same pid."""
 
     port: int
     pid: int
@@ -37,7 +37,7 @@ class Process:
 
 
 def launch(start: Start, port: int, log: Path) -> Process:
-    """Start a process that outlives us and holds none of our pipes, which a CI job would wait for."""
+    """Start a process that outlives this one. It inherits none of our pipes, since a CI job would wait for those."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             start.command,
@@ -49,20 +49,20 @@ def launch(start: Start, port: int, log: Path) -> Process:
             start_new_session=True,
         )
     created = psutil.Process(child.pid).create_time()
-    # It is ours to know by pid from here on; this keeps Popen from warning that nobody waits for it.
+    # From here on it is known by its pid. This keeps Popen from warning that nobody waits for it.
     child.returncode = 0
     return Process(port, child.pid, created)
 
 
 def find(process: Process) -> psutil.Process | None:
-    """The process, if it runs. One that we started and that has ended is reaped here: no zombie stays."""
+    """The running process, or None. If it is a child that has ended, it is reaped, so that no zombie stays."""
     try:
         found = psutil.Process(process.pid)
         if abs(found.create_time() - process.created) > 1:
             return None
         if found.status() == psutil.STATUS_ZOMBIE:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(process.pid, 0)  # a killed one looks like a zombie while its last threads still end
+                os.waitpid(process.pid, 0)  # a killed process looks like a zombie until its last threads have ended
             return None
     except psutil.NoSuchProcess:
         return None
@@ -70,7 +70,7 @@ def find(process: Process) -> psutil.Process | None:
 
 
 def listens(process: Process) -> bool:
-    """Whether this very process listens on its port: an answer there may come from a stranger."""
+    """Whether this process itself listens on its port; an answer there may come from another one."""
     found = find(process)
     if found is None:
         return False
@@ -82,7 +82,7 @@ def listens(process: Process) -> bool:
 
 
 def end(process: Process, with_signal: int, timeout_s: float) -> bool:
-    """Send a signal, wait until the process and its children are gone, kill what stays. False if it did not run."""
+    """Send a signal, wait until the process and its children have ended, then kill the rest. False if it was not running."""
     running = find(process)
     if running is None:
         return False
@@ -97,7 +97,7 @@ def end(process: Process, with_signal: int, timeout_s: float) -> bool:
 
 
 def kill(processes: Iterable[psutil.Process], timeout_s: float) -> None:
-    """Kill, and wait until they are gone."""
+    """Kill processes, and wait until they have ended."""
     doomed = list(processes)
     for it in doomed:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -116,9 +116,11 @@ def working_in(directory: Path, program: str) -> list[psutil.Process]:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server could listen on a port now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: old connections do not count
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do, so that closed connections do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -127,7 +129,7 @@ def port_is_free(port: int) -> bool:
 
 
 def becomes_free(port: int, timeout_s: float) -> bool:
-    """Whether a port is free, or gets free soon: a killed server's socket may stay a moment longer than its pid."""
+    """Wait until a port is free; False if it is not in time. The socket of a killed server may outlive its pid for a moment."""
     deadline = time.monotonic() + timeout_s
     while not port_is_free(port):
         if time.monotonic() > deadline:
@@ -137,9 +139,9 @@ def becomes_free(port: int, timeout_s: float) -> bool:
 
 
 def free_port() -> int:
-    """A free port below the range from which the system takes ports for clients.
+    """A free port, if possible below the range from which the system gives ports to clients.
 
-    A part keeps its port while it is down, and then a client that reconnects could be given that very port for itself.
+    A part has the same port after a restart. While it is down, a client that reconnects could be given that very port.
     """
     limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
     last = int(limits.read_text("ascii").split()[0]) if limits.exists() else 32_768

@@ -1,4 +1,4 @@
-"""The local stack: Kafka, Postgres and Redis as processes of one folder, started, found again and stopped."""
+"""The local stack: Kafka, Postgres and Redis as processes, with their data in one folder."""
 
 import contextlib
 import json
@@ -28,12 +28,12 @@ _STOP_SIGNALS: Final[dict[PartName, int]] = {
     "redis": signal.SIGTERM,
 }
 _PROGRAMS: Final[dict[PartName, str]] = {"kafka": "java", "postgres": "postgres", "redis": "redis-server"}
-_threads: Final = threading.RLock()  # the file lock holds between processes only
+_threads: Final = threading.RLock()  # the file lock excludes other processes only
 
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """Where the stack answers; `postgres_dsn` is the administrator's."""
+    """The addresses of a running stack; `postgres_dsn` is the administrator's."""
 
     bootstrap_servers: str
     postgres_dsn: str
@@ -51,9 +51,9 @@ class PartStatus:
 
 
 def up(directory: Path, progress: ShowLine, ports: Mapping[PartName, int] | None = None) -> StackAddresses:
-    """Start what is not running, and wait until all of it answers. Raises SetupError.
+    """Start the parts that are not running, and wait until all parts answer. Raises SetupError.
 
-    `ports` are for parts that were never started; one that was keeps its port, so that addresses stay good.
+    `ports` are for parts that were never started. A part that was has the same port again, so that addresses stay valid.
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def up(directory: Path, progress: ShowLine, ports: Mapping[PartName, int] | None
 
 
 def down(directory: Path, progress: ShowLine, *, wipe: bool = False) -> None:
-    """Stop every part; with `wipe`, remove its data too. Nothing happens where nothing runs."""
+    """Stop every part that is running; with `wipe`, remove the data of all parts too."""
     directory = directory.resolve()
     if not directory.exists():
         return
@@ -79,7 +79,7 @@ def down(directory: Path, progress: ShowLine, *, wipe: bool = False) -> None:
 
 
 def status(directory: Path) -> list[PartStatus]:
-    """What runs, and where."""
+    """Which parts are running, and where."""
     known = _load(directory.resolve())
     found = []
     for name in PARTS:
@@ -91,14 +91,14 @@ def status(directory: Path) -> list[PartStatus]:
 
 
 def addresses(directory: Path) -> StackAddresses | None:
-    """Where a running stack answers; None unless all of it runs."""
+    """The addresses of a stack, or None unless all of its parts are running."""
     if not all(part.running for part in status(directory)):
         return None
     return _addresses(_load(directory.resolve()))
 
 
 def start_part(directory: Path, name: PartName, progress: ShowLine = lambda _: None) -> None:
-    """Start one part on the port and data it had before, unless it runs, and wait until it answers. Raises SetupError."""
+    """Start one part unless it is running, with its former port and data, and wait until it answers. Raises SetupError."""
     directory = directory.resolve()
     with _locked(directory):
         _start(directory, name, progress)
@@ -106,7 +106,7 @@ def start_part(directory: Path, name: PartName, progress: ShowLine = lambda _: N
 
 
 def stop_part(directory: Path, name: PartName, *, with_signal: int | None = None) -> bool:
-    """Stop one part, or kill it with a signal, and wait until it and its children are gone. False if it did not run."""
+    """Stop one part, by a signal of your choice, and wait until it and its children have ended. False if it was not running."""
     directory = directory.resolve()
     with _locked(directory):
         return _stop(directory, name, _STOP_SIGNALS[name] if with_signal is None else with_signal)
@@ -121,8 +121,8 @@ def _start(directory: Path, name: PartName, progress: ShowLine, wanted_port: int
     _end_orphans(directory, name)
     if not processes.becomes_free(port, _PORT_TIMEOUT_S):
         raise SetupError(
-            f"{name}: its port {port} is taken by another process; stop that one and try again, "
-            f"or give up this stack's data with `down` and wipe to get another port",
+            f"{name}: its port {port} is used by another process; stop that process and try again, "
+            "or run `core-tables stack down --wipe`, which removes the data of this stack and gives it other ports",
             "machine",
         )
     start = PARTS[name].prepare(directory / name, port, progress)
@@ -131,7 +131,7 @@ def _start(directory: Path, name: PartName, progress: ShowLine, wanted_port: int
     process = processes.launch(start, port, logs / f"{name}.log")
     try:
         _save(directory, known | {name: process})
-    except BaseException:  # Ctrl-C too: what is not on record would be left behind
+    except BaseException:  # Ctrl-C too: nobody could stop a process that is not in the file
         processes.end(process, signal.SIGKILL, STOP_TIMEOUT_S)
         raise
     progress(f"{name}: started on port {port}")
@@ -164,11 +164,12 @@ def _wait_until_it_answers(directory: Path, name: PartName, progress: ShowLine) 
         if processes.find(process) is None:
             ended += 1
             if ended > 1:
-                raise SetupError(f"{name} ended at once: {_last_line(log)}; its log is {log}", "machine")
-            _start(directory, name, progress)  # it may have been dying when `up` took it for running
+                raise SetupError(f"{name} ended at once: {_last_line(log)}; look at its log, {log}", "machine")
+            _start(directory, name, progress)  # it may have been about to end when it was found running
         if time.monotonic() > deadline:
             raise SetupError(
-                f"{name} does not answer after {READY_TIMEOUT_S:.0f} s: {_last_line(log)}; its log is {log}", "machine"
+                f"{name} does not answer after {READY_TIMEOUT_S:.0f} s: {_last_line(log)}; look at its log, {log}",
+                "machine",
             )
         time.sleep(0.05)
     progress(f"{name}: ready")
@@ -205,18 +206,18 @@ def _wipe(directory: Path) -> None:
 
 
 def postgres_home(directory: Path) -> Path:
-    """Where Postgres keeps its data: elsewhere, if its user may not enter our directory."""
+    """The data directory of Postgres. It is elsewhere if the user of Postgres may not enter ours."""
     elsewhere = directory / "postgres" / "elsewhere"
     return Path(elsewhere.read_text("utf-8")) if elsewhere.exists() else directory / "postgres"
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
-    return f"{lines[-1]:.300}" if lines else "it said nothing"
+    return f"{lines[-1]:.300}" if lines else "it logged nothing"
 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """One change at a time for a folder."""
+    """Let only one thread and process change the stack of a folder."""
     with _threads, fasteners.InterProcessLock(str(directory / "lock")):
         yield

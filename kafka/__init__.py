@@ -1,1 +1,1 @@
-"""Everything that talks to the broker goes through here: clients, topics, logs, errors."""
+"""Everything that talks to the broker: clients, topics, logs, errors."""

@@ -1,7 +1,7 @@
 """The Kafka clients, each with the settings that its job needs.
 
-`KafkaSettings.extra` comes before what a job needs and after what is only a default. Every function raises
-ClientSettingError for a setting that the client rejects.
+`KafkaSettings.extra` overrides some defaults, but no setting that the job depends on. Every function raises
+ClientSettingError if the client rejects a setting.
 """
 
 import logging
@@ -26,7 +26,7 @@ _READING: Final = {
 _CLASSIC_GROUP: Final = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,  # a member learns of a rebalance with a heartbeat, and it takes two of them
+    "heartbeat.interval.ms": 1_000,  # a member learns about a rebalance by a heartbeat, and a rebalance takes two
 }
 Client = TypeVar("Client")
 
@@ -41,10 +41,10 @@ class KafkaSettings:
 
 
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = "rdkafka") -> Consumer:
-    """The consumer of the ledger topic, with at least `fetch_ahead` records of a partition in memory where there are some.
+    """The consumer of the ledger topic. It tries to hold `fetch_ahead` records of each partition in memory.
 
-    The group spreads the work; no position is ever read from it. With `group.protocol=consumer` (KIP-848) the brokers set
-    what the classic protocol leaves to the client, and the client refuses to be given it.
+    The consumer group shares the partitions among the workers. No position is ever read from it. With
+    `group.protocol=consumer` (KIP-848) the brokers choose some settings, which the client then rejects.
     """
     classic = {} if settings.extra.get("group.protocol") == "consumer" else _CLASSIC_GROUP
     return _client(
@@ -77,7 +77,7 @@ def partition_consumer(settings: KafkaSettings) -> Consumer:
 
 
 def log_end_consumer(settings: KafkaSettings) -> Consumer:
-    """As `partition_consumer`, for a program that reads one record now and then: it holds little in memory."""
+    """Like `partition_consumer`, for a program that rarely reads a record: it keeps little in memory."""
     return _client(
         Consumer,
         {
@@ -93,7 +93,7 @@ def log_end_consumer(settings: KafkaSettings) -> Consumer:
 
 
 def audit_producer(settings: KafkaSettings, transactional_id: str) -> Producer:
-    """The producer of one audit partition; opening its transactional.id fences the producer that had it before."""
+    """The producer of one audit partition. Opening a transactional.id fences the producer that used it before."""
     return _client(
         Producer,
         {
@@ -108,7 +108,7 @@ def audit_producer(settings: KafkaSettings, transactional_id: str) -> Producer:
 
 
 def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
-    """The producer of the ledger topic; the client's own lines go to `log`."""
+    """The producer of the ledger topic. Log lines of the client itself go to `log`."""
     return _client(
         Producer,
         {
@@ -116,8 +116,8 @@ def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
             "linger.ms": 2,
             "compression.type": "lz4",
             **_common(settings),
-            # No setting may change these: the promises of the contract, and its partitioner, which is the Java client's and
-            # not librdkafka's default.
+            # Not to be overridden: the contract promises durable appends in order, and names the partitioner. It is that of
+            # the Java client, not librdkafka's default.
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2_random",
@@ -127,12 +127,12 @@ def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
 
 
 def admin_client(settings: KafkaSettings) -> AdminClient:
-    """A client for topics and offsets. Keep it until it has answered: a client that was collected never does."""
+    """A client for topics and offsets. Keep a reference until it has answered: once collected, it never does."""
     return _client(AdminClient, {"socket.timeout.ms": int(REQUEST_TIMEOUT_S * 1000), **_common(settings)})
 
 
 def no_log() -> logging.Logger:
-    """A logger that drops the client's own lines, since what matters comes back as errors."""
+    """A logger that drops the log lines of the client; what matters is also returned as an error."""
     log = logging.getLogger("core_tables.kafka")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
@@ -141,7 +141,7 @@ def no_log() -> logging.Logger:
 
 
 def header(headers: Any, name: str) -> bytes | None:
-    """The last header of a name, or None."""
+    """The value of the last header with a name, or None."""
     found = None
     for key, value in headers or ():
         if key == name and isinstance(value, bytes):
@@ -150,7 +150,7 @@ def header(headers: Any, name: str) -> bytes | None:
 
 
 def _common(settings: KafkaSettings) -> dict[str, Any]:
-    """What every client is given."""
+    """The settings of every client."""
     return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, **settings.extra}
 
 

@@ -1,4 +1,4 @@
-"""What errors of the Kafka client mean, and the errors of ours they become: one table, one translator."""
+"""What errors of the Kafka client mean, and which of our errors they become."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -10,7 +10,7 @@ from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, Setup
 RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
 Meaning = Literal["passes", "lost", "topic", "permission", "group"]
-# A code that is not listed, and that the client does not call retriable, passes too, except where a topic is created.
+# A code that is not listed passes too. Only where a topic is created, it must be one that the client calls retriable.
 MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError._TIMED_OUT: "passes",
     KafkaError._TRANSPORT: "passes",
@@ -39,7 +39,7 @@ class ClientSettingError(SetupError):
 
 
 def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
-    """The error of ours that an error of the Kafka client becomes."""
+    """The error of ours for an error of the Kafka client."""
     meaning, detail = _read(error)
     match meaning:
         case "lost":
@@ -65,10 +65,10 @@ def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
 
 
 def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
-    """As `translate_kafka`, about topics that existed at startup.
+    """Like `translate_kafka`, for topics that existed at startup.
 
-    If one is unknown now, either the broker's metadata lags or the topic was deleted. Should it come back as a different
-    topic, the check of its id says so.
+    If one of them is unknown now, either the broker's metadata lags or the topic was deleted. If it comes back as a different
+    topic, the check of its id notices that.
     """
     cause = translate_kafka(error)
     if isinstance(cause, SetupError) and cause.subject == "topic":
@@ -77,7 +77,7 @@ def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
 
 
 def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
-    """As `translate_kafka`, about a topic that could not be created: what the table does not list is a wrong setup."""
+    """Like `translate_kafka`, for a topic that could not be created: a code not in the table is a wrong setup."""
     meaning, detail = _read(error)
     if meaning is not None:
         return translate_kafka(error)
@@ -89,14 +89,14 @@ def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
 
 
 def unread(topic: str, partition: int) -> UnavailableError:
-    """The error of a reader that got no record and no end of a partition in time."""
+    """The error of a reader that reached neither a record nor the end of a partition in time."""
     return UnavailableError(
         "kafka", f"partition {partition} of {topic} could not be read in time; check that the broker is running"
     )
 
 
 def _read(error: KafkaError | KafkaException) -> tuple[Meaning | None, str]:
-    """What an error means, and what the client says about it."""
+    """What an error means, and the text that the client gave it."""
     cause = error.args[0] if isinstance(error, KafkaException) else error
     if not isinstance(cause, KafkaError):
         return "passes", str(cause)

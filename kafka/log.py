@@ -1,4 +1,4 @@
-"""The log of a topic's partitions: where it begins and ends, and the records in it."""
+"""The log of a partition: where it begins and ends, and its records."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ _LEAST_WAIT_S: Final = 0.1
 def log_bounds(
     consumer: Consumer, topic: str, partition: int, translate: Translate = translate_running
 ) -> tuple[int, int]:
-    """The log's first offset and the one after its last. Raises UnavailableError or SetupError."""
+    """The first offset of a log, and the one after its last. Raises UnavailableError or SetupError."""
     target = TopicPartition(topic, partition)
     try:
         low, high = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
@@ -83,9 +83,9 @@ def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[i
 class TopicReader:
     """Reads partitions of a topic from given offsets, with a consumer that joins no group. One thread.
 
-    Every read begins by assigning what it reads, so the consumer may be shared by readers that take turns. `translate` says
-    which error of ours an error of the client becomes. Methods raise what it returns, and UnavailableError when
-    neither a record nor an end comes for REQUEST_TIMEOUT_S.
+    Every read begins by assigning its partitions, so readers that take turns may share a consumer. `translate` turns an error
+    of the client into one of ours, which the methods raise. They also raise UnavailableError if neither a record nor the end
+    of a partition comes for REQUEST_TIMEOUT_S.
     """
 
     def __init__(self, consumer: Consumer, topic: str, translate: Translate = translate_kafka) -> None:
@@ -94,13 +94,13 @@ class TopicReader:
         self._translate = translate
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """The log's first offset and the one after its last."""
+        """The first offset of a log, and the one after its last."""
         return log_bounds(self._consumer, self._topic, partition, self._translate)
 
     def batches(self, starts: Mapping[int, int], deadline: float | None = None) -> Iterator[list[Message]]:
-        """The records of partitions from given offsets to the ends they have now, in pieces as they come.
+        """The records of partitions from given offsets to the current ends, in batches as they come.
 
-        With a `deadline` (monotonic seconds) all of it must be read by then, whatever comes meanwhile.
+        With a `deadline` (monotonic seconds), all of them must be read by then.
         """
         self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()])
         unfinished = set(starts)
@@ -112,19 +112,19 @@ class TopicReader:
             records, ended, failed = self._read(min(left, _WAIT_S))
             if records:
                 yield records
-                if deadline is None:  # after the caller has worked on them, however long that took
+                if deadline is None:  # counted from here, since the caller may have worked on them for long
                     limit = time.monotonic() + REQUEST_TIMEOUT_S
             if failed is not None:
                 raise self._translate(failed)
             unfinished -= ended
 
     def records(self, starts: Mapping[int, int]) -> Iterator[Message]:
-        """As `batches`, one record after the other."""
+        """Like `batches`, one record at a time."""
         for batch in self.batches(starts):
             yield from batch
 
     def between(self, partition: int, start: int, end: int) -> Iterator[Message]:
-        """The records of a partition from `start` up to but not including `end`, as far as there are any now."""
+        """The records of a partition from `start` up to but not including `end`, or to the current end of the log."""
         if start >= end:
             return
         for message in self.records({partition: start}):
@@ -134,7 +134,7 @@ class TopicReader:
             yield message
 
     def first(self, partition: int, start: int) -> Message | None:
-        """The first record at or after an offset, or None: a log may end with a gap."""
+        """The first record at or after an offset, or None, since a log may end with a gap."""
         return next(self.records({partition: start}), None)
 
     def at(self, partition: int, offset: int) -> Message | None:
@@ -146,7 +146,7 @@ class TopicReader:
         return found if found is not None and found.offset() == offset else None
 
     def follow(self) -> Iterator[list[Message]]:
-        """What is appended after the last read, without end; nothing comes of partitions that it did not read."""
+        """Keep yielding what is appended to the partitions of the last read; it never ends."""
         while True:
             records, _, failed = self._read(_WAIT_S)
             yield records
@@ -158,7 +158,7 @@ class TopicReader:
         self._consumer.close()
 
     def _read(self, wait_s: float) -> tuple[list[Message], set[int], KafkaError | None]:
-        """What has been fetched, the partitions it reaches the end of, and an error that came; waits if there is nothing."""
+        """What has been fetched, the partitions whose end was reached, and the first error; waits if nothing has been."""
         records: list[Message] = []
         ended: set[int] = set()
         failed: KafkaError | None = None
@@ -174,7 +174,7 @@ class TopicReader:
 
 
 class PartitionLog:
-    """Looks at the end of one partition's log, with clients of its own. One thread."""
+    """Finds out where the log of one partition ends, with clients of its own. One thread."""
 
     def __init__(self, settings: KafkaSettings, topic: str, partition: int) -> None:
         self._settings = settings
@@ -189,10 +189,10 @@ class PartitionLog:
     def holds_record(self, start: int, end: int, deadline: float) -> bool:
         """Whether there is a record at or above `start` and below `end`.
 
-        Yes, where the log does not tell: not by `deadline` (monotonic seconds), or not to a program that may write to the
-        topic and not read it.
+        True if that cannot be found out: because `deadline` (monotonic seconds) passes, or because this program may write to
+        the topic, but not read it.
         """
-        if self._reader is None:  # a log without a gap at its end is never read
+        if self._reader is None:  # opened only when needed: only logs that end with a gap are read
             self._reader = TopicReader(log_end_consumer(self._settings), self._topic)
         try:
             messages = next(self._reader.batches({self._partition: start}, deadline), None)

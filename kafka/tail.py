@@ -1,4 +1,4 @@
-"""What the worker asks about topics besides fetching: where a lane's audit ends, and whether the ledger has a gap."""
+"""What a worker asks about logs that it does not fetch: where the audit of a lane ends, where the ledger has gaps."""
 
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class AuditTail:
         return None
 
     def _last_from(self, partition: int, start: int, high: int) -> int | None:
-        """The event_id of the last record between two offsets, or of one above them that came with it."""
+        """The event_id of the last record from `start` on; those above `high` count only if they come in the same batch."""
         last: bytes | None = None
         for messages in self._reader.batches({partition: start}, time.monotonic() + REQUEST_TIMEOUT_S):
             for message in messages:
@@ -62,16 +62,16 @@ class AuditTail:
 
 
 class LogProbe:
-    """Finds the gaps of the ledger's log, with nothing fetched before. One thread."""
+    """Finds the gaps in the log of the ledger. One thread."""
 
     def __init__(self, reader: TopicReader) -> None:
         self._reader = reader
 
     def gaps(self, partition: int, start: int) -> dict[int, int]:
-        """The gaps from `start` on: by the offset that is missing, the next one that exists.
+        """Some gaps from `start` on: by the offset at which one begins, the next offset that has a record.
 
-        Looks at all records that come with the first one, so that a log with a gap after each record is not asked after
-        each. Raises UnavailableError, SetupError or LaneStoppedError.
+        It covers all records of the first batch, so that a log with a gap after each record does not need a call for each.
+        Raises UnavailableError, SetupError or LaneStoppedError.
         """
         found: dict[int, int] = {}
         expected = start

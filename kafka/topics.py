@@ -1,4 +1,4 @@
-"""The two topics of a ledger: creating them, and checking that they are the same and lose no record."""
+"""The two topics of a ledger: creating them, and checking their identity and settings."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from core_tables.schemas.topic import LedgerTopic
 
 
 class TopicSetting(NamedTuple):
-    """A setting that `init` creates topics with; a `required` one is also checked at every start."""
+    """A setting of the topics that `init` creates. A `required` one is also checked whenever a worker starts."""
 
     value: str
     required: bool
@@ -26,7 +26,7 @@ TOPIC_SETTINGS: Final[Mapping[str, TopicSetting]] = {
     "retention.bytes": TopicSetting("-1", required=True),
     "message.timestamp.type": TopicSetting("CreateTime", required=False),
 }
-# For a topic that is gone or is not the same: its offsets are the ids, so a new topic is another ledger.
+# For a topic that is gone or was replaced. Event ids are made from its offsets, so a new topic is another ledger.
 RESTORE_OR_REPLACE: Final = (
     f"{RESTORE_TOPIC}, or give the ledger a new topic (set CORE_TABLES_TOPIC and CORE_TABLES_AUDIT_TOPIC, then run "
     "`core-tables init`)"
@@ -36,7 +36,7 @@ _LOOK_EVERY_S: Final = 0.05
 
 
 def create_topics(admin: AdminClient, names: list[str], partitions: int, replication: int) -> list[str]:
-    """Create those of the topics that do not exist, and wait until the broker shows them; return their names.
+    """Create the topics that do not exist, and wait until the broker shows them; return their names.
 
     Raises UnavailableError or SetupError.
     """
@@ -55,7 +55,7 @@ def create_topics(admin: AdminClient, names: list[str], partitions: int, replica
 
 
 def _wait_until_shown(admin: AdminClient, names: list[str]) -> None:
-    """Metadata follows the controller with a delay: a topic that was just created may be unknown for a moment."""
+    """Wait until the metadata has the new topics, since it lags behind the controller. Raises UnavailableError or SetupError."""
     deadline = time.monotonic() + _CREATION_TIMEOUT_S
     while True:
         try:
@@ -81,14 +81,14 @@ class TopicFacts(NamedTuple):
 
 
 class ClusterFacts(NamedTuple):
-    """What the broker says about itself and the topics asked for; a topic that does not exist is left out."""
+    """What the broker says about itself and about topics; those that do not exist are left out."""
 
     cluster_id: str
     topics: Mapping[str, TopicFacts]
 
 
 def describe_topics(admin: AdminClient, names: list[str]) -> ClusterFacts:
-    """Ask the broker. Raises UnavailableError or SetupError."""
+    """Ask the broker about itself and about topics. Raises UnavailableError or SetupError."""
     try:
         cluster: Any = admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result()
         existing = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
@@ -107,7 +107,7 @@ def describe_topics(admin: AdminClient, names: list[str]) -> ClusterFacts:
             topic = future.result()
             topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name])
     except KafkaException as error:
-        raise translate_running(error) from error  # a topic that is unknown now was deleted between two of the requests
+        raise translate_running(error) from error  # a topic that is unknown now was deleted after `list_topics`
     return ClusterFacts(cluster.cluster_id, topics)
 
 
@@ -117,31 +117,31 @@ def lost_topic(name: str) -> SetupError:
 
 
 def check_settings(facts: ClusterFacts, name: str) -> None:
-    """A topic must exist and keep its records forever. Raises SetupError."""
+    """Check that a topic exists and keeps its records forever. Raises SetupError."""
     topic = facts.topics.get(name)
     if topic is None:
         raise lost_topic(name)
     for setting, (value, required) in TOPIC_SETTINGS.items():
         if required and topic.settings.get(setting) != value:
             raise SetupError(
-                f"the topic {name} has {setting}={topic.settings.get(setting)} and would lose records; {value} is needed, set it "
+                f"the topic {name} has {setting}={topic.settings.get(setting)} and would lose records; set it to {value} "
                 f"with `kafka-configs --alter --topic {name} --add-config {setting}={value}`",
                 "topic",
             )
 
 
 def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:
-    """Compare the broker's topics and their settings with the row that the lanes were made for. Raises SetupError."""
+    """Compare the topics of the broker and their settings with the row in the database. Raises SetupError."""
     for name in (row.topic, row.audit_topic):
         check_settings(facts, name)
     check_identity(facts, row)
 
 
 def check_again(admin: AdminClient, row: LedgerTopic) -> None:
-    """As `check_topics`, for a running worker and without the settings.
+    """Like `check_topics`, for a running worker, and without the settings.
 
     Stopping would not bring back records that a changed setting has deleted. Raises UnavailableError if a topic is missing
-    just now: should it come back as a different topic, the next check says so.
+    now; if it comes back as a different topic, the next check notices that.
     """
     facts = describe_topics(admin, [row.topic, row.audit_topic])
     for name in (row.topic, row.audit_topic):

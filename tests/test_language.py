@@ -22,6 +22,10 @@ PATHS: Final = (
     "peers/**/*.py",
     "peers/README.md",
     "producer/*.py",
+    "projection/cache/*.py",
+    "projection/cache/lua/*.lua",
+    "projection/verify/*.py",
+    "src/core_tables/__init__.py",
     "tests/**/*.java",
     "tests/**/*.py",
 )

@@ -1,1 +1,1 @@
-"""Pending lists in Redis."""
+"""The Redis cache of pending lists."""

@@ -1,7 +1,7 @@
-"""The Redis cache of pending lists: a label per lane, and the lists of requesters somebody asked for.
+"""The Redis cache of pending lists: a label per lane, and the lists that readers have asked for.
 
-Losing any key costs a miss, never a wrong answer (DESIGN, "Stores"). Keys share the hash tag `{lane}`, so that a script
-sees one slot of a cluster. Redis has 50 ms to answer; when it does not, it is left alone for 5 s.
+Losing any key costs a miss, never a wrong answer. The keys of a lane share a hash tag, so that a script uses one slot of a
+cluster. If Redis does not answer within 50 ms, it is not asked again for 5 s.
 """
 
 import re
@@ -26,7 +26,7 @@ LIST_TTL_S: Final = 3600
 MAX_OPS: Final = 1000
 MAX_LIST: Final = 256
 SENTINEL: Final = b"-"
-# No work_order_id is empty, so this field of a list's hash is free: it makes an empty list exist.
+# A list is a hash, and Redis has no empty hashes. No work_order_id is empty, so this field can make an empty list exist.
 SENTINEL_FIELD: Final = ""
 # Any program may write to Redis; what is not as this module writes it counts as missing.
 _LABEL: Final = re.compile(rb"\d+\.[0-9a-f]+:\d+")
@@ -42,12 +42,12 @@ _NO_CLUSTER: Final = (
 _encode: Final = Encoder().encode
 _decode: Final = Decoder(PendingRecord).decode
 
-Op = tuple[str, str, bytes]  # list, work_order_id, record or b"" to drop it
+Op = tuple[str, str, bytes]  # name of the list, work_order_id, and the record; b"" removes it
 T = TypeVar("T")
 
 
 class CacheMove(NamedTuple):
-    """What a batch does to a lane's lists."""
+    """The changes that a batch makes to the lists of a lane."""
 
     lane: int
     epoch: int
@@ -57,33 +57,33 @@ class CacheMove(NamedTuple):
 
 
 class CachedList(NamedTuple):
-    """What the cache says: the lane's label (None: unknown), and the list at its position (None: not there)."""
+    """What the cache has: the label of a lane, and a list at the position of the label. Either is None if it is not there."""
 
     label: str | None
     records: list[PendingRecord] | None
 
     @property
     def position(self) -> int | None:
-        """The offset that the list is true at."""
+        """The offset at which the list is true."""
         return None if self.label is None else int(self.label.rpartition(":")[2])
 
     def labelled(self, epoch: int, position: int) -> bool:
-        """Whether what Postgres said at a lane's epoch and position may be stored under the label."""
+        """Whether an answer of Postgres at an epoch and a position of the lane may be stored under this label."""
         return self.label is not None and self.position == position and self.label.partition(".")[0] == str(epoch)
 
 
 def connect_cache(url: str) -> redis.Redis:
-    """A client that gives up after 50 ms. Nothing is sent yet."""
+    """A client with a timeout of 50 ms. It does not connect yet."""
     return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
 
 def list_name(tenant_id: str, requester_user_id: str) -> str:
-    """The name of a requester's list within its lane; the length keeps two tenants' names apart whatever they hold."""
+    """The name of a requester's list within its lane. The length makes it unique, whatever the two ids contain."""
     return f"{len(tenant_id)}:{tenant_id}:{requester_user_id}"
 
 
 def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int, list[Op]]:
-    """By lane, what a batch changes in the lists."""
+    """The changes to the lists by a batch, by lane."""
     ops: dict[int, list[Op]] = {}
     for before, after in changed:
         requester = after.origin.requester_user_id
@@ -99,10 +99,10 @@ def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int
 
 
 class PendingCache:
-    """The lists in Redis. Every method answers, whatever Redis does; `failed` says why it is being left alone."""
+    """The lists in Redis. No method raises if Redis fails; `failed` is the error of the last call, or None."""
 
     def __init__(self, client: redis.Redis, topic_id: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`topic_id` keeps ledgers apart that share one Redis: their lanes have the same numbers."""
+        """`topic_id` is part of every key, so that two ledgers, whose lanes have the same numbers, can share a Redis."""
         self._client = client
         self._topic_id = topic_id
         self._clock = clock
@@ -113,7 +113,7 @@ class PendingCache:
         self.failed: str | None = None
 
     def advance(self, moves: Sequence[CacheMove]) -> None:
-        """Move the labels and lists of lanes after a commit, all in one go."""
+        """Move the labels and lists of lanes after a commit, in one round trip."""
         if moves:
             self._try(lambda: self._advance_lanes(moves), None)
 
@@ -122,7 +122,7 @@ class PendingCache:
         return self.read_list(lane, list_name(tenant_id, requester_user_id))
 
     def read_list(self, lane: int, name: str) -> CachedList:
-        """The label of a lane, and a list by its name."""
+        """Like `read`, with the name of the list."""
         answer: Any = self._try(lambda: self._read(keys=[self._label(lane)], args=[name]), None)
         stored_label, values = answer or (None, [])
         if not isinstance(stored_label, bytes) or not _LABEL.fullmatch(stored_label):
@@ -136,13 +136,13 @@ class PendingCache:
             return CachedList(label, None)
 
     def list_names(self, lane: int, label: str) -> list[str]:
-        """The names of the lists that a lane holds under a label's nonce."""
+        """The names of the lists that a lane has under the nonce of a label."""
         prefix = f"{self._prefix(lane)}{label.rpartition(':')[0]}:"
         keys: Any = self._try(lambda: list(self._client.scan_iter(match=prefix + "*", count=1000)), [])
         return sorted(key.decode()[len(prefix) :] for key in keys)
 
     def fill(self, label: str, lane: int, key: WorkOrderKey, records: Sequence[PendingRecord]) -> None:
-        """Store what Postgres said about the list of `key` (tenant, requester), if the lane still is at `label`."""
+        """Store the list of `key` (tenant, requester) as Postgres has it, if the lane is still at `label`."""
         if len(records) > MAX_LIST:
             return
         nonce = label.rpartition(":")[0]
@@ -153,11 +153,11 @@ class PendingCache:
         self._try(lambda: self._fill(keys=keys, args=[label, LIST_TTL_S, *pairs]), None)
 
     def forget(self, lane: int) -> None:
-        """Drop a lane's label, and with it every list of the lane."""
+        """Delete the label of a lane; without it, no list of the lane is read any more."""
         self._try(lambda: self._client.delete(self._label(lane)), None)
 
     def label(self, lane: int) -> str | None:
-        """The label of a lane, `epoch.random:position`; the first two are its nonce."""
+        """The label of a lane: `epoch.random:position`. What is before the colon is its nonce."""
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
@@ -165,7 +165,7 @@ class PendingCache:
         try:
             self._run_advance(moves)
         except redis.exceptions.NoScriptError:
-            # To ask beforehand whether it is there, as redis-py does, is a round trip for each batch.
+            # redis-py would ask first whether it has been loaded: a round trip for each batch.
             self._client.script_load(lua("advance"))
             self._run_advance(moves)
 
@@ -175,7 +175,7 @@ class PendingCache:
             too_many = len(move.ops) > MAX_OPS
             flat = () if too_many else [part for op in move.ops for part in op]
             nonce = f"{move.epoch}.{secrets.token_hex(6)}"
-            start = -1 if too_many else move.from_position  # no label is at -1, so the script takes a new nonce
+            start = -1 if too_many else move.from_position  # no label is at -1, so the script uses the new nonce
             together.evalsha(self._advance.sha, 1, self._label(move.lane), start, move.to_position, nonce, *flat)
         together.execute()
 

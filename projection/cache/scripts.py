@@ -1,4 +1,4 @@
-"""The Lua scripts, one per file, by name."""
+"""The Lua scripts by name, one per file."""
 
 from functools import cache
 from importlib.resources import files
@@ -6,5 +6,5 @@ from importlib.resources import files
 
 @cache
 def lua(name: str) -> str:
-    """The script of lua/<name>.lua."""
+    """The text of lua/<name>.lua."""
     return (files("core_tables.projection.cache") / "lua" / f"{name}.lua").read_text("utf-8")

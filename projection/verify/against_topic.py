@@ -1,6 +1,6 @@
 """Verify against the topic: compare the ledger and outcome rows with the fold of the topic's own records.
 
-The ledger table is written from the topic; this finds rows that were changed, added or lost since.
+The ledger table is written from the topic. This finds rows that were changed, added or lost since then.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ class TopicLog(Protocol):
 
 
 class LaneLog(NamedTuple):
-    """A lane: the bounds of its log, the offset it is applied to, and how many rows have ids in it.
+    """A lane: the bounds of its log, its `applied` offset, and how many rows have ids in it.
 
     `topic_begins` is the first id of the lane's topic; smaller ids belong to earlier topics.
     """
@@ -85,11 +85,11 @@ def rows_by_lane(connection: Connection) -> dict[int, int]:
 def verify_lane(
     connection: Connection, log: LaneLog, records: Iterable[Record]
 ) -> Iterator[tuple[int, list[Difference]]]:
-    """Fold a lane's records from the first that its log holds; yield, per chunk, how many were compared and what differs.
+    """Fold the records that a lane's log still has; yield, per chunk, how many were compared and what differs.
 
-    The records of earlier topics, and those that were deleted from the log, influenced the decisions about later ones. In
-    their place, the rows of the ledger table are trusted. The connection must be in the snapshot that `records` ends at.
-    Keeps the states and the idempotency keys of the lane in memory.
+    Later decisions also depend on the records of earlier topics, and on those that were deleted from the log. In their place,
+    the rows of the ledger table are trusted. `records` must end where the snapshot of the connection does. The states and
+    idempotency keys of the lane are kept in memory.
     """
     deleted = (event_id_at(log.lane, 0), event_id_at(log.lane, log.log_start) - 1)
     if log.log_start > 0 or log.log_end < log.applied:
@@ -122,7 +122,7 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 def _history(
     connection: Connection, ranges: Sequence[tuple[int, int]], tenant_id: str
 ) -> Iterator[tuple[int, LedgerEvent]]:
-    """A tenant's events in the ledger table whose ids are in one of the ranges, which rise."""
+    """A tenant's events in the ledger table with ids in one of the ranges, which are in ascending order."""
     for first, last in ranges:
         start = first
         while start <= last:
@@ -134,7 +134,7 @@ def _history(
 
 
 def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
-    """What differs, and how many rows the records have."""
+    """What differs, and how many rows these records have."""
     keys = ([item.tenant_id for item in decided], [item.event_id for item in decided])
     with connection.pipeline():
         ledger: Any = connection.execute(sql("load_ledger_records"), keys, binary=True)

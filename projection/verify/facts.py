@@ -1,4 +1,4 @@
-"""What verify and rebuild read before they compare: the role's rights, the topic and its lanes, the work orders of a scope."""
+"""What verify and rebuild read before they compare: permissions, the topic and its lanes, the work orders of a scope."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ PAGE_SIZE: Final = 200  # work orders that are compared, and repaired, together
 
 
 class LedgerFacts(NamedTuple):
-    """The current topic, the offset that each lane is applied to, and the fold versions that wrote the tables."""
+    """The current topic, the `applied` offset of each lane, and the fold versions that wrote the tables."""
 
     topic: LedgerTopic
     applied: dict[int, int]
@@ -28,7 +28,7 @@ class LedgerFacts(NamedTuple):
 
 
 def ledger_facts(connection: Connection) -> LedgerFacts:
-    """Read the facts. Raises SetupError if no topic was registered."""
+    """Read these facts. Raises SetupError if no topic is registered."""
     topics: Any = connection.execute(sql("load_topics")).fetchall()
     if not topics:
         raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
@@ -38,13 +38,13 @@ def ledger_facts(connection: Connection) -> LedgerFacts:
 
 
 def check_role(connection: Connection, *, writes: bool) -> None:
-    """Raise SetupError if the role does not see every tenant, since it would find everything equal, or may not write."""
+    """Raise SetupError if the role does not see every tenant, so that nothing would differ, or may not write."""
     rows: Any = connection.execute(sql("check_role")).fetchall()
     sees_all, may_write, role = rows[0]
     if not sees_all or (writes and not may_write):
         needed = "core_tables_worker" if writes else "core_tables_operator"
         raise SetupError(
-            f"permission denied: the role {role} does not see every tenant; work as {needed}", "permission"
+            f"permission denied: the role {role} does not see every tenant; connect as {needed}", "permission"
         )
 
 

@@ -13,7 +13,7 @@ from core_tables.projection.verify.report import Difference
 
 
 class CachedLists:
-    """The lists of the lanes whose label is at the snapshot's offset; those of other lanes cannot be compared."""
+    """The cached lists of the lanes whose label is at the offset of the snapshot. Those of other lanes cannot be compared."""
 
     def __init__(self, cache: PendingCache | None, facts: LedgerFacts) -> None:
         """Read the lists. Without a cache there are none."""
@@ -35,7 +35,7 @@ class CachedLists:
                 self._expected[lane, name] = []
 
     def add(self, folded: Mapping[WorkOrderKey, WorkOrder]) -> None:
-        """Note in which of the lists the folded work orders belong."""
+        """Add folded work orders to the lists that they belong in."""
         if not self._cached:
             return
         for (tenant_id, _), state in folded.items():
@@ -47,7 +47,7 @@ class CachedLists:
                     expected.append(replace(record, missing_fields=list(record.missing_fields)))
 
     def differences(self) -> list[Difference]:
-        """The lists that are not what the fold gives."""
+        """The cached lists that differ from the fold."""
         return [
             Difference(None, None, "cache", f"lane {lane}: the list {name} differs from the ledger")
             for (lane, name), cached in self._cached.items()

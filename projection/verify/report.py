@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from core_tables.projection.fold.values import WorkOrderKey
 
-# Tables that a rebuild does not write: they are what it folds.
+# A rebuild does not write these tables, since they are what it folds.
 LEDGER_TABLES: Final = frozenset({"work_order_ledger", "work_order_outcomes"})
 
 
@@ -17,7 +17,7 @@ class Scope(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A place where the tables, or the cache, disagree with the ledger; without ids where it concerns a whole lane."""
+    """A place where the tables or the cache differ from the ledger. A difference of a whole lane has no ids."""
 
     tenant_id: str | None
     work_order_id: str | None
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 class Report(NamedTuple):
     """The result of a comparison.
 
-    `compared`, `equal` and `repaired` count work orders (records, when the topic was compared), `events` the events that
+    `compared`, `equal` and `repaired` count work orders, or records if the topic was compared. `events` counts the events that
     were folded. `fold_versions` are the versions that the lanes had before. If one of them is not FOLD_VERSION, the
     differences include what a rebuild with this release changes.
     """

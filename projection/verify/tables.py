@@ -23,13 +23,13 @@ from core_tables.projection.verify.facts import check_role, ledger_facts, pages
 from core_tables.projection.verify.lists import CachedLists
 from core_tables.projection.verify.report import Difference, Progress, Report, Scope, differing_work_orders
 
-# Given a lane and an offset: how many records the lane's log had below it, or None if that cannot be found out.
+# Given a lane and an offset: how many records the lane's log had below it, or None if that is not known.
 RecordsBelow = Callable[[int, int], int | None]
 R = TypeVar("R", CurrentRow, AttemptRow, LeaseRow)
 
 
 class Comparison(NamedTuple):
-    """Some work orders: what their ledger rows give, and which of them have rows that differ."""
+    """Work orders as the fold of their ledger rows gives them, and those of them whose rows differ."""
 
     folded: dict[WorkOrderKey, WorkOrder]
     broken: list[WorkOrderKey]
@@ -86,7 +86,7 @@ def verify_sample(connection: Connection, size: int, again: Collection[WorkOrder
 
 
 def _read_one_snapshot(connection: Connection) -> None:
-    """Let the transaction, which has just begun, read one snapshot of all tenants."""
+    """Make the transaction, which has just begun, read one snapshot of all tenants."""
     connection.execute("set transaction isolation level repeatable read, read only")
     check_role(connection, writes=False)
 
@@ -113,7 +113,7 @@ def compare_work_orders(connection: Connection, keys: Sequence[WorkOrderKey]) ->
 
 
 def _row_differences(table: str, kind: type[R], expected: Iterable[Row], actual: Iterable[Row]) -> list[Difference]:
-    """What differs in a table whose rows are of a kind; rows with the same key are compared."""
+    """The differences in one table; rows with the same key are compared."""
     wanted = {row.key: row for row in map(kind._make, expected)}
     given = {row.key: row for row in map(kind._make, actual)}
     found = []
@@ -133,8 +133,8 @@ def _row_differences(table: str, kind: type[R], expected: Iterable[Row], actual:
 def _missing_outcomes(connection: Connection, records_below: RecordsBelow) -> list[Difference]:
     """Compare, lane by lane, the number of ledger and outcome rows with the number of records below `applied`.
 
-    That is the number of offsets without the gaps of the log. Only the log knows its gaps, so `records_below` is asked
-    where there are fewer rows than offsets.
+    There are fewer records than offsets if the log has gaps, which only the log can tell. So `records_below` is called for
+    lanes with fewer rows than offsets.
     """
     counts: Any = connection.execute(sql("count_records")).fetchall()
     found = []

@@ -1,7 +1,7 @@
 """The public surface of Core Tables: what an application imports, and what the versioning promise covers.
 
-Everything else is reached through it, or may change without notice. A name is imported when it is first used, so that
-`import core_tables` opens nothing and does not load the Kafka and Postgres clients.
+Everything else may change without notice. A name is imported when it is first used, so that `import core_tables` does not load
+the Kafka and Postgres clients.
 """
 
 from importlib import import_module
@@ -98,7 +98,7 @@ __all__ = [
     "event_to_json",
 ]
 
-# Where each name is defined; the events are what is left.
+# The module of each name; names that are not listed are events.
 _HOMES = {
     "core_tables.schemas.outcomes": ("Accepted", "Outcome", "Refused", "Replayed"),
     "core_tables.schemas.reasons": (

@@ -1,8 +1,8 @@
--- Move a lane's lists from position ARGV[1] to ARGV[2], or forget them all under the new nonce ARGV[3].
--- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' drops it).
--- A label lives 15 s; the worker renews it once a second. So when Redis refuses writes, as a full one or a replica does, readers
--- soon miss, instead of being told for long what was true before.
--- A nonce begins with the lane's epoch: what was listed before a repair is forgotten, even if the repair died half-way.
+-- Move the lists of a lane from position ARGV[1] to ARGV[2], or drop all of them by using the new nonce ARGV[3].
+-- KEYS[1] is the label, "nonce:position"; ARGV[4..] are triples: list, work_order_id, record ('' removes it).
+-- A label expires after 15 s, and the worker renews it once a second. So if Redis refuses writes, because it is full or a replica,
+-- readers soon get a miss instead of an old list.
+-- A nonce begins with the lane's epoch: lists from before a repair are not used any more, even if the repair was interrupted.
 local label = redis.call('GET', KEYS[1])
 if label then
     local nonce, position = string.match(label, '^(.-):(%d+)$')
@@ -17,7 +17,7 @@ if label then
                 else
                     redis.call('HSET', list, ARGV[i + 1], ARGV[i + 2])
                 end
-                -- 256 records and the sentinel; a longer list costs more to sort than Postgres does to answer.
+                -- 256 records and the sentinel. Sorting a longer list takes longer than asking Postgres.
                 if redis.call('HLEN', list) > 257 then
                     redis.call('DEL', list)
                 end

@@ -1,4 +1,4 @@
--- Store a requester's list, but only while the lane's label KEYS[1] still is ARGV[1], where Postgres answered.
+-- Store a requester's list as Postgres had it at label ARGV[1], but only if the lane's label KEYS[1] is still the same.
 -- KEYS[2] is the list, ARGV[2] its time to live in seconds, ARGV[3..] pairs: work_order_id, record.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0

@@ -1,5 +1,5 @@
--- The lane's label KEYS[1] and the records of list ARGV[1] under its nonce; a list that is not there has no sentinel.
--- A replica before Redis 7 shows a script what has expired until its master says so, which one that is gone never does.
+-- Return the lane's label KEYS[1] and the records of list ARGV[1] under its nonce. A list that is not cached has no sentinel.
+-- Before Redis 7, scripts on a replica see expired keys until the master deletes them, which a lost master never does.
 local label = redis.call('GET', KEYS[1])
 if not label or redis.call('PTTL', KEYS[1]) == 0 then
     return {false, {}}
