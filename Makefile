@@ -67,7 +67,7 @@ check: $(READY)  ## lint, format, strict types, and the rules of the code base (
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p core_tables
 	@$(BIN)/mypy tests
-	@$(BIN)/mypy bench peers
+	@$(BIN)/mypy bench peers examples
 	@$(BIN)/pytest -q tests/test_house.py tests/test_documents.py tests/test_language.py -k "not wheel"
 
 .venv-docs/.ready: docs/requirements.txt

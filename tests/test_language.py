@@ -18,6 +18,7 @@ PATHS: Final = (
     "consumer/*.py",
     "deploy/*.py",
     "docs/**/*.md",
+    "examples/*",
     "kafka/*.py",
     "peers/**/*.py",
     "peers/README.md",
