@@ -145,9 +145,9 @@ def _stop(directory: Path, name: PartName, with_signal: int) -> bool:
 
 
 def _end_orphans(directory: Path, name: PartName) -> None:
-    """Kill what is not on record: a part whose `up` was killed just then, or the backends of a killed Postgres.
+    """Kill processes of a part that are not on record: after a killed `up`, or the backends of a killed Postgres.
 
-    The latter hold its shared memory, and keep a new one out.
+    While those backends run, a new server cannot start.
     """
     home = postgres_home(directory) if name == "postgres" else directory / name
     processes.kill(processes.working_in(home, _PROGRAMS[name]), STOP_TIMEOUT_S)

@@ -10,12 +10,13 @@ import signal
 
 from core_tables.cli import wiring
 from core_tables.cli.environment import Settings
+from core_tables.cli.log_lines import logger
 from core_tables.consumer.worker_settings import WorkerSettings
 
 
 def main() -> None:
     """Fold until a signal says to stop."""
-    log = wiring.logger()  # JSON lines on standard error; any structlog logger will do
+    log = logger()  # JSON lines on standard error; any structlog logger will do
     settings = WorkerSettings(batch_size=2000)
     worker, audit = wiring.worker(Settings(), settings, audit=True, log=log)
     for number in (signal.SIGINT, signal.SIGTERM):
