@@ -22,7 +22,11 @@ from core_tables.schemas.topic import LedgerTopic
 @click.command(epilog=output.EXIT_CODES)
 @json_option
 def status(as_json: bool) -> None:
-    """Per lane: the log's end, what is applied and audited, and the lag in records and seconds."""
+    """Show how far each lane is folded and audited.
+
+    Per lane: the ends of its log, the offsets up to which it is applied and audited, the lag in records and seconds, and the
+    worker that has it.
+    """
     settings = Settings()
     connection = wiring.operator(settings)
     topic = wiring.registered_topic(settings, connection)
@@ -41,8 +45,8 @@ def status(as_json: bool) -> None:
             output.emit_json({"lane": None, "partition": partition, "log_end": end})
         return
     output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
-    for sentence in (*_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
-        output.out.print(sentence, markup=False)
+    for line in (*_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
+        output.out.print(line, markup=False)
     failed = cache_failure(wiring.cache(settings, connection), topic.first_lane)
     if failed is not None:
         output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)

@@ -74,7 +74,7 @@ def stops() -> Iterator[CoreTablesError]:
     yield raised(lambda: check_log(POSITION, 5, 0, 9))
     yield raised(lambda: check_identity(facts(cluster="other"), ROW))
     yield raised(lambda: check_identity(facts(ledger=("id-9", 12)), ROW))
-    yield raised(lambda: check_identity(facts(ledger=("id-1", 13)), ROW))
+    yield raised(lambda: check_identity(facts(ledger=("id-1", 11)), ROW))
     yield raised(lambda: check_topics(ClusterFacts("cluster", {}), ROW))
     yield raised(lambda: check_settings(facts(settings={**KEPT, "cleanup.policy": "compact"}), "ledger"))
     yield no_row(3)
