@@ -121,6 +121,12 @@ def put(world: World, index: int, worker: Worker) -> World:
     return world._replace(workers=(worker, second) if index == 0 else (first, worker))
 
 
+def exchanged(world: World) -> World:
+    """The same world, with the workers called the other way round."""
+    first, second = world.workers
+    return world._replace(workers=(second, first))
+
+
 def visible(redis: Redis) -> Cached | None:
     """The list that a reader sees: the one under the label's nonce."""
     label, cached = redis

@@ -25,6 +25,10 @@ class Model(Protocol[State]):
         """What is wrong with a state, if anything is."""
         ...
 
+    def canonical(self, state: State) -> State:
+        """Of states that differ only in which worker is called which, always the same one: only that one is searched."""
+        ...
+
     def complete(self, state: State) -> bool:
         """Whether nothing is left to do."""
         ...
@@ -48,7 +52,7 @@ def explore(model: Model[State], limit: int = 3_000_000) -> Found:
 
 
 def _explore(model: Model[State], limit: int) -> Found:
-    numbers: dict[State, int] = {model.initial(): 0}
+    numbers: dict[State, int] = {model.canonical(model.initial()): 0}
     states: list[State] = list(numbers)
     parents = [0]
     predecessors: list[list[int]] = [[]]
@@ -56,7 +60,8 @@ def _explore(model: Model[State], limit: int) -> Found:
         wrong = model.violation(state)
         if wrong is not None:
             return Found(len(states), wrong, _trace(model, states, parents, number))
-        for _, following in model.steps(state):
+        for _, after in model.steps(state):
+            following = model.canonical(after)
             known = numbers.setdefault(following, len(states))
             if known == len(states):
                 states.append(following)
@@ -100,9 +105,13 @@ def _can_complete(model: Model[State], states: list[State], predecessors: list[l
 
 
 def _trace(model: Model[State], states: list[State], parents: list[int], number: int) -> tuple[str, ...]:
-    """The labels of the steps from the beginning to a state."""
-    labels: list[str] = []
+    """The labels of the steps from the beginning to a state, or to one that differs in which worker is called which."""
+    path: list[int] = []
     while number:
-        state, number = states[number], parents[number]
-        labels.append(next(label for label, following in model.steps(states[number]) if following == state))
-    return tuple(reversed(labels))
+        path.append(number)
+        number = parents[number]
+    state, labels = model.initial(), []
+    for number in reversed(path):
+        label, state = next(step for step in model.steps(state) if model.canonical(step[1]) == states[number])
+        labels.append(label)
+    return tuple(labels)

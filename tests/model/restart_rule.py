@@ -15,6 +15,7 @@ from .restart_world import (
     Steps,
     Worker,
     World,
+    exchanged,
     faults,
     put,
     violation,
@@ -37,6 +38,14 @@ class RestartRule:
     def violation(self, world: World) -> str | None:
         """What is wrong with a state."""
         return violation(world)
+
+    def canonical(self, world: World) -> World:
+        """The workers follow one rule, so which is called 0 makes no difference, unless one of them dies for good."""
+        if self.scenario.second_dies_for_good:
+            return world
+        first, second = world.workers
+        other = exchanged(world)
+        return world if (first, world.topic.holder) <= (second, other.topic.holder) else other
 
     def complete(self, world: World) -> bool:
         """Everything is folded and audited."""

@@ -144,6 +144,15 @@ def put(world: World, index: int, worker: Worker) -> World:
     return World(world.lane, world.topic, workers, world.budget, world.broken)
 
 
+def exchanged(world: World) -> World:
+    """The same world, with the workers called the other way round."""
+    first, second = world.workers
+    topic = world.topic
+    if topic.holder != NOBODY:
+        topic = AuditPartition(1 - topic.holder, topic.transaction, topic.ending, topic.records, topic.wiped)
+    return World(world.lane, topic, (second, first), world.budget, world.broken)
+
+
 def violation(world: World) -> str | None:
     """Audit events are the records' outcomes, in order, each once; offsets never claim what is not there."""
     if world.broken:
