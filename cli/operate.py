@@ -34,9 +34,12 @@ def up() -> None:
     """
     from core_tables.deploy import stack as local
 
-    where = local.up(Settings().stack_dir, output.say)
+    directory = Settings().stack_dir
+    local.up(directory, output.say)
+    for part in local.status(directory):
+        output.out.print(f"{part.name:8} {part.address}", markup=False)
     output.out.print(
-        f"kafka    {where.bootstrap_servers}\npostgres {where.postgres_dsn}\nredis    {where.redis_url}", markup=False
+        f"every role of Postgres, and Redis, has the password in {directory / 'password'}; the commands and examples find it there"
     )
     output.out.print("next: core-tables init")
 

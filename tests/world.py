@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier, Literal
 
 from core_tables.cli import wiring
 from core_tables.cli.environment import Settings
@@ -239,6 +240,11 @@ class World:
             timeout=DEADLINE_S,
             check=False,
         )
+
+    def create_role(self, name: str) -> None:
+        """A role that logs in, with the administrator's password."""
+        statement = SQL("create role {} login password {}")
+        self.admin.execute(statement.format(Identifier(name), Literal(self.admin.info.password or None)))
 
     def set_topic(self, topic: str, setting: str, value: str) -> None:
         """Change a setting of a topic, as an operator might."""

@@ -42,7 +42,8 @@ def back_up_postgres(world: World, folder: Path, to: Path) -> None:
     parameters = conninfo_to_dict(world.settings.admin())
     command = [str(Path(start.command[0]).with_name("pg_basebackup")), "-D", str(to), "-X", "stream", "-c", "fast"]
     where = ["-h", str(parameters["host"]), "-p", str(parameters["port"]), "-U", "postgres"]
-    subprocess.run([*command, *where], check=True, capture_output=True, timeout=60, cwd="/")
+    environment = {**os.environ, "PGPASSWORD": str(parameters["password"])}
+    subprocess.run([*command, *where], env=environment, check=True, capture_output=True, timeout=60, cwd="/")
 
 
 def back_up_kafka(folder: Path, to: Path) -> None:
