@@ -69,7 +69,8 @@ def demo() -> None:
 
 
 def _title(text: str) -> None:
-    output.out.print(f"\n[bold]{text}[/bold]")
+    output.out.print()
+    output.out.print(f"[bold]{text}[/bold]")
 
 
 def _start_worker(settings: Settings) -> "subprocess.Popen[bytes]":

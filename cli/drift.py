@@ -71,4 +71,4 @@ def _show_round(drift: Drift, report: Report, as_json: bool) -> None:
             output.out.print(f"  {found.table} {where}: {found.what}", markup=False)
         if report.differences:
             output.out.print("next: core-tables rebuild")
-    sys.stdout.flush()
+    output.flush()

@@ -26,8 +26,12 @@ class _Root(click.Group):
     """Turns each of our errors into one line and an exit code. A traceback is a defect of Core Tables."""
 
     def invoke(self, ctx: click.Context) -> object:
+        output.prepare()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                output.flush()
         except ClientSettingError as error:
             _wrong_setting("kafka", error.why)
         except CoreTablesError as error:
@@ -43,9 +47,9 @@ class _Root(click.Group):
         except KeyboardInterrupt:
             output.err.print("interrupted; what was done stays done, and you can run the same command again")
             sys.exit(output.EXIT_INTERRUPTED)
-        except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-            sys.stderr.close()
-            sys.exit(output.EXIT_OK)
+        except BrokenPipeError:  # nobody reads our output any more, as after `| head`
+            output.abandon()
+            sys.exit(output.EXIT_NO_READER)
 
 
 def _wrong_setting(name: str, why: str) -> NoReturn:

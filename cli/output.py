@@ -1,6 +1,13 @@
-"""What the command prints: tables, JSON, errors in one line; and its exit codes."""
+"""What the command prints: tables, JSON, errors in one line; and its exit codes.
+
+What a person reads may hold texts of records, so control characters are escaped there: they could drive the terminal. JSON
+is left as it is.
+"""
 
 import contextlib
+import io
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +45,7 @@ EXIT_DIFFERENCES: Final = 11
 EXIT_PENDING: Final = 12
 EXIT_MACHINE: Final = 13
 EXIT_INTERRUPTED: Final = 130
+EXIT_NO_READER: Final = 141  # as a shell reports a process that SIGPIPE ended
 EXIT_FORCED: Final = 143  # as if SIGTERM had ended it
 
 EXIT_CODES: Final = """\b
@@ -61,8 +69,69 @@ _SUBJECTS: Final = {
 LINE_EVERY_S: Final = 10.0
 _NOT_A_TERMINAL: Final = 160  # columns of a table that goes to a file or a pipe
 
-out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
-err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+# Control characters (line breaks and C1 too), what changes the direction of a text, and what is no character at all.
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text on one line, with characters that a terminal would act on as escapes such as `\\x1b`."""
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+class _Console(Console):
+    """A console that prints one line per text, and whose reader may end before us."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        texts = (printable(each) if isinstance(each, str) else each for each in objects)
+        try:
+            super().print(*texts, **options)
+        except OSError as error:
+            if self.stderr:
+                return  # there is no place left to report it
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise unwritable(error) from error
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end as other tools do (cli/main.py); rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out: Final = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
+err: Final = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def prepare() -> None:
+    """Let texts be printed in any encoding; a character that it does not have is printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write what is still buffered. Raises BrokenPipeError, and SetupError if standard output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> SetupError:
+    """The error of a standard output that cannot be written; what is buffered is dropped."""
+    abandon()
+    return SetupError(
+        f"standard output could not be written: {error.strerror}; make room for it, or write it elsewhere, then run the "
+        "command again",
+        "machine",
+    )
+
+
+def abandon() -> None:
+    """Drop what is buffered for standard output, since the interpreter would try to write it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: CoreTablesError) -> int:
@@ -100,8 +169,13 @@ def say(line: str) -> None:
 
 
 def emit_json(value: object) -> None:
-    """Print one JSON document on one line."""
-    sys.stdout.write(orjson.dumps(value, default=_plain).decode() + "\n")
+    """Print one JSON document on one line, in UTF-8 whatever the encoding of the terminal is."""
+    try:
+        sys.stdout.buffer.write(orjson.dumps(value, default=_plain) + b"\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(error) from error
 
 
 def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -110,11 +184,11 @@ def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object
         out.print(f"{title}: none", markup=False)
         return
     # Text, since a plain string would be parsed as markup, and the values come from records.
-    table = Table(title=Text(title, style="table.title"), title_justify="left", header_style="bold")
+    table = Table(title=Text(printable(title), style="table.title"), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     out.print(table)
 
 

@@ -99,7 +99,7 @@ def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
                     "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
                 }
             )
-        sys.stdout.flush()
+        output.flush()
         return
     columns = ("event_id", "tenant_id", "work_order_id", "event_type", "outcome", "severity", "reason_code", "field")
     rows = [

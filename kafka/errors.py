@@ -91,7 +91,8 @@ def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
 def unread(topic: str, partition: int) -> UnavailableError:
     """The error of a reader that reached neither a record nor the end of a partition in time."""
     return UnavailableError(
-        "kafka", f"partition {partition} of {topic} could not be read in time; check that the broker is running"
+        "kafka",
+        f"Kafka did not answer: partition {partition} of {topic} could not be read in time; check that the broker is running",
     )
 
 
