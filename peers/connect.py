@@ -90,7 +90,7 @@ def _connector(settings: Settings, table: str) -> dict[str, str]:
         "value.converter.schema.content": connect_rows.schema_of(settings, table),
         "connection.url": f"jdbc:postgresql://{at['host']}:{at['port']}/{at['dbname']}",
         "connection.username": str(at["user"]),
-        "connection.password": "",
+        "connection.password": str(at.get("password", "")),
         "collection.name.format": f"os_core.{table}",
         "schema.evolution": "none",
         # Arrays and unnest cost less here than single rows, and than the driver's rewriting of them to one statement.
