@@ -142,8 +142,8 @@ def test_a_list_of_the_cache_that_is_wrong_is_found(world: World) -> None:
     cache = wiring.cache(fresh.settings, fresh.store().connection)
     assert cache is not None
     lane = fresh.reads.lane_of_tenant("acme")
-    cache._client.set(cache._label(lane), f"0.planted:{old.position + 1}")
-    cache.fill(f"0.planted:{old.position + 1}", lane, ("acme", "ada"), [offer.record for offer in old.offers])
+    cache._client.set(cache._label(lane), f"0.ab:{old.position + 1}")
+    cache.fill(f"0.ab:{old.position + 1}", lane, ("acme", "ada"), [offer.record for offer in old.offers])
     assert [found.table for found in fresh.verify().differences] == ["cache"], "old records under the newest label are"
     cache.forget(lane)
     assert fresh.verify().differences == []
