@@ -80,7 +80,7 @@ docs: .venv-docs/.ready  ## build the documentation site into build/site; a brok
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "the site is in build/site; open build/site/index.html"
 
-generate: $(READY)  ## write decoders and encoders anew from the Avro schemas, and the statements of one row
+generate: $(READY)  ## write decoders and encoders from the Avro schemas, and the column lists of the statements
 	@$(BIN)/python -m core_tables.schemas.generate
 	@$(BIN)/python -m core_tables.projection.postgres.generate
 	@$(BIN)/ruff format --quiet schemas

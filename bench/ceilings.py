@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from confluent_kafka import Producer, TopicPartition
+from msgspec.structs import asdict
+from psycopg.types.json import Jsonb
 
 from bench import folded, place
 from bench.measure import Measured, StackCpu
@@ -19,8 +21,9 @@ from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
 from core_tables.projection.fold.values import Folded
 from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.fetch import run
+from core_tables.projection.postgres.row_types import CurrentRow
 from core_tables.projection.postgres.rows import current_row, ledger_row
-from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.audit import audit_event, encode_audit
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
@@ -48,10 +51,10 @@ _COPY: Final = "copy os_core.work_order_ledger from stdin (format binary)"
 
 
 class _Batch(NamedTuple):
-    """The rows of a batch: the ledger's as binary COPY data, the current ones as upsert_current.sql's columns."""
+    """The rows of a batch: the ledger's as binary COPY data, and the current ones."""
 
     ledger: bytes
-    current: list[list[Any]]
+    current: list[CurrentRow]
 
 
 def copy(settings: Settings, folder: Path) -> Measured:
@@ -64,7 +67,7 @@ def copy(settings: Settings, folder: Path) -> Measured:
                 with connection.transaction():
                     with connection.cursor().copy(_COPY) as into:
                         into.write(batch.ledger)
-                    connection.execute(sql("upsert_current"), batch.current)
+                    run(connection, "upsert_current", batch.current)
 
         timed = _timed(folder, events, write)
         found = connection.execute("select count(*) from os_core.work_order_ledger").fetchone()
@@ -142,8 +145,7 @@ def _prepare(settings: Settings, connection: Connection) -> tuple[int, int, list
         count += len(step.decided)
         accepted += sum(isinstance(decided.outcome, Accepted) for decided in step.decided)
         rows = [current_row(after) for _, after in step.changed.values()]
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        batches.append(_Batch(_binary(connection, step), columns))
+        batches.append(_Batch(_binary(connection, step), rows))
     connection.commit()
     return count, accepted, batches
 
@@ -154,7 +156,8 @@ def _binary(connection: Connection, step: Folded) -> bytes:
     with connection.cursor().copy(_INTO_STAGE) as into:
         for number, decided in enumerate(step.decided):
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                into.write_row((*ledger_row(decided.event_id, decided.event), number))
+                row = asdict(ledger_row(decided.event_id, decided.event))
+                into.write_row((*(row | {"payload": Jsonb(row["payload"])}).values(), number))
     with connection.cursor().copy(_FROM_STAGE) as out:
         return b"".join(bytes(block) for block in out)
 

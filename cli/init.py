@@ -7,8 +7,8 @@ from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import ClusterFacts, check_topics, create_topics, describe_topics, lost_topic
 from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.lanes import ledger_topics
 from core_tables.projection.postgres.migrate import migrate, register_topic
-from core_tables.projection.postgres.store import Store
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -35,7 +35,7 @@ def initialize(settings: Settings) -> list[str]:
     present = describe_topics(admin, names)
     connection = connect(settings.admin(), name="core-tables init")
     done = [f"applied the migration {name}" for name in migrate(connection)]
-    known = Store(connection).topics()
+    known = ledger_topics(connection)
     _refuse_lost_topics(present, names, known)
     done += [
         f"created the topic {name}" for name in create_topics(admin, names, settings.partitions, settings.replication)

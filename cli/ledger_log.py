@@ -10,7 +10,7 @@ from core_tables.kafka.log import TopicReader, ends_without_lane
 from core_tables.projection.fold.batch import read_content
 from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.connection import Connection
-from core_tables.projection.postgres.store import Store
+from core_tables.projection.postgres.lanes import ledger_topics
 from core_tables.projection.verify.against_topic import rows_between, verify_topic
 from core_tables.projection.verify.report import Difference, Progress, Report
 from core_tables.schemas.identity import event_id_at
@@ -62,7 +62,7 @@ def count_records_below(settings: Settings, connection: Connection, lane: int, e
     There are fewer records than offsets if the log has gaps. Records that were deleted from the topic are counted by their
     rows, the only trace that is left of them.
     """
-    for topic in Store(connection).topics():
+    for topic in ledger_topics(connection):
         partition = lane - topic.first_lane
         if not 0 <= partition < topic.partitions:
             continue

@@ -15,8 +15,10 @@ from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.failures import translated
+from core_tables.projection.postgres.fetch import fetch
+from core_tables.projection.postgres.lanes import topic_named
 from core_tables.projection.postgres.reads import checked_parameters, refused_record
-from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, SizedEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
@@ -74,7 +76,7 @@ def _audit_partitions(settings: Settings, tenant: str | None) -> list[int]:
     if tenant is not None:
         checked_parameters(tenant)
     with closing(wiring.reads_of_tables(settings)) as reads:
-        partitions = wiring.known_topic(settings, reads.topics()).partitions
+        partitions = topic_named(reads.topics(), settings.topic).partitions
     if tenant is not None and tenant != UNATTRIBUTED:
         return [partition_of(tenant.encode(), partitions)]
     return list(range(partitions))
@@ -138,8 +140,7 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
     checked_parameters(tenant)
     connection = wiring.operator(Settings())
     with translated(), connection.transaction():
-        found: Any = connection.execute(sql("read_refused"), (tenant, MAX_I64, limit), binary=True).fetchall()
-    records = [refused_record(row) for row in found]
+        records = [refused_record(row) for row in fetch(connection, OutcomeRow, "read_refused", tenant, MAX_I64, limit)]
     if as_json:
         for record in records:
             output.emit_json(

@@ -15,7 +15,7 @@ from core_tables.kafka.clients import admin_client
 from core_tables.kafka.group import Group, describe_group
 from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
 from core_tables.projection.cache.pending_cache import PendingCache
-from core_tables.projection.postgres.store import LanePosition
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.topic import LedgerTopic
 
 

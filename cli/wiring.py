@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,11 +21,11 @@ from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, connect
+from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
-from core_tables.projection.postgres.store import LanePosition, Store
-from core_tables.schemas.reasons import SetupError
+from core_tables.projection.postgres.store import Store
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -44,7 +43,7 @@ def reads(settings: Settings) -> Reads:
     if url is None:
         return reads_of_tables(settings)
     pool = _read_pool(settings)
-    topic = known_topic(settings, Reads(pool).topics())
+    topic = topic_named(Reads(pool).topics(), settings.topic)
     return Reads(pool, PendingCache(connect_cache(url), topic.topic_id))
 
 
@@ -69,15 +68,7 @@ def operator(settings: Settings) -> Connection:
 
 def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
     """The row of the topic that the settings name. Raises SetupError."""
-    return known_topic(settings, Store(connection).topics())
-
-
-def known_topic(settings: Settings, topics: Sequence[LedgerTopic]) -> LedgerTopic:
-    """The topic that the settings name, of those that are registered. Raises SetupError."""
-    for topic in topics:
-        if topic.topic == settings.topic:
-            return topic
-    raise SetupError(f"the database does not know the topic {settings.topic}; run `core-tables init`", "database")
+    return topic_named(ledger_topics(connection), settings.topic)
 
 
 def worker(
@@ -134,7 +125,7 @@ def _audited(dsn: str, lane: int) -> int:
     """The audited watermark of a lane in Postgres now. It is rarely needed, so each call opens a connection."""
     connection = connect(dsn, name="core-tables audited")
     try:
-        return Store(connection).lanes([lane])[lane].audited
+        return lane_positions(connection, [lane])[lane].audited
     finally:
         connection.close()
 
@@ -147,4 +138,4 @@ def topic_reader(settings: Settings, topic: str) -> TopicReader:
 def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:
     """The positions of the lanes of the topic that the settings name."""
     topic = registered_topic(settings, connection)
-    return Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+    return lane_positions(connection, range(topic.first_lane, topic.first_lane + topic.partitions))

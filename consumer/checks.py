@@ -4,7 +4,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from core_tables.kafka.errors import RESTORE_TOPIC
-from core_tables.projection.postgres.store import LanePosition
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.reasons import LaneStoppedError, SetupError
 
 

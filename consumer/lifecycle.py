@@ -15,7 +15,7 @@ from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.kafka.log import log_bounds
 from core_tables.projection.fold.evolve import FOLD_VERSION
-from core_tables.projection.postgres.store import LanePosition
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 

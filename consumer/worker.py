@@ -40,7 +40,7 @@ from core_tables.kafka.errors import translate_running
 from core_tables.projection.cache.pending_cache import CacheMove, cache_ops
 from core_tables.projection.fold.batch import fold_in_parts
 from core_tables.projection.fold.values import Changed
-from core_tables.projection.postgres.store import Move
+from core_tables.projection.postgres.keys import Move
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 

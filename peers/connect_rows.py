@@ -3,18 +3,21 @@
 The records do not repeat the schema of their JSON: JsonConverter takes it from the connector's configuration (KIP-1054).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 import psycopg
+from msgspec.structs import asdict
 
 from bench import folded, place
 from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
+from core_tables.projection.postgres.row_types import CurrentRow, LedgerRow
 from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.identity import lane_of
+from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 from peers.expected import Expected
 
@@ -75,17 +78,20 @@ def schema_of(settings: Settings, table: str) -> str:
 
 def _records(settings: Settings) -> Iterator[tuple[str, bytes, bytes, int]]:
     """The rows of each accepted event, in order, as `place.fill` takes them."""
-    columns = {table: [column for column, _, _ in columns_of(settings, table)] for table in TABLES}
 
-    def record(table: str, event_id: int, tenant_id: str, values: tuple[Any, ...]) -> tuple[str, bytes, bytes, int]:
-        row = dict(zip(columns[table], values, strict=True))
-        row["correlation_id"] = int(row["correlation_id"])
-        return topic_of(settings, table), orjson.dumps(row), tenant_id.encode(), lane_of(event_id)
+    def record(table: str, event_id: int, row: LedgerRow | CurrentRow) -> tuple[str, bytes, bytes, int]:
+        values = {name: _connect_value(value) for name, value in asdict(row).items()}
+        values["correlation_id"] = int(row.correlation_id)
+        return topic_of(settings, table), orjson.dumps(values), row.tenant_id.encode(), lane_of(event_id)
 
     for step in folded.batches(settings, 1):
         for decided in step.decided:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                values = ledger_row(decided.event_id, decided.event)
-                yield record(LEDGER, decided.event_id, decided.tenant_id, values)
+                yield record(LEDGER, decided.event_id, ledger_row(decided.event_id, decided.event))
         for _, after in step.changed.values():
-            yield record(CURRENT, after.last.last_event_id, after.identity.tenant_id, current_row(after))
+            yield record(CURRENT, after.last.last_event_id, current_row(after))
+
+
+def _connect_value(value: object) -> object:
+    """A value as its schema has it: JSON as text."""
+    return canonical_json(value).decode() if isinstance(value, Mapping | list | tuple) else value

@@ -10,6 +10,7 @@ import psycopg
 from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.forks import reset_after_fork
+from core_tables.projection.postgres.lanes import topic_named
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads, folded_past, missing_outcome
 from core_tables.schemas.identity import lane_of
@@ -40,10 +41,8 @@ class OutcomeWaiter:
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
         """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
-        for known in self.reads.topics():
-            if known.topic == topic:
-                return known.first_lane, known.partitions
-        raise SetupError(f"the database does not know the topic {topic}; run `core-tables init`", "database")
+        known = topic_named(self.reads.topics(), topic)
+        return known.first_lane, known.partitions
 
     def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records, given by tenant, that are known at `deadline` (monotonic seconds).

@@ -6,15 +6,17 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import Message
+from psycopg.rows import class_row
 
 from core_tables.cli import wiring
 from core_tables.projection.cache.pending_cache import MAX_LIST
 from core_tables.projection.fold.batch import decided_request, read_content
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Decided, Record, Request
+from core_tables.projection.postgres.from_rows import outcome_of_row
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
-from core_tables.projection.postgres.row_types import OutcomeRow, outcome_of_row
+from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
@@ -162,11 +164,10 @@ def _check_audit(world: World, records: Records) -> None:
 
 def _outcomes(world: World) -> dict[int, Outcome]:
     accepted = world.admin.execute("select work_order_event_id from os_core.work_order_ledger").fetchall()
-    others = world.admin.execute(
-        "select event_id, reason_code, field, sentence, first_event_id, payload_differs from os_core.work_order_outcomes"
-    ).fetchall()
-    assert not {row[0] for row in accepted} & {row[0] for row in others}, "a record has two outcomes"
-    return {row[0]: ACCEPTED for row in accepted} | {row[0]: outcome_of_row(OutcomeRow._make(row)) for row in others}
+    with world.admin.cursor(row_factory=class_row(OutcomeRow)) as cursor:
+        others = cursor.execute("select * from os_core.work_order_outcomes").fetchall()
+    assert not {row[0] for row in accepted} & {row.event_id for row in others}, "a record has two outcomes"
+    return {row[0]: ACCEPTED for row in accepted} | {row.event_id: outcome_of_row(row) for row in others}
 
 
 def _decided(record: Record, outcome: Outcome) -> Decided:

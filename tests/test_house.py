@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 import pytest
 
-from core_tables.projection.postgres.generate import STATEMENTS, of_one_row
+from core_tables.projection.postgres.generate import with_lists
 from core_tables.schemas.events import Payload
 from core_tables.schemas.outcomes import Outcome
 
@@ -30,14 +30,12 @@ ROOMS = {
 }
 FOLD = sorted((ROOT / "projection" / "fold").glob("*.py"))  # pure: the folder is the rule
 SQL = sorted((ROOT / "projection" / "postgres" / "sql").glob("*.sql"))
-OF_ONE_ROW = sorted((ROOT / "projection" / "postgres" / "sql" / "one_row").glob("*.sql"))
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # Names that two modules still define, and names that two modules still have. Both lists only ever get shorter.
 DEFINED_TWICE: Final[set[str]] = set()
-# What speaks to Postgres in its own forms: arrays in binary, SQLSTATE classes, a catalog's rows.
+# What speaks to Postgres in its own forms: parameters in binary, SQLSTATE classes, a catalog's rows.
 DRIVERS: Final = {
-    ROOT / "projection" / "postgres" / f"{name}.py"
-    for name in ("arrays", "failures", "generate", "migrate", "pipeline")
+    ROOT / "projection" / "postgres" / f"{name}.py" for name in ("failures", "fetch", "generate", "migrate", "pipeline")
 }
 NAMED_TWICE: Final = {"generate"}
 
@@ -234,9 +232,7 @@ def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> N
     assert {name.split("/")[0] for name in readers} <= {"cli", "deploy"}, readers
 
 
-@pytest.mark.parametrize(
-    "path", [*SQL, *OF_ONE_ROW], ids=lambda path: str(path.relative_to(ROOT / "projection" / "postgres" / "sql"))
-)
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
 def test_a_sql_file_says_its_purpose_and_holds_one_statement_without_quoted_placeholders(path: Path) -> None:
     text = path.read_text("utf-8")
     assert re.match(r"-- [A-Z]", text)
@@ -250,17 +246,10 @@ def test_every_sql_file_is_used_and_every_use_has_its_file() -> None:
     assert used == {path.stem for path in SQL}
 
 
-def test_statements_of_one_row_are_what_the_generator_writes() -> None:
-    written = {path.stem: path.read_text("utf-8") for path in OF_ONE_ROW}
-    assert written == {name: of_one_row(name) for name in STATEMENTS}, "run `make generate`"
-    with pytest.raises(ValueError, match="read_current takes no rows"):
-        of_one_row("read_current")
-
-
-def test_statements_that_are_sent_row_by_row_have_a_file_for_it() -> None:
-    store = (ROOT / "projection" / "postgres" / "store.py").read_text("utf-8")
-    sent = {path.stem for path in SQL if f'"{path.stem}"' in store and "unnest(" in path.read_text("utf-8")}
-    assert sent - {"raise_audited"} == set(STATEMENTS)
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
+def test_the_column_lists_of_a_statement_are_what_the_generator_writes(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text == with_lists(text), "run `make generate`"
 
 
 def test_no_statement_is_assembled_from_strings() -> None:

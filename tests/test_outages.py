@@ -9,7 +9,8 @@ from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Loaded, Record
-from core_tables.projection.postgres.store import Move, Store
+from core_tables.projection.postgres.keys import Move
+from core_tables.projection.postgres.store import Store
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
 

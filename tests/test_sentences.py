@@ -19,7 +19,7 @@ from core_tables.kafka.topics import (
     check_topics,
 )
 from core_tables.projection.postgres.failures import translate
-from core_tables.projection.postgres.store import LanePosition
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 
 from core_tables.projection.fold.batch import fold_batch
 from core_tables.projection.fold.values import Folded
-from core_tables.projection.postgres.pipeline import FEW
-from core_tables.projection.postgres.store import Move, Store
+from core_tables.projection.postgres.keys import Move
+from core_tables.projection.postgres.store import Store
 from core_tables.projection.verify.report import Scope
 from core_tables.projection.verify.tables import verify
 from core_tables.schemas.events import LedgerEvent
@@ -25,15 +25,8 @@ def store(world: World) -> Store:
     return world.store()
 
 
-@pytest.fixture(params=[0, FEW], ids=["as columns", "row by row"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How rows are sent."""
-    monkeypatch.setattr("core_tables.projection.postgres.pipeline.FEW", request.param)
-
-
-@pytest.mark.usefixtures("form")
 @given(logs)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_what_the_fold_accepts_postgres_stores(store: Store, events: list[LedgerEvent]) -> None:
     records = records_of(events)
     lanes = sorted({lane_of(record.event_id) for record in records})

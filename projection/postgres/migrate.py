@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import psycopg
@@ -13,9 +13,16 @@ import yoyo
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
-from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.fetch import fetch, run
+from core_tables.projection.postgres.lanes import ledger_topics
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
+
+
+class _Problem(NamedTuple):
+    """What check_schema.sql finds wrong."""
+
+    problem: str
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -35,8 +42,7 @@ def migrate(connection: Connection) -> list[str]:
 def register_topic(connection: Connection, row: LedgerTopic) -> bool:
     """Make the lanes of a topic, unless they exist. False if they do. Raises SetupError if they are another topic's."""
     with translated(), connection.transaction():
-        rows: Any = connection.execute(sql("load_topics")).fetchall()
-        for known in (LedgerTopic(*found) for found in rows):
+        for known in ledger_topics(connection):
             if known.topic_id == row.topic_id:
                 return False
             if known.topic == row.topic:
@@ -45,20 +51,20 @@ def register_topic(connection: Connection, row: LedgerTopic) -> bool:
                     "the broker's was deleted and made again: restore it, or start with an empty database",
                     "database",
                 )
-        connection.execute(sql("insert_topic"), tuple(row))
-        connection.execute(sql("insert_lanes"), (FOLD_VERSION, row.first_lane, row.partitions))
+        run(connection, "insert_topic", *row)
+        run(connection, "insert_lanes", FOLD_VERSION, row.first_lane, row.partitions)
     return True
 
 
 def check_database(connection: Connection) -> None:
     """Tables, policies and triggers are as the migrations made them, and this role cannot pass them by. Raises SetupError."""
     with translated(), connection.transaction():
-        problems: Any = connection.execute(sql("check_schema")).fetchall()
-    if problems and problems[0][0].startswith("permission denied"):
-        raise SetupError(problems[0][0], "permission")
+        problems = [found.problem for found in fetch(connection, _Problem, "check_schema")]
+    if problems and problems[0].startswith("permission denied"):
+        raise SetupError(problems[0], "permission")
     if problems:
         raise SetupError(
-            f"the database is not as it should be: {problems[0][0]}; run `core-tables init`, or ask who changed it",
+            f"the database is not as it should be: {problems[0]}; run `core-tables init`, or ask who changed it",
             "database",
         )
 

@@ -10,46 +10,53 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from struct import Struct as Packed
 from types import TracebackType
-from typing import Any, Final, Self
-from weakref import WeakKeyDictionary
+from typing import Any, Final, Generic, Self, TypeVar
 
 import psycopg
+from msgspec import Struct
+from msgspec.json import encode
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
-from core_tables.projection.postgres.arrays import BIGINT, OIDS, Array, columns, fields
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.statements import sql
 
+_R = TypeVar("_R")
+
 BINARY: Final = 1
-FEW: Final = 8  # rows that are sent one by one; more of them travel as columns
-TEXT_OID: Final = 25
-BIGINT_OID: Final = 20
+_TEXT_OID: Final = 25
+_BIGINT_OID: Final = 20
+_JSON_OID: Final = 114
+_BIGINT: Final = Packed("!q")
 _LOOK_EVERY_MS: Final = 500.0
 
-Parameter = Array | str | int
-# By connection, what it has prepared. psycopg prepares nothing beside (database.connect): after a rollback it would drop all.
-_prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
+# A list of rows is one parameter, which the statement reads with json_to_recordset.
+Parameter = str | int | Sequence[Struct]
 
 
 @dataclass
-class Answer:
-    """What a statement answered, once its pipeline has ended: rows, how many it wrote, and its tag, like COMMIT."""
+class Answer(Generic[_R]):
+    """What a statement answered, once its pipeline has ended: rows, how many it read or wrote, and its tag, like COMMIT."""
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    kind: type[_R] | None = None  # what its rows are; None: they are not read
+    rows: list[_R] = field(default_factory=list)
     count: int = 0
     tag: str = ""
 
 
 class Pipeline:
-    """The pipelines of a connection, one after the other: `with` one, `add` statements, and read the answers after it.
+    """The pipelines of a connection, one after the other: `with` one, add statements, and read the answers after it.
 
     Leaving it raises the psycopg.Error of the first statement that failed, unless the body raised; those after it were not run.
     The answers are waited for until `deadline` (monotonic seconds), or for the connection's `answer_timeout_s` if it is None;
     after that the connection is closed.
+
+    It prepares statements under the names of their files, so a connection has one pipeline, and psycopg prepares nothing
+    on it (connection.connect): after a rollback it would drop them all.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -59,8 +66,8 @@ class Pipeline:
         self._rows = Transformer(connection)
         self._poll = select.poll()
         self._began = 0.0
-        self._prepared = _prepared.setdefault(connection, set())
-        self._sent: list[tuple[Answer, str]] = []  # each with the statement that it prepares, if it does
+        self._prepared: set[str] = set()
+        self._sent: list[tuple[Answer[Any], str]] = []  # each with the statement that it prepares, if it does
 
     def __enter__(self) -> Self:
         self._libpq.enter_pipeline_mode()
@@ -73,47 +80,34 @@ class Pipeline:
         if failed is not None and error is None:
             raise failed
 
-    def add(self, statement: str, parameters: Sequence[Parameter] = ()) -> Answer:
-        """Send the statement of sql/<statement>.sql, which the connection prepares when it first sees it."""
+    def add(self, statement: str, *parameters: Parameter) -> Answer[None]:
+        """Send the statement of sql/<statement>.sql, which is prepared the first time; the rows it returns are not read."""
+        return self._add(Answer(), statement, parameters)
+
+    def fetch(self, kind: type[_R], statement: str, *parameters: Parameter) -> Answer[_R]:
+        """The same, and make each row it returns with the names of its columns."""
+        return self._add(Answer(kind), statement, parameters)
+
+    def _add(self, answer: Answer[_R], statement: str, parameters: Sequence[Parameter]) -> Answer[_R]:
         values = [_encoded(value) for value in parameters]
         if statement not in self._prepared:
-            self._prepare(statement, [_oid(value) for value in parameters])
-        return self._send(statement, values, Answer())
-
-    def add_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> Answer:
-        """Send a statement that takes rows as columns. Return one answer for all of them.
-
-        A few rows are sent one by one: for each column Postgres makes a store of 16 KiB, however little comes to lie in it, and
-        to get and return that memory was a quarter of its work at 1 000 events/s.
-        """
-        if len(rows) > FEW:
-            return self.add(statement, columns(statement, rows))
-        answer, name = Answer(), f"one_row/{statement}"
-        if name not in self._prepared:
-            self._prepare(name)
-        for row in rows:
-            self._send(name, fields(statement, row), answer)
+            self._libpq.send_prepare(statement.encode(), _numbered(statement), [_oid(value) for value in parameters])
+            self._sent.append((Answer(), statement))
+            self._prepared.add(statement)
+        self._libpq.send_query_prepared(statement.encode(), values, [BINARY] * len(values), BINARY)
+        self._sent.append((answer, ""))
         return answer
 
-    def command(self, text: bytes) -> Answer:
+    def command(self, text: bytes) -> Answer[None]:
         """Send a command without parameters, like BEGIN."""
+        answer: Answer[None] = Answer()
         self._libpq.send_query_params(text, None)
-        self._sent.append((Answer(), ""))
-        return self._sent[-1][0]
+        self._sent.append((answer, ""))
+        return answer
 
     def flush(self) -> None:
         """Send what libpq still holds of what was added, so that Postgres can begin; as much as the socket takes."""
         self._libpq.flush()
-
-    def _prepare(self, name: str, types: Sequence[int] | None = None) -> None:
-        self._libpq.send_prepare(name.encode(), _numbered(name), types)
-        self._sent.append((Answer(), name))
-        self._prepared.add(name)
-
-    def _send(self, name: str, values: Sequence[bytes | None], answer: Answer) -> Answer:
-        self._libpq.send_query_prepared(name.encode(), values, [BINARY] * len(values), BINARY)
-        self._sent.append((answer, ""))
-        return answer
 
     def _finish(self) -> psycopg.Error | None:
         """Read all answers; return the first error."""
@@ -153,13 +147,13 @@ class Pipeline:
             raise self._connection.give_up(now - self._began)
         return min(_LOOK_EVERY_MS, 1000 * (limit - now) + 1)
 
-    def _read(self, result: PGresult | None, answer: Answer) -> psycopg.Error | None:
+    def _read(self, result: PGresult | None, answer: Answer[Any]) -> psycopg.Error | None:
         if result is None:
             raise psycopg.OperationalError("the connection was lost")
         match result.status:
             case ExecStatus.TUPLES_OK:
-                self._rows.set_pgresult(result)
-                answer.rows += self._rows.load_rows(0, result.ntuples, tuple)
+                if answer.kind is not None and result.ntuples:
+                    answer.rows = self._load(result, answer.kind)
             case ExecStatus.COMMAND_OK:
                 pass
             case ExecStatus.PIPELINE_ABORTED:
@@ -170,17 +164,32 @@ class Pipeline:
         answer.tag = (result.command_status or b"").decode()
         return None
 
+    def _load(self, result: PGresult, kind: type[_R]) -> list[_R]:
+        names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
+        self._rows.set_pgresult(result)
+        rows = self._rows.load_rows(0, result.ntuples, tuple)
+        try:
+            return [kind(**dict(zip(names, row, strict=True))) for row in rows]
+        except TypeError as error:
+            raise psycopg.DataError(
+                f"the columns {', '.join(names)} are not those of {kind.__name__}: {error}"
+            ) from error
+
 
 def _oid(value: Parameter) -> int:
     if isinstance(value, str):
-        return TEXT_OID
-    return BIGINT_OID if isinstance(value, int) else OIDS[type(value)]
+        return _TEXT_OID
+    return _BIGINT_OID if isinstance(value, int) else _JSON_OID
 
 
 def _encoded(value: Parameter) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    return BIGINT.pack(value) if isinstance(value, int) else value.data
+    if isinstance(value, int):
+        return _BIGINT.pack(value)
+    if isinstance(value, list | tuple):
+        return encode(value)
+    raise TypeError(f"a parameter is text, a 64-bit number or a list of rows, not {value!r}")
 
 
 def _numbered(statement: str) -> bytes:

@@ -2,29 +2,33 @@
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self, TypeVar
 
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
 from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
-from core_tables.projection.postgres.arrays import bigint_array
-from core_tables.projection.postgres.pipeline import Answer, Parameter, Pipeline
-from core_tables.projection.postgres.read_pool import ReadPool
-from core_tables.projection.postgres.row_types import (
-    AttemptRow,
-    CurrentRow,
-    LeaseRow,
-    LedgerRow,
-    OutcomeRow,
-    PendingRow,
+from core_tables.projection.postgres.from_rows import (
     attempt_of_row,
     event_of_row,
     lease_of_row,
     outcome_of_row,
     pending_of_row,
+    refusal_of_row,
     state_of_row,
+)
+from core_tables.projection.postgres.keys import LaneName, RecordName
+from core_tables.projection.postgres.lanes import LanePosition, newest_topic
+from core_tables.projection.postgres.pipeline import Parameter
+from core_tables.projection.postgres.read_pool import ReadPool
+from core_tables.projection.postgres.row_types import (
+    AttemptRow,
+    CurrentRow,
+    FoundOutcome,
+    LeaseRow,
+    LedgerRow,
+    OutcomeRow,
+    PendingRow,
 )
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
@@ -42,7 +46,14 @@ from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
 from core_tables.schemas.wire import is_tenant_id
 
 MAX_PAGE: Final = 1000
-_tenant_of: Final = itemgetter(0)
+
+
+class _OfTenant(Protocol):
+    @property
+    def tenant_id(self) -> str | None: ...
+
+
+_R = TypeVar("_R", bound=_OfTenant)
 
 
 class LedgerEntry(NamedTuple):
@@ -107,15 +118,17 @@ class Reads:
 
     def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
         """The current record of a work order, without its attempts and leases; None if there is none."""
-        rows = self._tenant_rows(tenant_id, "read_current", work_order_id=work_order_id)
-        return state_of_row(CurrentRow._make(rows[0])) if rows else None
+        rows = self._tenant_rows(CurrentRow, tenant_id, "read_current", work_order_id=work_order_id)
+        return state_of_row(rows[0]) if rows else None
 
     def current_by_correlation(self, tenant_id: str, correlation_id: int) -> WorkOrder | None:
         """The current record that a correlation_id is bound to."""
         if not 0 < correlation_id <= MAX_U128:
             raise ContractError(contract_failure("correlation_id", "correlation_id must be from 1 to 2^128-1"))
-        rows = self._tenant_rows(tenant_id, "read_current_by_correlation", correlation_id=str(correlation_id))
-        return state_of_row(CurrentRow._make(rows[0])) if rows else None
+        rows = self._tenant_rows(
+            CurrentRow, tenant_id, "read_current_by_correlation", correlation_id=str(correlation_id)
+        )
+        return state_of_row(rows[0]) if rows else None
 
     def ledger(
         self,
@@ -129,9 +142,12 @@ class Reads:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
         _check_page(page_size)
         if work_order_id is None:
-            rows = self._tenant_rows(tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size)
+            rows = self._tenant_rows(
+                LedgerRow, tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size
+            )
         else:
             rows = self._tenant_rows(
+                LedgerRow,
                 tenant_id,
                 "read_ledger_of_work_order",
                 work_order_id=work_order_id,
@@ -139,7 +155,7 @@ class Reads:
                 last_id=last_id,
                 page_size=page_size,
             )
-        return [LedgerEntry(row.work_order_event_id, event_of_row(row)) for row in map(LedgerRow._make, rows)]
+        return [LedgerEntry(row.work_order_event_id, event_of_row(row)) for row in rows]
 
     def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
@@ -161,15 +177,13 @@ class Reads:
         for tenant_id, ids in event_ids.items():
             checked_parameters(tenant_id, event_ids=list(ids))
         with self._pool.transaction(self._deadline) as pipeline:
-            answers = {
-                tenant_id: _tenant_answer(pipeline, tenant_id, "read_outcomes", bigint_array(list(ids)))
-                for tenant_id, ids in event_ids.items()
-            }
+            answers = {}
+            for tenant_id, ids in event_ids.items():
+                asked = [RecordName(tenant_id, event_id) for event_id in ids]
+                pipeline.add("set_tenant", tenant_id)
+                answers[tenant_id] = pipeline.fetch(FoundOutcome, "read_outcomes", asked)
         rows = [row for tenant_id, answer in answers.items() for row in rows_of_tenant(tenant_id, answer.rows)]
-        return {
-            event_id: ACCEPTED if outcome is None else outcome_of_row(OutcomeRow(event_id, *columns))
-            for _, event_id, outcome, *columns in rows
-        }
+        return {row.event_id: ACCEPTED if row.accepted else outcome_of_row(row) for row in rows}
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
         """The outcome of one record; None while it is pending."""
@@ -178,8 +192,8 @@ class Reads:
     def applied_of(self, lanes: Collection[int]) -> dict[int, int]:
         """By lane, how far it is folded: the next offset to do."""
         with self._pool.transaction(self._deadline) as pipeline:
-            answer = pipeline.add("load_lanes", (bigint_array(list(lanes)),))
-        applied = {lane: int(offset) for lane, offset, *_ in answer.rows}
+            answer = pipeline.fetch(LanePosition, "load_lanes", [LaneName(lane) for lane in lanes])
+        applied = {row.lane: row.applied for row in answer.rows}
         for lane in lanes:
             if lane not in applied:
                 raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
@@ -187,30 +201,30 @@ class Reads:
 
     def attempts(self, tenant_id: str, work_order_id: str) -> dict[AttemptKey, Attempt]:
         """The step attempts of a work order, by step_id and attempt_index."""
-        rows = self._tenant_rows(tenant_id, "read_attempts", work_order_id=work_order_id)
-        return dict(attempt_of_row(row) for row in map(AttemptRow._make, rows))
+        rows = self._tenant_rows(AttemptRow, tenant_id, "read_attempts", work_order_id=work_order_id)
+        return dict(map(attempt_of_row, rows))
 
     def active_lease(self, tenant_id: str, work_order_id: str, now: int) -> Lease | None:
         """The lease of a work order that is active at `now` (ns)."""
-        rows = self._tenant_rows(tenant_id, "read_active_lease", work_order_id=work_order_id, now=now)
-        return lease_of_row(LeaseRow._make(rows[0])) if rows else None
+        rows = self._tenant_rows(LeaseRow, tenant_id, "read_active_lease", work_order_id=work_order_id, now=now)
+        return lease_of_row(rows[0]) if rows else None
 
     def due_retries(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[DueRetry]:
         """The attempts whose retry is due at `now` (ns), longest due first."""
         _check_page(limit)
-        rows = self._tenant_rows(tenant_id, "read_due_retries", now=now, limit=limit)
-        return [DueRetry(row.work_order_id, *attempt_of_row(row)) for row in map(AttemptRow._make, rows)]
+        rows = self._tenant_rows(AttemptRow, tenant_id, "read_due_retries", now=now, limit=limit)
+        return [DueRetry(row.work_order_id, *attempt_of_row(row)) for row in rows]
 
     def expired_leases(self, tenant_id: str, now: int, limit: int = MAX_PAGE) -> list[ExpiredLease]:
         """The leases that are expired at `now` (ns) though nobody was granted another, longest expired first."""
         _check_page(limit)
-        rows = self._tenant_rows(tenant_id, "read_expired_leases", now=now, limit=limit)
-        return [ExpiredLease(row.work_order_id, lease_of_row(row)) for row in map(LeaseRow._make, rows)]
+        rows = self._tenant_rows(LeaseRow, tenant_id, "read_expired_leases", now=now, limit=limit)
+        return [ExpiredLease(row.work_order_id, lease_of_row(row)) for row in rows]
 
     def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
         """The refused records of a tenant, newest first, below position id `before`."""
         _check_page(page_size)
-        rows = self._tenant_rows(tenant_id, "read_refused", before=before, page_size=page_size)
+        rows = self._tenant_rows(OutcomeRow, tenant_id, "read_refused", before=before, page_size=page_size)
         return list(map(refused_record, rows))
 
     def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:
@@ -226,11 +240,13 @@ class Reads:
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
             if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
-        rows = self._tenant_rows(query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane)
+        rows = self._tenant_rows(
+            PendingRow, query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane
+        )
         if not rows:
             raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
-        first, *_ = found = [PendingRow._make(row) for row in rows]
-        records = [record for record in map(pending_of_row, found) if record is not None]
+        first = rows[0]
+        records = [record for record in map(pending_of_row, rows) if record is not None]
         if self._cache is not None and cached.label is not None and cached.labelled(first.epoch, first.applied):
             self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
         return PendingAnswer(pending_list(records, query), first.applied, from_cache=False)
@@ -238,40 +254,33 @@ class Reads:
     def topics(self) -> list[LedgerTopic]:
         """The topics of the ledger, oldest first."""
         with self._pool.transaction(self._deadline) as pipeline:
-            answer = pipeline.add("load_topics")
-        return [LedgerTopic(*row) for row in answer.rows]
+            answer = pipeline.fetch(LedgerTopic, "load_topics")
+        return answer.rows
 
     def lane_of_tenant(self, tenant_id: str) -> int:
         """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""
         if self._topic is None:
-            topics = self.topics()
-            if not topics:
-                raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
-            self._topic = topics[-1]
+            self._topic = newest_topic(self.topics())
         return self._topic.first_lane + partition_of(tenant_id.encode(), self._topic.partitions)
 
-    def _tenant_rows(self, tenant_id: str, statement: str, **parameters: Parameter) -> list[tuple[Any, ...]]:
+    def _tenant_rows(self, kind: type[_R], tenant_id: str, statement: str, **parameters: Parameter) -> list[_R]:
         """Run one statement that may see one tenant: setting and statement go in one round trip.
 
         The tenant is the statement's first parameter, the others follow in their order.
         """
         checked_parameters(tenant_id, **parameters)
         with self._pool.transaction(self._deadline) as pipeline:
-            answer = _tenant_answer(pipeline, tenant_id, statement, *parameters.values())
+            pipeline.add("set_tenant", tenant_id)
+            answer = pipeline.fetch(kind, statement, tenant_id, *parameters.values())
         return rows_of_tenant(tenant_id, answer.rows)
 
 
-def _tenant_answer(pipeline: Pipeline, tenant_id: str, statement: str, *parameters: Parameter) -> Answer:
-    pipeline.add("set_tenant", (tenant_id,))
-    return pipeline.add(statement, (tenant_id, *parameters))
-
-
-def rows_of_tenant(tenant_id: str, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The rows, whose first column is their tenant. Raises CoreTablesError if one is of another tenant.
+def rows_of_tenant(tenant_id: str, rows: list[_R]) -> list[_R]:
+    """The rows. Raises CoreTablesError if one is of another tenant.
 
     The database sees to that. But a connection that is shared wrongly answers what another program asked.
     """
-    if not set(map(_tenant_of, rows)) <= {tenant_id, None}:
+    if not {row.tenant_id for row in rows} <= {tenant_id, None}:
         raise CoreTablesError(
             "Postgres answered with rows of another tenant, and none of them was returned; see that no other process or "
             "thread uses the connection of these reads",
@@ -302,10 +311,9 @@ def _is_text(value: str) -> bool:
     return "\0" not in value
 
 
-def refused_record(row: Sequence[Any]) -> RefusedRecord:
+def refused_record(row: OutcomeRow) -> RefusedRecord:
     """The record that a row of read_refused.sql tells of."""
-    _tenant_id, event_id, work_order_id, _outcome, reason_code, field, sentence, _first_event_id, _payload_differs = row
-    return RefusedRecord(event_id, work_order_id, Refused(reason_code=reason_code, field=field, sentence=sentence))
+    return RefusedRecord(row.event_id, row.work_order_id, refusal_of_row(row))
 
 
 def folded_past(applied: int, event_id: int) -> bool:

@@ -1,93 +1,129 @@
-"""The rows that are read, with a name for each column, and the events and work orders that they hold."""
+"""The columns of the tables: each class here is the one list of a row's columns, in the order of its table.
 
-from typing import Any, NamedTuple
+`make generate` writes them into the statements of sql/ (generate.py), rows.py makes such rows from events and work orders, and
+from_rows.py does the reverse. The types are those of the columns: `int` is bigint, `str` and enums are text, maps and sequences
+are jsonb, and `| None = None` is a column that may be null.
+"""
 
-from core_tables.projection.fold.pending import PendingRecord
-from core_tables.projection.fold.work_order import (
-    ActiveStep,
-    Approval,
-    Asked,
-    Attempt,
-    AttemptKey,
-    Collected,
-    Identity,
-    Last,
-    Lease,
-    Origin,
-    WorkOrder,
-)
-from core_tables.schemas.events import FieldValue, LedgerEvent
-from core_tables.schemas.json_form import payload_from_json
-from core_tables.schemas.outcomes import Refused, Replayed
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+from msgspec import Struct
+from msgspec.json import encode
+
+from core_tables.projection.fold.work_order import Asked
+from core_tables.schemas.events import FieldValue
 from core_tables.schemas.reasons import ReasonCode
 from core_tables.schemas.vocabulary import AttemptStatus, ConfirmationState, EventType, LeaseState, WorkOrderStatus
 
+_T = TypeVar("_T")
 
-class LedgerRow(NamedTuple):
-    """A row of work_order_ledger; correlation_id as text."""
+Numeric = Annotated[str, "numeric"]  # a number of up to 39 digits, as text
+Integer = Annotated[int, "integer"]
+# What statements do with a column; any other is written by every statement.
+KEY: Final = "key"
+FIXED: Final = "fixed"
+KEPT: Final = "kept"
+Key = Annotated[_T, KEY]  # part of the primary key
+Fixed = Annotated[_T, FIXED]  # written once, with the row
+Kept = Annotated[_T, KEPT]  # left alone by update_current.sql, which most events need
 
-    tenant_id: str
-    work_order_event_id: int
-    schema_version: int
+
+class Row(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A row of a table, or what a statement is asked with; in JSON, columns that are null are left out."""
+
+
+def differing_columns(one: Row, other: Row) -> list[str]:
+    """The columns in which two rows of a table differ, by their JSON: `true` is not 1, and a list equals a tuple."""
+    if _json(one) == _json(other):
+        return []
+    names = one.__struct_fields__
+    return [name for name in names if _json(getattr(one, name)) != _json(getattr(other, name))]
+
+
+def _json(value: object) -> bytes:
+    return encode(value, order="sorted")
+
+
+class LedgerRow(Row, frozen=True, kw_only=True):
+    """A row of work_order_ledger."""
+
+    tenant_id: Key[str]
+    work_order_event_id: Key[int]
+    schema_version: Integer
     created_at: int
     work_order_id: str
-    correlation_id: str
+    correlation_id: Numeric
     turn_id: int
     event_type: EventType
     work_order_status: WorkOrderStatus
     reason_code: int
-    expected_last_event_id: int | None
-    step_id: str | None
-    step_input_hash: str | None
-    lease_owner_id: str | None
-    lease_token_hash: str | None
-    lease_expires_at: int | None
-    idempotency_key: str | None
-    payload: dict[str, Any]
+    expected_last_event_id: int | None = None
+    step_id: str | None = None
+    step_input_hash: str | None = None
+    lease_owner_id: str | None = None
+    lease_token_hash: str | None = None
+    lease_expires_at: int | None = None
+    idempotency_key: str | None = None
+    payload: Mapping[str, Any]
 
 
-class CurrentRow(NamedTuple):
-    """A row of work_orders_current; correlation_id as text."""
+class OutcomeRow(Row, frozen=True, kw_only=True):
+    """A row of work_order_outcomes: what became of a record that was not accepted."""
 
-    tenant_id: str
-    work_order_id: str
-    correlation_id: str
+    tenant_id: Key[str]
+    event_id: Key[int]
+    work_order_id: str | None = None
+    outcome: str
+    reason_code: ReasonCode
+    field: str | None = None
+    sentence: str | None = None
+    first_event_id: int | None = None
+    payload_differs: bool | None = None
+
+
+class CurrentRow(Row, frozen=True, kw_only=True):
+    """A row of work_orders_current."""
+
+    tenant_id: Key[str]
+    work_order_id: Key[str]
+    correlation_id: Fixed[Numeric]
     turn_id: int
     work_order_status: WorkOrderStatus
     last_event_id: int
     last_reason_code: int
     last_updated_at: int
-    step_id: str | None
-    step_input_hash: str | None
-    lease_owner_id: str | None
-    lease_token_hash: str | None
-    lease_expires_at: int | None
-    requester_user_id: str | None
-    requester_speaker_id: str | None
-    device_id: str | None
-    session_id: str | None
-    process_id: str | None
-    blueprint_version: str | None
-    intent_type: str | None
-    fields_json: dict[str, FieldValue]
-    missing_fields_json: list[str]
-    asked_fields_json: dict[str, Asked]
-    resolved_fields_json: dict[str, FieldValue]
-    prompt_dedupe_keys_json: list[str]
-    confirmation_state: ConfirmationState | None
+    step_id: str | None = None
+    step_input_hash: str | None = None
+    lease_owner_id: str | None = None
+    lease_token_hash: str | None = None
+    lease_expires_at: int | None = None
+    requester_user_id: Kept[str | None] = None
+    requester_speaker_id: Kept[str | None] = None
+    device_id: Kept[str | None] = None
+    session_id: Kept[str | None] = None
+    process_id: Kept[str | None] = None
+    blueprint_version: Kept[str | None] = None
+    intent_type: Kept[str | None] = None
+    fields_json: Kept[Mapping[str, FieldValue]]
+    missing_fields_json: Kept[Sequence[str]]
+    asked_fields_json: Kept[Mapping[str, Asked]]
+    resolved_fields_json: Kept[Mapping[str, FieldValue]]
+    prompt_dedupe_keys_json: Kept[Sequence[str]]
+    confirmation_state: ConfirmationState | None = None
     external_approval_pending: bool
-    external_approval_request_id: str | None
-    external_approval_target_user_id: str | None
-    external_approval_expires_at: int | None
-    active_step_id: str | None
-    active_step_attempt: int | None
-    timeout_ms_active: int | None
-    max_retries_active: int | None
-    retry_backoff_ms_active: int | None
-    next_retry_at: int | None
-    last_failure_reason_code: int | None
-    created_at: int
-    closed_at: int | None
+    external_approval_request_id: str | None = None
+    external_approval_target_user_id: str | None = None
+    external_approval_expires_at: int | None = None
+    active_step_id: str | None = None
+    active_step_attempt: int | None = None
+    timeout_ms_active: int | None = None
+    max_retries_active: int | None = None
+    retry_backoff_ms_active: int | None = None
+    next_retry_at: int | None = None
+    last_failure_reason_code: int | None = None
+    created_at: Fixed[int]
+    closed_at: int | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -95,22 +131,22 @@ class CurrentRow(NamedTuple):
         return self.tenant_id, self.work_order_id
 
 
-class AttemptRow(NamedTuple):
+class AttemptRow(Row, frozen=True, kw_only=True):
     """A row of work_order_step_attempts."""
 
-    tenant_id: str
-    work_order_id: str
-    step_id: str
-    attempt_index: int
+    tenant_id: Key[str]
+    work_order_id: Key[str]
+    step_id: Key[str]
+    attempt_index: Key[int]
     status: AttemptStatus
-    timeout_ms: int | None
-    max_retries: int | None
-    retry_backoff_ms: int | None
-    next_retry_at: int | None
-    started_at: int | None
-    finished_at: int | None
+    timeout_ms: int | None = None
+    max_retries: int | None = None
+    retry_backoff_ms: int | None = None
+    next_retry_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
     reason_code: int
-    idempotency_key: str | None
+    idempotency_key: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -118,23 +154,32 @@ class AttemptRow(NamedTuple):
         return self.tenant_id, self.work_order_id, self.step_id, self.attempt_index
 
 
-class LeaseRow(NamedTuple):
+class LeaseRow(Row, frozen=True, kw_only=True):
     """A row of work_order_leases."""
 
-    tenant_id: str
-    work_order_id: str
-    granted_event_id: int
+    tenant_id: Key[str]
+    work_order_id: Key[str]
+    granted_event_id: Key[int]
     lease_state: LeaseState
     lease_owner_id: str
     lease_token_hash: str
     acquired_at: int
     expires_at: int
-    ended_at: int | None
+    ended_at: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
         """The table's primary key."""
         return self.tenant_id, self.work_order_id, self.granted_event_id
+
+
+# What else statements return.
+
+
+class FoundOutcome(OutcomeRow, frozen=True, kw_only=True):
+    """What read_outcomes.sql says about a record; of one that was accepted, only its key."""
+
+    accepted: bool
 
 
 class PendingRow(NamedTuple):
@@ -148,151 +193,38 @@ class PendingRow(NamedTuple):
     work_order_status: WorkOrderStatus
     intent_type: str | None
     process_id: str | None
-    missing_fields: list[str]
+    missing_fields_json: list[str]
     external_approval_pending: bool
     last_event_id: int
     last_updated_at: int
 
 
-class OutcomeRow(NamedTuple):
-    """What work_order_outcomes holds of a record that was not accepted."""
+class FirstEvent(NamedTuple):
+    """The event that an idempotency key is bound to."""
 
-    event_id: int
-    reason_code: ReasonCode
-    field: str | None
-    sentence: str
-    first_event_id: int | None
-    payload_differs: bool
-
-
-def event_of_row(row: LedgerRow) -> LedgerEvent:
-    """The event of a row of the ledger."""
-    return LedgerEvent(
-        schema_version=row.schema_version,
-        created_at=row.created_at,
-        tenant_id=row.tenant_id,
-        work_order_id=row.work_order_id,
-        correlation_id=int(row.correlation_id),
-        turn_id=row.turn_id,
-        event_type=row.event_type,
-        work_order_status=row.work_order_status,
-        reason_code=row.reason_code,
-        expected_last_event_id=row.expected_last_event_id,
-        step_id=row.step_id,
-        step_input_hash=row.step_input_hash,
-        lease_owner_id=row.lease_owner_id,
-        lease_token_hash=row.lease_token_hash,
-        lease_expires_at=row.lease_expires_at,
-        idempotency_key=row.idempotency_key,
-        payload=payload_from_json(row.event_type, row.payload),
-    )
+    tenant_id: str
+    work_order_id: str
+    idempotency_key: str
+    work_order_event_id: int
+    event_type: EventType
+    payload: dict[str, Any]
 
 
-def outcome_of_row(row: OutcomeRow) -> Replayed | Refused:
-    """The outcome that a row of the outcomes holds."""
-    if row.first_event_id is not None:
-        return Replayed(first_event_id=row.first_event_id, payload_differs=row.payload_differs)
-    return Refused(reason_code=row.reason_code, field=row.field, sentence=row.sentence)
+class CorrelationOwner(NamedTuple):
+    """The work order that a correlation_id is bound to."""
+
+    tenant_id: str
+    correlation_id: str
+    work_order_id: str
 
 
-def state_of_row(row: CurrentRow) -> WorkOrder:
-    """The state that a current record holds; its attempts and lease lie in rows of their own."""
-    return WorkOrder(
-        identity=Identity(
-            tenant_id=row.tenant_id,
-            work_order_id=row.work_order_id,
-            correlation_id=int(row.correlation_id),
-            created_at=row.created_at,
-        ),
-        last=Last(
-            turn_id=row.turn_id,
-            work_order_status=row.work_order_status,
-            last_event_id=row.last_event_id,
-            last_reason_code=row.last_reason_code,
-            last_updated_at=row.last_updated_at,
-            step_id=row.step_id,
-            step_input_hash=row.step_input_hash,
-            lease_owner_id=row.lease_owner_id,
-            lease_token_hash=row.lease_token_hash,
-            lease_expires_at=row.lease_expires_at,
-        ),
-        origin=Origin(
-            requester_user_id=row.requester_user_id,
-            requester_speaker_id=row.requester_speaker_id,
-            device_id=row.device_id,
-            session_id=row.session_id,
-            process_id=row.process_id,
-            blueprint_version=row.blueprint_version,
-            intent_type=row.intent_type,
-        ),
-        collected=Collected(
-            fields=row.fields_json,
-            missing_fields=tuple(row.missing_fields_json),
-            asked_fields=row.asked_fields_json,
-            resolved_fields=row.resolved_fields_json,
-            prompt_dedupe_keys=tuple(row.prompt_dedupe_keys_json),
-        ),
-        confirmation_state=row.confirmation_state,
-        approval=Approval(
-            pending=row.external_approval_pending,
-            request_id=row.external_approval_request_id,
-            target_user_id=row.external_approval_target_user_id,
-            expires_at=row.external_approval_expires_at,
-        ),
-        active=ActiveStep(
-            active_step_id=row.active_step_id,
-            active_step_attempt=row.active_step_attempt,
-            timeout_ms_active=row.timeout_ms_active,
-            max_retries_active=row.max_retries_active,
-            retry_backoff_ms_active=row.retry_backoff_ms_active,
-            next_retry_at=row.next_retry_at,
-            last_failure_reason_code=row.last_failure_reason_code,
-        ),
-        closed_at=row.closed_at,
-    )
+class AcceptedRecord(NamedTuple):
+    """A record that has a row in the ledger."""
+
+    work_order_event_id: int
 
 
-def attempt_of_row(row: AttemptRow) -> tuple[AttemptKey, Attempt]:
-    """The key and value of an attempt's row."""
-    attempt = Attempt(
-        status=row.status,
-        timeout_ms=row.timeout_ms,
-        max_retries=row.max_retries,
-        retry_backoff_ms=row.retry_backoff_ms,
-        next_retry_at=row.next_retry_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        reason_code=row.reason_code,
-        idempotency_key=row.idempotency_key,
-    )
-    return (row.step_id, row.attempt_index), attempt
+class LockedLane(NamedTuple):
+    """A lane whose row a statement holds until the end of its transaction."""
 
-
-def lease_of_row(row: LeaseRow) -> Lease:
-    """The lease of its row."""
-    return Lease(
-        granted_event_id=row.granted_event_id,
-        lease_state=row.lease_state,
-        lease_owner_id=row.lease_owner_id,
-        lease_token_hash=row.lease_token_hash,
-        acquired_at=row.acquired_at,
-        expires_at=row.expires_at,
-        ended_at=row.ended_at,
-    )
-
-
-def pending_of_row(row: PendingRow) -> PendingRecord | None:
-    """The record of a pending list's row, if it has one."""
-    if row.work_order_id is None:
-        return None
-    return PendingRecord(
-        work_order_id=row.work_order_id,
-        correlation_id=row.correlation_id,
-        work_order_status=row.work_order_status,
-        intent_type=row.intent_type,
-        process_id=row.process_id,
-        missing_fields=row.missing_fields,
-        external_approval_pending=row.external_approval_pending,
-        last_event_id=row.last_event_id,
-        last_updated_at=row.last_updated_at,
-    )
+    lane: int

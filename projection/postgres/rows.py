@@ -1,184 +1,161 @@
-"""Events and work orders as rows: plain tuples, in the order of the columns of the statements that write them."""
+"""Events and work orders as the rows that hold them, column by column; from_rows.py is the reverse."""
 
-from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
+
+from msgspec.structs import asdict, replace
 
 from core_tables.projection.fold.values import Decided
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, Identity, Lease, WorkOrder
-from core_tables.projection.postgres.row_types import CurrentRow
+from core_tables.projection.fold.work_order import Attempt, AttemptKey, Collected, Identity, Lease, Origin, WorkOrder
+from core_tables.projection.postgres.row_types import AttemptRow, CurrentRow, LeaseRow, LedgerRow, OutcomeRow
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.json_form import canonical_json, payload_to_json
+from core_tables.schemas.json_form import payload_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY
 
-Row = tuple[Any, ...]
+_NO_ORIGIN: Final = Origin()
+_NOTHING_COLLECTED: Final = Collected()
 
 
-def _json(value: Mapping[str, Any] | tuple[str, ...]) -> str:
-    if not value:
-        return "[]" if isinstance(value, tuple) else "{}"
-    return canonical_json(value).decode()
-
-
-def ledger_row(event_id: int, event: LedgerEvent) -> Row:
-    """The row of insert_ledger.sql."""
-    return (
-        event.tenant_id,
-        event_id,
-        event.schema_version,
-        event.created_at,
-        event.work_order_id,
-        str(event.correlation_id),
-        event.turn_id,
-        event.event_type,
-        event.work_order_status,
-        event.reason_code,
-        event.expected_last_event_id,
-        event.step_id,
-        event.step_input_hash,
-        event.lease_owner_id,
-        event.lease_token_hash,
-        event.lease_expires_at,
-        event.idempotency_key,
-        "{}" if event.payload is None else _json(payload_to_json(event.payload)),
+def ledger_row(event_id: int, event: LedgerEvent) -> LedgerRow:
+    """The row of an accepted event."""
+    return LedgerRow(
+        tenant_id=event.tenant_id,
+        work_order_event_id=event_id,
+        schema_version=event.schema_version,
+        created_at=event.created_at,
+        work_order_id=event.work_order_id,
+        correlation_id=str(event.correlation_id),
+        turn_id=event.turn_id,
+        event_type=event.event_type,
+        work_order_status=event.work_order_status,
+        reason_code=event.reason_code,
+        expected_last_event_id=event.expected_last_event_id,
+        step_id=event.step_id,
+        step_input_hash=event.step_input_hash,
+        lease_owner_id=event.lease_owner_id,
+        lease_token_hash=event.lease_token_hash,
+        lease_expires_at=event.lease_expires_at,
+        idempotency_key=event.idempotency_key,
+        payload={} if event.payload is None else payload_to_json(event.payload),
     )
 
 
-def outcome_row(decided: Decided) -> Row:
-    """The row of insert_outcomes.sql of a record that was not accepted."""
+def outcome_row(decided: Decided) -> OutcomeRow:
+    """The row of a record that was not accepted."""
     work_order_id = None if decided.event is None else decided.event.work_order_id
-    head = (decided.tenant_id, decided.event_id, work_order_id)
     match outcome := decided.outcome:
         case Replayed():
-            return (*head, "REPLAYED", IDEMPOTENCY_REPLAY, None, None, outcome.first_event_id, outcome.payload_differs)
+            return OutcomeRow(
+                tenant_id=decided.tenant_id,
+                event_id=decided.event_id,
+                work_order_id=work_order_id,
+                outcome="REPLAYED",
+                reason_code=IDEMPOTENCY_REPLAY,
+                first_event_id=outcome.first_event_id,
+                payload_differs=outcome.payload_differs,
+            )
         case Refused():
-            return (*head, "REFUSED", outcome.reason_code, outcome.field, outcome.sentence, None, None)
+            return OutcomeRow(
+                tenant_id=decided.tenant_id,
+                event_id=decided.event_id,
+                work_order_id=work_order_id,
+                outcome="REFUSED",
+                reason_code=outcome.reason_code,
+                field=outcome.field,
+                sentence=outcome.sentence,
+            )
         case Accepted():
             raise AssertionError("an accepted record has a ledger row")
         case _:
             assert_never(outcome)
 
 
-def current_row(state: WorkOrder) -> Row:
-    """The row of upsert_current.sql."""
+def current_row(state: WorkOrder) -> CurrentRow:
+    """The current record of a work order."""
     identity, last, origin, collected = state.identity, state.last, state.origin, state.collected
     approval, active = state.approval, state.active
-    return (
-        identity.tenant_id,
-        identity.work_order_id,
-        str(identity.correlation_id),
-        last.turn_id,
-        last.work_order_status,
-        last.last_event_id,
-        last.last_reason_code,
-        last.last_updated_at,
-        last.step_id,
-        last.step_input_hash,
-        last.lease_owner_id,
-        last.lease_token_hash,
-        last.lease_expires_at,
-        origin.requester_user_id,
-        origin.requester_speaker_id,
-        origin.device_id,
-        origin.session_id,
-        origin.process_id,
-        origin.blueprint_version,
-        origin.intent_type,
-        _json(collected.fields),
-        _json(collected.missing_fields),
-        _json(collected.asked_fields),
-        _json(collected.resolved_fields),
-        _json(collected.prompt_dedupe_keys),
-        state.confirmation_state,
-        approval.pending,
-        approval.request_id,
-        approval.target_user_id,
-        approval.expires_at,
-        active.active_step_id,
-        active.active_step_attempt,
-        active.timeout_ms_active,
-        active.max_retries_active,
-        active.retry_backoff_ms_active,
-        active.next_retry_at,
-        active.last_failure_reason_code,
-        identity.created_at,
-        state.closed_at,
+    return CurrentRow(
+        tenant_id=identity.tenant_id,
+        work_order_id=identity.work_order_id,
+        correlation_id=str(identity.correlation_id),
+        turn_id=last.turn_id,
+        work_order_status=last.work_order_status,
+        last_event_id=last.last_event_id,
+        last_reason_code=last.last_reason_code,
+        last_updated_at=last.last_updated_at,
+        step_id=last.step_id,
+        step_input_hash=last.step_input_hash,
+        lease_owner_id=last.lease_owner_id,
+        lease_token_hash=last.lease_token_hash,
+        lease_expires_at=last.lease_expires_at,
+        requester_user_id=origin.requester_user_id,
+        requester_speaker_id=origin.requester_speaker_id,
+        device_id=origin.device_id,
+        session_id=origin.session_id,
+        process_id=origin.process_id,
+        blueprint_version=origin.blueprint_version,
+        intent_type=origin.intent_type,
+        fields_json=collected.fields,
+        missing_fields_json=collected.missing_fields,
+        asked_fields_json=collected.asked_fields,
+        resolved_fields_json=collected.resolved_fields,
+        prompt_dedupe_keys_json=collected.prompt_dedupe_keys,
+        confirmation_state=state.confirmation_state,
+        external_approval_pending=approval.pending,
+        external_approval_request_id=approval.request_id,
+        external_approval_target_user_id=approval.target_user_id,
+        external_approval_expires_at=approval.expires_at,
+        active_step_id=active.active_step_id,
+        active_step_attempt=active.active_step_attempt,
+        timeout_ms_active=active.timeout_ms_active,
+        max_retries_active=active.max_retries_active,
+        retry_backoff_ms_active=active.retry_backoff_ms_active,
+        next_retry_at=active.next_retry_at,
+        last_failure_reason_code=active.last_failure_reason_code,
+        created_at=identity.created_at,
+        closed_at=state.closed_at,
     )
 
 
-def moved_row(state: WorkOrder) -> Row:
-    """The row of update_current.sql: what events change that leave fields, prompts and origin as they were."""
-    identity, last, approval, active = state.identity, state.last, state.approval, state.active
-    return (
-        identity.tenant_id,
-        identity.work_order_id,
-        last.turn_id,
-        last.work_order_status,
-        last.last_event_id,
-        last.last_reason_code,
-        last.last_updated_at,
-        last.step_id,
-        last.step_input_hash,
-        last.lease_owner_id,
-        last.lease_token_hash,
-        last.lease_expires_at,
-        state.confirmation_state,
-        approval.pending,
-        approval.request_id,
-        approval.target_user_id,
-        approval.expires_at,
-        active.active_step_id,
-        active.active_step_attempt,
-        active.timeout_ms_active,
-        active.max_retries_active,
-        active.retry_backoff_ms_active,
-        active.next_retry_at,
-        active.last_failure_reason_code,
-        state.closed_at,
-    )
+def moved_row(state: WorkOrder) -> CurrentRow:
+    """The same without what update_current.sql leaves alone: the origin, and what was collected."""
+    return current_row(replace(state, origin=_NO_ORIGIN, collected=_NOTHING_COLLECTED))
 
 
 def work_order_json(state: WorkOrder) -> dict[str, Any]:
     """The current record as JSON: the columns of work_orders_current, JSON columns as values."""
-    collected = state.collected
-    return CurrentRow._make(current_row(state))._asdict() | {
-        "fields_json": collected.fields,
-        "missing_fields_json": collected.missing_fields,
-        "asked_fields_json": collected.asked_fields,
-        "resolved_fields_json": collected.resolved_fields,
-        "prompt_dedupe_keys_json": collected.prompt_dedupe_keys,
-    }
+    return asdict(current_row(state))
 
 
-def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Row]:
-    """The rows of upsert_attempts.sql, without those that are as they were before."""
+def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[AttemptRow]:
+    """The attempts of a work order, without those that are as they were before."""
     if before is not None and before.attempts is state.attempts:
         return []
     old = {} if before is None else before.attempts
     return [_attempt_row(state.identity, key, row) for key, row in state.attempts.items() if old.get(key) != row]
 
 
-def _attempt_row(identity: Identity, key: AttemptKey, attempt: Attempt) -> Row:
+def _attempt_row(identity: Identity, key: AttemptKey, attempt: Attempt) -> AttemptRow:
     step_id, attempt_index = key
-    return (
-        identity.tenant_id,
-        identity.work_order_id,
-        step_id,
-        attempt_index,
-        attempt.status,
-        attempt.timeout_ms,
-        attempt.max_retries,
-        attempt.retry_backoff_ms,
-        attempt.next_retry_at,
-        attempt.started_at,
-        attempt.finished_at,
-        attempt.reason_code,
-        attempt.idempotency_key,
+    return AttemptRow(
+        tenant_id=identity.tenant_id,
+        work_order_id=identity.work_order_id,
+        step_id=step_id,
+        attempt_index=attempt_index,
+        status=attempt.status,
+        timeout_ms=attempt.timeout_ms,
+        max_retries=attempt.max_retries,
+        retry_backoff_ms=attempt.retry_backoff_ms,
+        next_retry_at=attempt.next_retry_at,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        reason_code=attempt.reason_code,
+        idempotency_key=attempt.idempotency_key,
     )
 
 
-def lease_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Row]:
-    """The rows of upsert_leases.sql, oldest grant first, without those that are as they were before."""
+def lease_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[LeaseRow]:
+    """The leases of a work order, oldest grant first, without those that are as they were before."""
     if before is not None and before.lease is state.lease and before.closed_leases is state.closed_leases:
         return []
     leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
@@ -186,15 +163,15 @@ def lease_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Row]:
     return [_lease_row(state.identity, lease) for lease in leases if lease not in old]
 
 
-def _lease_row(identity: Identity, lease: Lease) -> Row:
-    return (
-        identity.tenant_id,
-        identity.work_order_id,
-        lease.granted_event_id,
-        lease.lease_state,
-        lease.lease_owner_id,
-        lease.lease_token_hash,
-        lease.acquired_at,
-        lease.expires_at,
-        lease.ended_at,
+def _lease_row(identity: Identity, lease: Lease) -> LeaseRow:
+    return LeaseRow(
+        tenant_id=identity.tenant_id,
+        work_order_id=identity.work_order_id,
+        granted_event_id=lease.granted_event_id,
+        lease_state=lease.lease_state,
+        lease_owner_id=lease.lease_owner_id,
+        lease_token_hash=lease.lease_token_hash,
+        acquired_at=lease.acquired_at,
+        expires_at=lease.expires_at,
+        ended_at=lease.ended_at,
     )

@@ -5,7 +5,7 @@ It is steps 2 to 4 of the rule (docs/ARCHITECTURE.md, "Positions and fences").
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from msgspec.structs import replace
@@ -16,19 +16,31 @@ from core_tables.projection.fold.values import Changed, Decided, First, Loaded, 
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
+from core_tables.projection.postgres.fetch import run
+from core_tables.projection.postgres.from_rows import attempt_of_row, lease_of_row, outcome_of_row, state_of_row
+from core_tables.projection.postgres.keys import (
+    AttemptName,
+    Correlation,
+    IdempotencyKey,
+    Move,
+    Position,
+    RecordName,
+    WorkOrderName,
+)
+from core_tables.projection.postgres.lanes import LanePosition, lane_positions
 from core_tables.projection.postgres.pipeline import Answer, Pipeline
 from core_tables.projection.postgres.row_types import (
+    AcceptedRecord,
     AttemptRow,
+    CorrelationOwner,
     CurrentRow,
+    FirstEvent,
     LeaseRow,
+    LockedLane,
     OutcomeRow,
-    attempt_of_row,
-    lease_of_row,
-    outcome_of_row,
-    state_of_row,
+    Row,
 )
 from core_tables.projection.postgres.rows import (
-    Row,
     attempt_rows,
     current_row,
     lease_rows,
@@ -36,34 +48,12 @@ from core_tables.projection.postgres.rows import (
     moved_row,
     outcome_row,
 )
-from core_tables.projection.postgres.statements import sql
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.json_form import payload_from_json
 from core_tables.schemas.outcomes import ACCEPTED, Accepted, Outcome
 from core_tables.schemas.reasons import LaneStoppedError
-from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import Unreadable
-
-
-class LanePosition(NamedTuple):
-    """A row of os_core.lanes; offsets are "next to do"."""
-
-    lane: int
-    applied: int
-    audited: int
-    epoch: int
-    fold_version: int
-
-
-class Move(NamedTuple):
-    """What a batch does to a lane: from `applied` at `epoch` to `reached`; below `audited` all is audited."""
-
-    lane: int
-    applied: int
-    epoch: int
-    reached: int
-    audited: int
 
 
 class Store:
@@ -77,21 +67,14 @@ class Store:
         self._pipeline = Pipeline(connection)
         self._records = self._planned_at = 0
 
-    def topics(self) -> list[LedgerTopic]:
-        """The topics of the ledger, oldest first."""
-        with translated(), self.connection.transaction():
-            return [LedgerTopic(*row) for row in self._rows("load_topics")]
-
     def lanes(self, lanes: Sequence[int]) -> dict[int, LanePosition]:
         """The positions of the lanes asked for; a lane without a row is left out."""
-        with translated(), self.connection.transaction():
-            positions = [LanePosition(*row) for row in self._rows("load_lanes", list(lanes))]
-            return {position.lane: position for position in positions}
+        return lane_positions(self.connection, lanes)
 
     def raise_audited(self, audited: Mapping[int, int]) -> None:
         """Write the audited watermarks of idle lanes."""
         with translated(), self.connection.transaction():
-            self.connection.execute(sql("raise_audited"), (list(audited), list(audited.values())))
+            run(self.connection, "raise_audited", [Position(lane, offset) for lane, offset in audited.items()])
 
     def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
         """Open the batch's transaction with its guard, and load what the fold must know about its records, in one round trip.
@@ -104,9 +87,9 @@ class Store:
                 pipeline.command(b"BEGIN")
                 if self._outgrown(len(records)):
                     pipeline.command(b"DISCARD PLANS")
-                guard = pipeline.add_rows("advance_lanes", moves)
+                guard = pipeline.fetch(LockedLane, "advance_lanes", moves)
                 loading.ask(pipeline)
-            return {lane for (lane,) in guard.rows}, loading.loaded()
+            return {locked.lane for locked in guard.rows}, loading.loaded()
 
     def _outgrown(self, records: int) -> bool:
         """Whether as many records again were folded since the plans were made: they were made for smaller tables.
@@ -121,12 +104,12 @@ class Store:
 
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         """The outcomes of records below `applied`, in the batch's transaction. Raises LaneStoppedError."""
-        asked = [(_attributed_tenant(record), record.event_id) for record in records]
+        asked = [RecordName(_attributed_tenant(record), record.event_id) for record in records]
         with translated(), self._pipeline as pipeline:
-            accepted = pipeline.add_rows("recall_accepted", asked)
-            others = pipeline.add_rows("recall_outcomes", asked)
-        outcomes: dict[int, Outcome] = {event_id: ACCEPTED for (event_id,) in accepted.rows}
-        outcomes |= {row.event_id: outcome_of_row(row) for row in map(OutcomeRow._make, others.rows)}
+            accepted = pipeline.fetch(AcceptedRecord, "recall_accepted", asked)
+            others = pipeline.fetch(OutcomeRow, "recall_outcomes", asked)
+        outcomes: dict[int, Outcome] = {row.work_order_event_id: ACCEPTED for row in accepted.rows}
+        outcomes |= {row.event_id: outcome_of_row(row) for row in others.rows}
         return [recalled(record, outcomes) for record in records]
 
     def write(
@@ -165,12 +148,12 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Callable[[str, Sequence[Row]], None]]:
         """Sends each statement as soon as its rows are there; at the end, checks that each wrote all of its rows."""
-        sent: list[tuple[str, int, Answer]] = []
+        sent: list[tuple[str, int, Answer[None]]] = []
         with translated(), self._pipeline as pipeline:
 
             def write(statement: str, rows: Sequence[Row]) -> None:
                 if rows:
-                    sent.append((statement, len(rows), pipeline.add_rows(statement, rows)))
+                    sent.append((statement, len(rows), pipeline.add(statement, rows)))
 
             yield write
         for statement, expected, answer in sent:
@@ -187,12 +170,12 @@ class Store:
         is a transaction of its own: inside of this one it would hold a global lock over the commit's fsync.
         """
         with translated():
-            committed = Answer()
+            committed: Answer[None] = Answer()
             try:
                 with self._pipeline as pipeline:
                     committed = pipeline.command(b"COMMIT")
                     if applied:
-                        pipeline.add_rows("notify_lanes", [(f"{lane}:{at}",) for lane, at in applied.items()])
+                        pipeline.add("notify_lanes", [Position(lane, offset) for lane, offset in applied.items()])
             except psycopg.Error:
                 if committed.tag != "COMMIT":
                     raise
@@ -206,18 +189,15 @@ class Store:
         with translated():
             self.connection.rollback()
 
-    def _rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql(statement), parameters, binary=True).fetchall()
 
-
-def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> Iterator[tuple[str, list[Row]]]:
+def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> Iterator[tuple[str, Sequence[Row]]]:
     """What to write where when work orders change from one state to another: (statement, rows), in order.
 
     Most events leave fields, prompts and origin as they were: such a record's row is updated without them, for half the price.
     """
     pairs = list(changed)
-    whole: list[Row] = []
-    moved: list[Row] = []
+    whole: list[CurrentRow] = []
+    moved: list[CurrentRow] = []
     for before, after in pairs:
         if before is not None and before.collected is after.collected and before.origin is after.origin:
             moved.append(moved_row(after))
@@ -260,7 +240,12 @@ class _Loading:
             self._need(event, known)
         self.keys = unsure_keys(events, known)
         self.attempts = named_attempts(events, self.states)
-        self.asked: dict[str, Answer] = {}
+        self.current: Answer[CurrentRow] = Answer()
+        self.leases: Answer[LeaseRow] = Answer()
+        self.open_attempts: Answer[AttemptRow] = Answer()
+        self.named_attempts: Answer[AttemptRow] = Answer()
+        self.firsts: Answer[FirstEvent] = Answer()
+        self.owners: Answer[CorrelationOwner] = Answer()
 
     def _need(self, event: LedgerEvent, known: Known) -> None:
         key = (event.tenant_id, event.work_order_id)
@@ -275,43 +260,37 @@ class _Loading:
 
     def ask(self, pipeline: Pipeline) -> None:
         """Send the statements; none if all is in memory, as it is in most batches of a steady load."""
-        asked: list[tuple[str, Iterable[tuple[Any, ...]]]] = [
-            ("load_current", self.missing),
-            ("load_active_leases", self.missing),
-            ("load_open_attempts", self.missing),
-            ("load_attempts", self.attempts),
-            ("find_first_events", self.keys),
-            ("find_correlation_owners", self.correlations),
-        ]
-        for statement, keys in asked:
-            rows = sorted(keys)
-            if rows:
-                self.asked[statement] = pipeline.add_rows(statement, rows)
+        if self.missing:
+            missing = [WorkOrderName(*key) for key in sorted(self.missing)]
+            self.current = pipeline.fetch(CurrentRow, "load_current", missing)
+            self.leases = pipeline.fetch(LeaseRow, "load_active_leases", missing)
+            self.open_attempts = pipeline.fetch(AttemptRow, "load_open_attempts", missing)
+        if self.attempts:
+            attempts = [AttemptName(*key) for key in sorted(self.attempts)]
+            self.named_attempts = pipeline.fetch(AttemptRow, "load_attempts", attempts)
+        if self.keys:
+            keys = [IdempotencyKey(*key) for key in sorted(self.keys)]
+            self.firsts = pipeline.fetch(FirstEvent, "find_first_events", keys)
+        if self.correlations:
+            correlations = [Correlation(*key) for key in sorted(self.correlations)]
+            self.owners = pipeline.fetch(CorrelationOwner, "find_correlation_owners", correlations)
 
     def loaded(self) -> Loaded:
         """What came back, once the pipeline has ended."""
-        for current in map(CurrentRow._make, self._rows("load_current")):
+        for current in self.current.rows:
             self.states[current.key] = state_of_row(current)
-        for lease in map(LeaseRow._make, self._rows("load_active_leases")):
+        for lease in self.leases.rows:
             self._update((lease.tenant_id, lease.work_order_id), lease=lease_of_row(lease))
-        attempts = (*self._rows("load_open_attempts"), *self._rows("load_attempts"))
-        for attempt in map(AttemptRow._make, attempts):
+        for attempt in (*self.open_attempts.rows, *self.named_attempts.rows):
             self._add_attempt(attempt)
         firsts = {
-            (tenant_id, work_order_id, idempotency_key): First(event_id, payload_from_json(event_type, payload))
-            for tenant_id, work_order_id, idempotency_key, event_id, event_type, payload in self._rows(
-                "find_first_events"
+            (row.tenant_id, row.work_order_id, row.idempotency_key): First(
+                row.work_order_event_id, payload_from_json(row.event_type, row.payload)
             )
+            for row in self.firsts.rows
         }
-        owners = {
-            (tenant_id, int(correlation_id)): work_order_id
-            for tenant_id, correlation_id, work_order_id in self._rows("find_correlation_owners")
-        }
+        owners = {(row.tenant_id, int(row.correlation_id)): row.work_order_id for row in self.owners.rows}
         return Loaded(states=self.states, firsts=firsts, owners=owners)
-
-    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
-        answer = self.asked.get(statement)
-        return [] if answer is None else answer.rows
 
     def _update(self, key: WorkOrderKey, **parts: Any) -> None:
         state = self.states[key]

@@ -3,28 +3,37 @@
 The ledger table is written from the topic. This finds rows that were changed, added or lost since then.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from core_tables.projection.fold.in_memory import FoldInMemory
 from core_tables.projection.fold.values import Decided, Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
-from core_tables.projection.postgres.row_types import LedgerRow, event_of_row
-from core_tables.projection.postgres.rows import Row, ledger_row, outcome_row
-from core_tables.projection.postgres.statements import sql
-from core_tables.projection.postgres.store import Store
+from core_tables.projection.postgres.fetch import fetch, query
+from core_tables.projection.postgres.from_rows import event_of_row
+from core_tables.projection.postgres.keys import RecordName
+from core_tables.projection.postgres.lanes import lane_positions
+from core_tables.projection.postgres.row_types import LedgerRow, OutcomeRow, differing_columns
+from core_tables.projection.postgres.rows import ledger_row, outcome_row
+from core_tables.projection.verify.facts import LaneRows
 from core_tables.projection.verify.report import Difference, Progress, Report
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
-from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
 
 RECORDS_PER_CHUNK: Final = 1000
 EVENTS_PER_PAGE: Final = 10_000
+
+
+_R = TypeVar("_R", LedgerRow, OutcomeRow)
+
+
+class _Rows(NamedTuple):
+    rows: int
 
 
 class TopicLog(Protocol):
@@ -63,7 +72,7 @@ def verify_topic(
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         rows = rows_by_lane(connection)
-        positions = Store(connection).lanes(range(topic.first_lane, topic.first_lane + topic.partitions))
+        positions = lane_positions(connection, range(topic.first_lane, topic.first_lane + topic.partitions))
         for lane, position in sorted(positions.items()):
             partition = lane - topic.first_lane
             start, end = log.bounds(partition)
@@ -78,8 +87,7 @@ def verify_topic(
 
 def rows_by_lane(connection: Connection) -> dict[int, int]:
     """How many ledger and outcome rows have ids in each lane."""
-    rows: Any = connection.execute(sql("count_records")).fetchall()
-    return {lane: count for lane, _, count in rows}
+    return {found.lane: found.rows for found in fetch(connection, LaneRows, "count_records")}
 
 
 def verify_lane(
@@ -108,9 +116,8 @@ def verify_lane(
 
 def rows_between(connection: Connection, first: int, last: int) -> int:
     """How many ledger and outcome rows have ids from `first` to `last`."""
-    rows: Any = connection.execute(sql("count_records_between"), {"first": first, "last": last}).fetchall()
-    count, *_ = rows[0]
-    return int(count)
+    (found,) = fetch(connection, _Rows, "count_records_between", first, last, first, last)
+    return found.rows
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -126,24 +133,19 @@ def _history(
     for first, last in ranges:
         start = first
         while start <= last:
-            parameters = (tenant_id, start, last, EVENTS_PER_PAGE)
-            page: Any = connection.execute(sql("read_ledger"), parameters, binary=True).fetchall()
-            rows = [LedgerRow._make(row) for row in page]
+            rows = fetch(connection, LedgerRow, "read_ledger", tenant_id, start, last, EVENTS_PER_PAGE)
             yield from ((row.work_order_event_id, event_of_row(row)) for row in rows)
             start = rows[-1].work_order_event_id + 1 if rows else last + 1
 
 
 def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tuple[list[Difference], int]:
     """What differs, and how many rows these records have."""
-    keys = ([item.tenant_id for item in decided], [item.event_id for item in decided])
+    asked = [RecordName(item.tenant_id, item.event_id) for item in decided]
     with connection.pipeline():
-        ledger: Any = connection.execute(sql("load_ledger_records"), keys, binary=True)
-        outcomes: Any = connection.execute(sql("load_outcome_records"), keys, binary=True)
-    ledger_rows = {
-        event_id: (tenant_id, event_id, *columns, canonical_json(payload).decode())
-        for tenant_id, event_id, *columns, payload in ledger.fetchall()
-    }
-    outcome_rows = {event_id: (tenant_id, event_id, *columns) for tenant_id, event_id, *columns in outcomes.fetchall()}
+        ledger = query(connection, LedgerRow, "load_ledger_records", asked)
+        outcomes = query(connection, OutcomeRow, "load_outcome_records", asked)
+    ledger_rows = {row.work_order_event_id: row for row in ledger}
+    outcome_rows = {row.event_id: row for row in outcomes}
     found = []
     for item in decided:
         if isinstance(item.outcome, Accepted) and item.event is not None:
@@ -155,10 +157,12 @@ def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tupl
     return found, len(ledger_rows) + len(outcome_rows)
 
 
-def _difference(item: Decided, table: str, expected: Row | None, rows: dict[int, Row]) -> list[Difference]:
+def _difference(item: Decided, table: str, expected: _R | None, rows: Mapping[int, _R]) -> list[Difference]:
     """The difference between a record's expected row (None: no row) and the one in the table, if there is one."""
     actual = rows.get(item.event_id)
-    if actual == expected:
+    if actual is None and expected is None:
+        return []
+    if actual is not None and expected is not None and not differing_columns(expected, actual):
         return []
     what = (
         "row missing"

@@ -1,12 +1,14 @@
 """What verify and rebuild read before they compare: permissions, the topic and its lanes, the work orders of a scope."""
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
-from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.fetch import fetch
+from core_tables.projection.postgres.keys import WorkOrderName
+from core_tables.projection.postgres.lanes import ledger_topics, newest_topic
 from core_tables.projection.verify.report import Scope
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import SetupError
@@ -27,24 +29,55 @@ class LedgerFacts(NamedTuple):
         return self.topic.first_lane + partition_of(tenant_id.encode(), self.topic.partitions)
 
 
+class TableSizes(NamedTuple):
+    """About how many work orders and ledger events there are, at least one of each."""
+
+    work_orders: int
+    events: int
+
+
+class LaneRows(NamedTuple):
+    """How far a lane is folded, and how many ledger and outcome rows have ids in it."""
+
+    lane: int
+    applied: int
+    rows: int
+
+
+class _Applied(NamedTuple):
+    lane: int
+    applied: int
+
+
+class _FoldVersion(NamedTuple):
+    fold_version: int
+
+
+class _Role(NamedTuple):
+    sees_all: bool
+    may_write: bool
+    name: str
+
+
+class _Count(NamedTuple):
+    work_orders: int
+
+
 def ledger_facts(connection: Connection) -> LedgerFacts:
     """Read these facts. Raises SetupError if no topic is registered."""
-    topics: Any = connection.execute(sql("load_topics")).fetchall()
-    if not topics:
-        raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
-    versions: Any = connection.execute(sql("list_fold_versions")).fetchall()
-    applied: Any = connection.execute(sql("count_lanes")).fetchall()
-    return LedgerFacts(LedgerTopic(*topics[-1]), dict(applied), tuple(version for (version,) in versions))
+    topic = newest_topic(ledger_topics(connection))
+    applied = {row.lane: row.applied for row in fetch(connection, _Applied, "count_lanes")}
+    versions = fetch(connection, _FoldVersion, "list_fold_versions")
+    return LedgerFacts(topic, applied, tuple(row.fold_version for row in versions))
 
 
 def check_role(connection: Connection, *, writes: bool) -> None:
     """Raise SetupError if the role does not see every tenant, so that nothing would differ, or may not write."""
-    rows: Any = connection.execute(sql("check_role")).fetchall()
-    sees_all, may_write, role = rows[0]
-    if not sees_all or (writes and not may_write):
+    (role,) = fetch(connection, _Role, "check_role")
+    if not role.sees_all or (writes and not role.may_write):
         needed = "core_tables_worker" if writes else "core_tables_operator"
         raise SetupError(
-            f"permission denied: the role {role} does not see every tenant; connect as {needed}", "permission"
+            f"permission denied: the role {role.name} does not see every tenant; connect as {needed}", "permission"
         )
 
 
@@ -57,7 +90,7 @@ def pages(connection: Connection, scope: Scope) -> Iterator[list[WorkOrderKey]]:
     last: WorkOrderKey = (scope.tenant_id or "", "")
     while True:
         parameters = (*last, PAGE_SIZE) * 4
-        keys: Any = connection.execute(sql(statement), (*parameters, PAGE_SIZE), binary=True).fetchall()
+        keys = [row.key for row in fetch(connection, WorkOrderName, statement, *parameters, PAGE_SIZE)]
         if not keys:
             return
         yield keys
@@ -70,8 +103,12 @@ def estimate(connection: Connection, scope: Scope) -> int:
         return 1
     with translated(), connection.transaction():
         if scope.tenant_id is None:
-            rows: Any = connection.execute(sql("estimate_work_orders")).fetchall()
-        else:
-            rows = connection.execute(sql("count_work_orders_of_tenant"), (scope.tenant_id,)).fetchall()
-    count, *_ = rows[0]
-    return int(count)
+            return table_sizes(connection).work_orders
+        (found,) = fetch(connection, _Count, "count_work_orders_of_tenant", scope.tenant_id)
+        return found.work_orders
+
+
+def table_sizes(connection: Connection) -> TableSizes:
+    """About how many work orders and ledger events there are."""
+    (sizes,) = fetch(connection, TableSizes, "estimate_work_orders")
+    return sizes

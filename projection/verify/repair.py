@@ -8,7 +8,8 @@ from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
-from core_tables.projection.postgres.statements import sql
+from core_tables.projection.postgres.fetch import run
+from core_tables.projection.postgres.keys import WorkOrderName
 from core_tables.projection.postgres.store import Store, state_rows
 from core_tables.projection.verify.facts import LedgerFacts, check_role, ledger_facts, pages
 from core_tables.projection.verify.report import Difference, Progress, Report, Scope
@@ -55,7 +56,7 @@ def rebuild(
             progress(compared)
         if scope.tenant_id is None:
             with connection.transaction():
-                connection.execute(sql("set_fold_version"), (FOLD_VERSION, FOLD_VERSION))
+                run(connection, "set_fold_version", FOLD_VERSION, FOLD_VERSION)
     _forget_lists(cache, set(facts.applied) if scope.tenant_id is None else {facts.lane_of(scope.tenant_id)})
     return Report(compared, compared - repaired, repaired, events, differences, facts.fold_versions)
 
@@ -66,12 +67,12 @@ def _repair(store: Store, facts: LedgerFacts, keys: Sequence[WorkOrderKey], noti
     for left in reversed(range(CHUNK_TRIES)):
         try:
             with translated(), connection.transaction():
-                connection.execute(sql("lock_lanes"), (_lanes(facts, keys),))
+                run(connection, "lock_lanes", _lanes(facts, keys))
                 chunk = compare_work_orders(connection, keys)
                 if chunk.broken:
                     replace_rows(store, chunk)
                     # The workers drop the states that they have in memory.
-                    connection.execute(sql("raise_epochs"), (_lanes(facts, chunk.broken),))
+                    run(connection, "raise_epochs", _lanes(facts, chunk.broken))
                 return chunk
         except UnavailableError as error:
             if connection.closed or left == 0:
@@ -82,9 +83,9 @@ def _repair(store: Store, facts: LedgerFacts, keys: Sequence[WorkOrderKey], noti
 
 def replace_rows(store: Store, chunk: Comparison) -> None:
     """Delete the rows of the work orders that differ, and write those that the fold gives."""
-    columns = [list(column) for column in zip(*chunk.broken, strict=True)]
+    broken = [WorkOrderName(*key) for key in chunk.broken]
     for statement in _DELETES:
-        store.connection.execute(sql(statement), columns)
+        run(store.connection, statement, broken)
     store.write_rows(state_rows((None, chunk.folded[key]) for key in chunk.broken if key in chunk.folded))
 
 

@@ -1,7 +1,7 @@
 """Verify: compare the tables, and the cache, with the fold of the ledger table. Nothing is changed."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.evolve import evolve
@@ -9,23 +9,18 @@ from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
-from core_tables.projection.postgres.row_types import (
-    AttemptRow,
-    CurrentRow,
-    LeaseRow,
-    LedgerRow,
-    event_of_row,
-    state_of_row,
-)
-from core_tables.projection.postgres.rows import Row, attempt_rows, current_row, lease_rows
-from core_tables.projection.postgres.statements import sql
-from core_tables.projection.verify.facts import check_role, ledger_facts, pages
+from core_tables.projection.postgres.fetch import fetch, query
+from core_tables.projection.postgres.from_rows import event_of_row, state_of_row
+from core_tables.projection.postgres.keys import WorkOrderName
+from core_tables.projection.postgres.row_types import AttemptRow, CurrentRow, LeaseRow, LedgerRow, differing_columns
+from core_tables.projection.postgres.rows import attempt_rows, current_row, lease_rows
+from core_tables.projection.verify.facts import LaneRows, check_role, ledger_facts, pages, table_sizes
 from core_tables.projection.verify.lists import CachedLists
 from core_tables.projection.verify.report import Difference, Progress, Report, Scope, differing_work_orders
 
 # Given a lane and an offset: how many records the lane's log had below it, or None if that is not known.
 RecordsBelow = Callable[[int, int], int | None]
-R = TypeVar("R", CurrentRow, AttemptRow, LeaseRow)
+_R = TypeVar("_R", CurrentRow, AttemptRow, LeaseRow)
 
 
 class Comparison(NamedTuple):
@@ -76,11 +71,10 @@ def verify_sample(connection: Connection, size: int, again: Collection[WorkOrder
     """
     with translated(), connection.transaction():
         _read_one_snapshot(connection)
-        estimates: Any = connection.execute(sql("estimate_work_orders")).fetchone()
         # Postgres samples whole pages: take enough of them, and let the limit take some rows of each.
-        shares = [min(100.0, 100.0 * (2 * size + 500) / rows) for rows in estimates]
-        chosen: Any = connection.execute(sql("sample_work_orders"), (*shares, size), binary=True).fetchall()
-        keys = sorted({*chosen, *again})
+        shares = [min(100.0, 100.0 * (2 * size + 500) / rows) for rows in table_sizes(connection)]
+        chosen = fetch(connection, WorkOrderName, "sample_work_orders", *shares, size)
+        keys = sorted({*(row.key for row in chosen), *again})
         chunk = compare_work_orders(connection, keys) if keys else Comparison({}, [], [], 0)
     return Report(len(keys), len(keys) - len(chunk.broken), 0, chunk.events, chunk.differences)
 
@@ -93,29 +87,31 @@ def _read_one_snapshot(connection: Connection) -> None:
 
 def compare_work_orders(connection: Connection, keys: Sequence[WorkOrderKey]) -> Comparison:
     """Fold the ledger rows of work orders, and compare with their current, attempt and lease rows."""
-    columns = [list(column) for column in zip(*keys, strict=True)]
-    names = ("load_ledger", "load_current", "load_all_attempts", "load_all_leases")
+    asked = [WorkOrderName(*key) for key in keys]
     with connection.pipeline():
-        cursors: list[Any] = [connection.execute(sql(name), columns, binary=True) for name in names]
-        ledger, current, attempts, leases = (cursor.fetchall() for cursor in cursors)
+        ledger = query(connection, LedgerRow, "load_ledger", asked)
+        current = query(connection, CurrentRow, "load_current", asked)
+        attempts = query(connection, AttemptRow, "load_all_attempts", asked)
+        leases = query(connection, LeaseRow, "load_all_leases", asked)
     folded: dict[WorkOrderKey, WorkOrder] = {}
-    for row in map(LedgerRow._make, ledger):
+    events = ledger.fetchall()
+    for row in events:
         key = (row.tenant_id, row.work_order_id)
         folded[key] = evolve(folded.get(key), event_of_row(row), row.work_order_event_id)
     states = folded.values()
-    actual = (current_row(state_of_row(row)) for row in map(CurrentRow._make, current))
-    differences = _row_differences("work_orders_current", CurrentRow, map(current_row, states), actual)
-    expected = (row for state in states for row in attempt_rows(state))
-    differences += _row_differences("work_order_step_attempts", AttemptRow, expected, attempts)
-    expected = (row for state in states for row in lease_rows(state))
-    differences += _row_differences("work_order_leases", LeaseRow, expected, leases)
-    return Comparison(folded, differing_work_orders(differences), differences, len(ledger))
+    actual = (current_row(state_of_row(row)) for row in current)
+    differences = _row_differences("work_orders_current", map(current_row, states), actual)
+    expected_attempts = (row for state in states for row in attempt_rows(state))
+    differences += _row_differences("work_order_step_attempts", expected_attempts, attempts)
+    expected_leases = (row for state in states for row in lease_rows(state))
+    differences += _row_differences("work_order_leases", expected_leases, leases)
+    return Comparison(folded, differing_work_orders(differences), differences, len(events))
 
 
-def _row_differences(table: str, kind: type[R], expected: Iterable[Row], actual: Iterable[Row]) -> list[Difference]:
+def _row_differences(table: str, expected: Iterable[_R], actual: Iterable[_R]) -> list[Difference]:
     """The differences in one table; rows with the same key are compared."""
-    wanted = {row.key: row for row in map(kind._make, expected)}
-    given = {row.key: row for row in map(kind._make, actual)}
+    wanted = {row.key: row for row in expected}
+    given = {row.key: row for row in actual}
     found = []
     for key in sorted(wanted.keys() | given.keys()):
         tenant_id, work_order_id, *_ = key
@@ -123,10 +119,8 @@ def _row_differences(table: str, kind: type[R], expected: Iterable[Row], actual:
             found.append(Difference(tenant_id, work_order_id, table, "row missing"))
         elif key not in wanted:
             found.append(Difference(tenant_id, work_order_id, table, "row that no event explains"))
-        elif wanted[key] != given[key]:
-            triples = zip(kind._fields, wanted[key], given[key], strict=True)
-            names = ", ".join(name for name, one, other in triples if one != other)
-            found.append(Difference(tenant_id, work_order_id, table, f"differs in {names}"))
+        elif names := differing_columns(wanted[key], given[key]):
+            found.append(Difference(tenant_id, work_order_id, table, f"differs in {', '.join(names)}"))
     return found
 
 
@@ -136,9 +130,8 @@ def _missing_outcomes(connection: Connection, records_below: RecordsBelow) -> li
     There are fewer records than offsets if the log has gaps, which only the log can tell. So `records_below` is called for
     lanes with fewer rows than offsets.
     """
-    counts: Any = connection.execute(sql("count_records")).fetchall()
     found = []
-    for lane, applied, rows in counts:
+    for lane, applied, rows in fetch(connection, LaneRows, "count_records"):
         records = records_below(lane, applied) if rows < applied else applied
         if rows == records:
             continue

@@ -7,7 +7,9 @@ from typing import Self
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.values import Changed, Decided, Loaded, Record, WorkOrderKey
-from core_tables.projection.postgres.store import LanePosition, Move, recalled
+from core_tables.projection.postgres.keys import Move
+from core_tables.projection.postgres.lanes import LanePosition
+from core_tables.projection.postgres.store import recalled
 from core_tables.schemas.reasons import UnavailableError
 from tests.tables import Tables
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
@@ -13,7 +14,8 @@ from core_tables.consumer.idle import IdleChecks
 from core_tables.consumer.lane import Lane, StateCache
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.worker import Worker
-from core_tables.projection.postgres.store import LanePosition, Move
+from core_tables.projection.postgres.keys import Move
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.reasons import UnavailableError
 
 from .broker import Broker
@@ -89,7 +91,8 @@ def watermark_that_outruns_the_audit(patch: pytest.MonkeyPatch) -> Callable[[Sim
     real = Worker._move
 
     def move(self: Worker, lane: Lane, batch: Any) -> Move:
-        return (found := real(self, lane, batch))._replace(audited=found.reached)
+        found = real(self, lane, batch)
+        return replace(found, audited=found.reached)
 
     patch.setattr(Worker, "_move", move)
     return _nothing

@@ -290,7 +290,7 @@ class Simulation:
         if tables.current:
             key = self.chance.choice(sorted(tables.current))
             row = tables.current[key]
-            tables.current[key] = row._replace(confirmation_state="EXPIRED", intent_type=f"drift {self.turns}")
+            tables.current[key] = replace(row, confirmation_state="EXPIRED", intent_type=f"drift {self.turns}")
             # A standby has it too: a drift that a failover undid, unseen, would stay in a list until its time is up.
             self.database.before = self.database.tables = tables
             self.drifted.append(partition_of(key[0].encode(), LANES))

@@ -1,5 +1,5 @@
 -- What is not as the migrations made it, one sentence a row.
-select 'the table os_core.' || expected.name || ' is missing'
+select 'the table os_core.' || expected.name || ' is missing' as problem
 from unnest(array[
     'lanes', 'work_order_topics', 'work_order_ledger', 'work_order_outcomes', 'work_orders_current',
     'work_order_step_attempts', 'work_order_leases'

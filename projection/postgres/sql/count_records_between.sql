@@ -2,9 +2,9 @@
 select
     (
         select count(*) from os_core.work_order_ledger as row
-        where row.work_order_event_id between %(first)s and %(last)s
+        where row.work_order_event_id between %b and %b
     )
     + (
         select count(*) from os_core.work_order_outcomes as row
-        where row.event_id between %(first)s and %(last)s
-    )
+        where row.event_id between %b and %b
+    ) as rows

@@ -1,22 +1,17 @@
 -- Append the accepted events of a batch.
-insert into os_core.work_order_ledger (
+insert into os_core.work_order_ledger as row (
+    /* names LedgerRow */
     tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id,
     event_type, work_order_status, reason_code, expected_last_event_id, step_id, step_input_hash,
     lease_owner_id, lease_token_hash, lease_expires_at, idempotency_key, payload
+    /* end */
 )
-select
-    batch.tenant_id, batch.work_order_event_id, batch.schema_version, batch.created_at, batch.work_order_id,
-    batch.correlation_id::numeric, batch.turn_id, batch.event_type, batch.work_order_status,
-    batch.reason_code, batch.expected_last_event_id, batch.step_id, batch.step_input_hash,
-    batch.lease_owner_id, batch.lease_token_hash, batch.lease_expires_at, batch.idempotency_key,
-    batch.payload::jsonb
-from
-    unnest(
-        %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::bigint[],
-        %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[],
-        %b::bigint[], %b::text[], %b::text[]
-    ) as batch (
-        tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id,
-        event_type, work_order_status, reason_code, expected_last_event_id, step_id, step_input_hash,
-        lease_owner_id, lease_token_hash, lease_expires_at, idempotency_key, payload
-    )
+select *
+from json_to_recordset(%b::json) as batch (
+    /* record LedgerRow */
+    tenant_id text, work_order_event_id bigint, schema_version integer, created_at bigint, work_order_id text,
+    correlation_id numeric, turn_id bigint, event_type text, work_order_status text, reason_code bigint,
+    expected_last_event_id bigint, step_id text, step_input_hash text, lease_owner_id text,
+    lease_token_hash text, lease_expires_at bigint, idempotency_key text, payload jsonb
+    /* end */
+)

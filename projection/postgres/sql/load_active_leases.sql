@@ -1,9 +1,11 @@
 -- The ACTIVE leases of the work orders asked for: the last granted, if any is. Asked for by state, a plan that was made for few
 -- leases looks through all that are ACTIVE, for each batch.
 select
+    /* select LeaseRow */
     row.tenant_id, row.work_order_id, row.granted_event_id, row.lease_state, row.lease_owner_id,
     row.lease_token_hash, row.acquired_at, row.expires_at, row.ended_at
-from unnest(%b::text[], %b::text[]) as asked (tenant_id, work_order_id)
+    /* end */
+from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 cross join lateral (
     select *
     from os_core.work_order_leases as lease

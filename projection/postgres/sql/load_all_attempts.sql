@@ -1,7 +1,9 @@
 -- The step attempts of the work orders asked for.
 select
+    /* select AttemptRow */
     row.tenant_id, row.work_order_id, row.step_id, row.attempt_index, row.status, row.timeout_ms,
     row.max_retries, row.retry_backoff_ms, row.next_retry_at, row.started_at, row.finished_at,
     row.reason_code, row.idempotency_key
-from unnest(%b::text[], %b::text[]) as asked (tenant_id, work_order_id)
+    /* end */
+from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 inner join os_core.work_order_step_attempts as row using (tenant_id, work_order_id)

@@ -1,5 +1,5 @@
--- The positions of lanes, as (lane, applied, audited, epoch, fold_version).
-select lane, applied, audited, epoch, fold_version
-from os_core.lanes
-where lane = any(%b::integer[])
-order by lane
+-- The positions of lanes.
+select row.lane, row.applied, row.audited, row.epoch, row.fold_version
+from json_to_recordset(%b::json) as asked (/* record LaneName */ lane bigint /* end */)
+inner join os_core.lanes as row using (lane)
+order by row.lane

@@ -1,5 +1,6 @@
 -- The current record bound to a correlation_id.
 select
+    /* select CurrentRow */
     row.tenant_id, row.work_order_id, row.correlation_id::text, row.turn_id, row.work_order_status,
     row.last_event_id, row.last_reason_code, row.last_updated_at, row.step_id, row.step_input_hash,
     row.lease_owner_id, row.lease_token_hash, row.lease_expires_at, row.requester_user_id,
@@ -10,5 +11,6 @@ select
     row.external_approval_expires_at, row.active_step_id, row.active_step_attempt, row.timeout_ms_active,
     row.max_retries_active, row.retry_backoff_ms_active, row.next_retry_at, row.last_failure_reason_code,
     row.created_at, row.closed_at
+    /* end */
 from os_core.work_orders_current as row
 where row.tenant_id = %b and row.correlation_id = %b::text::numeric

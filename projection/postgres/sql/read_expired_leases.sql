@@ -1,7 +1,9 @@
 -- The leases of a tenant that are ACTIVE but expired at a time, longest expired first.
 select
+    /* select LeaseRow */
     row.tenant_id, row.work_order_id, row.granted_event_id, row.lease_state, row.lease_owner_id,
     row.lease_token_hash, row.acquired_at, row.expires_at, row.ended_at
+    /* end */
 from os_core.work_order_leases as row
 where row.tenant_id = %b and row.lease_state = 'ACTIVE' and row.expires_at <= %b
 order by row.expires_at, row.work_order_id

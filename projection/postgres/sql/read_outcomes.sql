@@ -1,7 +1,14 @@
 -- What became of records of one tenant: those accepted, and the outcome rows of those that were not. Each is asked for as the first
 -- from its id on: only the right index is in that order, and a plan made for small tables would else read the whole tenant.
-with asked as (select %b::text as tenant_id, unnest(%b::bigint[]) as event_id)
-select row.tenant_id, row.work_order_event_id, null, null, null, null, null, null
+with asked as (
+    select * from json_to_recordset(%b::json) as record (/* record RecordName */ tenant_id text, event_id bigint /* end */)
+)
+select
+    true as accepted, row.tenant_id, row.work_order_event_id as event_id,
+    /* nulls OutcomeRow */
+    null as work_order_id, null as outcome, null as reason_code, null as field, null as sentence,
+    null as first_event_id, null as payload_differs
+    /* end */
 from asked
 cross join lateral (
     select ledger.tenant_id, ledger.work_order_event_id
@@ -13,8 +20,11 @@ cross join lateral (
 where row.work_order_event_id = asked.event_id
 union all
 select
-    row.tenant_id, row.event_id, row.outcome, row.reason_code, row.field, row.sentence, row.first_event_id,
-    row.payload_differs
+    false,
+    /* select OutcomeRow */
+    row.tenant_id, row.event_id, row.work_order_id, row.outcome, row.reason_code, row.field, row.sentence,
+    row.first_event_id, row.payload_differs
+    /* end */
 from asked
 cross join lateral (
     select *

@@ -1,6 +1,10 @@
 -- A page of the records of a tenant that were refused, newest first.
-select tenant_id, event_id, work_order_id, outcome, reason_code, field, sentence, first_event_id, payload_differs
-from os_core.work_order_outcomes
-where tenant_id = %b and outcome = 'REFUSED' and event_id < %b
-order by event_id desc
+select
+    /* select OutcomeRow */
+    row.tenant_id, row.event_id, row.work_order_id, row.outcome, row.reason_code, row.field, row.sentence,
+    row.first_event_id, row.payload_differs
+    /* end */
+from os_core.work_order_outcomes as row
+where row.tenant_id = %b and row.outcome = 'REFUSED' and row.event_id < %b
+order by row.event_id desc
 limit %b

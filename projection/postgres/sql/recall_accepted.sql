@@ -1,5 +1,6 @@
 -- Which of the records asked for were accepted.
 select
     row.work_order_event_id
-from unnest(%b::text[], %b::bigint[]) as asked (tenant_id, work_order_event_id)
-inner join os_core.work_order_ledger as row using (tenant_id, work_order_event_id)
+from json_to_recordset(%b::json) as asked (/* record RecordName */ tenant_id text, event_id bigint /* end */)
+inner join os_core.work_order_ledger as row
+    on row.tenant_id = asked.tenant_id and row.work_order_event_id = asked.event_id

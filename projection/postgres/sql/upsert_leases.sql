@@ -1,20 +1,20 @@
 -- Write the leases that a batch changed, oldest grant first, so that one ends before the next is ACTIVE.
 insert into os_core.work_order_leases as row (
+    /* names LeaseRow */
     tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at,
     expires_at, ended_at
+    /* end */
 )
-select
-    batch.tenant_id, batch.work_order_id, batch.granted_event_id, batch.lease_state, batch.lease_owner_id,
-    batch.lease_token_hash, batch.acquired_at, batch.expires_at, batch.ended_at
-from
-    unnest(
-        %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[],
-        %b::bigint[]
-    ) as batch (
-        tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash,
-        acquired_at, expires_at, ended_at
-    )
+select *
+from json_to_recordset(%b::json) as batch (
+    /* record LeaseRow */
+    tenant_id text, work_order_id text, granted_event_id bigint, lease_state text, lease_owner_id text,
+    lease_token_hash text, acquired_at bigint, expires_at bigint, ended_at bigint
+    /* end */
+)
 on conflict (tenant_id, work_order_id, granted_event_id) do update set
+    /* upsert LeaseRow */
     lease_state = excluded.lease_state, lease_owner_id = excluded.lease_owner_id,
     lease_token_hash = excluded.lease_token_hash, acquired_at = excluded.acquired_at,
     expires_at = excluded.expires_at, ended_at = excluded.ended_at
+    /* end */

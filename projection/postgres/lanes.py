@@ -1,0 +1,49 @@
+"""The topics of the ledger, and how far their lanes are."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from core_tables.projection.postgres.connection import Connection
+from core_tables.projection.postgres.failures import translated
+from core_tables.projection.postgres.fetch import fetch
+from core_tables.projection.postgres.keys import LaneName
+from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.topic import LedgerTopic
+
+
+class LanePosition(NamedTuple):
+    """A row of os_core.lanes; offsets are "next to do"."""
+
+    lane: int
+    applied: int
+    audited: int
+    epoch: int
+    fold_version: int
+
+
+def ledger_topics(connection: Connection) -> list[LedgerTopic]:
+    """The topics of the ledger, oldest first. Raises UnavailableError or SetupError."""
+    with translated(), connection.transaction():
+        return fetch(connection, LedgerTopic, "load_topics")
+
+
+def newest_topic(topics: Sequence[LedgerTopic]) -> LedgerTopic:
+    """The topic that holds the newest records. Raises SetupError if the database knows none."""
+    if not topics:
+        raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
+    return topics[-1]
+
+
+def topic_named(topics: Iterable[LedgerTopic], name: str) -> LedgerTopic:
+    """The topic of a name. Raises SetupError if the database does not know it."""
+    for topic in topics:
+        if topic.topic == name:
+            return topic
+    raise SetupError(f"the database does not know the topic {name}; run `core-tables init`", "database")
+
+
+def lane_positions(connection: Connection, lanes: Iterable[int]) -> dict[int, LanePosition]:
+    """The positions of lanes; a lane without a row is left out. Raises UnavailableError or SetupError."""
+    with translated(), connection.transaction():
+        rows = fetch(connection, LanePosition, "load_lanes", [LaneName(lane) for lane in lanes])
+        return {row.lane: row for row in rows}
