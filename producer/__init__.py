@@ -1,5 +1,6 @@
 """Append and cancel: validate, encode, produce, and wait for the outcome."""
 
-from core_tables.producer.ledger import Ledger, LedgerSettings, Receipt
+from core_tables.producer.ledger import Ledger, LedgerSettings
+from core_tables.producer.receipt import Receipt
 
 __all__ = ["Ledger", "LedgerSettings", "Receipt"]

@@ -9,7 +9,6 @@ Many events are appended at once by not waiting for each: `append` returns as so
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,38 +19,28 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, Message, Producer
 
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, KafkaSettings, ledger_producer
-from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
+from core_tables.producer.receipt import Receipt, delivery_error, no_database
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
-from core_tables.schemas.identity import event_id_at, partition_of
+from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
     CANCEL_INVALID_STATE,
     ClosedError,
     ContractError,
-    CoreTablesError,
-    SetupError,
     UnavailableError,
     Violation,
-    contract_failure,
 )
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
 
 PARTITION_UA: Final = -1  # the client's partitioner chooses
 _SERVE_S: Final = 0.05
-# The broker's answers after which nothing is unknown: the record was not written, and would not be the next time.
-_REFUSALS: Final = {
-    KafkaError.INVALID_TIMESTAMP: "set this machine's clock, or see message.timestamp.*.max.ms of the topic",
-    KafkaError.INVALID_RECORD: "see the settings of the topic",
-    KafkaError.POLICY_VIOLATION: "see the policies of the broker",
-    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "see compression.type in the settings passed to the Kafka client",
-}
 _NOTHING_TO_CANCEL: Final = Violation(CANCEL_INVALID_STATE, "work_order_id", "there is no such work order to cancel")
 
 
@@ -72,62 +61,6 @@ class LedgerSettings:
     def kafka_settings(self) -> KafkaSettings:
         """How this ledger's Kafka clients reach the broker; `kafka` is passed to each of them."""
         return KafkaSettings(self.bootstrap_servers, extra=self.kafka)
-
-
-class Receipt:
-    """The receipt of an append, which first becomes durable and is then folded."""
-
-    def __init__(self, ledger: "Ledger", event: LedgerEvent) -> None:
-        self.event = event
-        self._ledger = ledger
-        self._process = os.getpid()
-        self._place: tuple[int, int] | None = None
-        self._first_lane: int | None = None
-        self._error: CoreTablesError | None = None
-
-    def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
-        """The partition and offset of the record, once the broker has acknowledged it.
-
-        Raises UnavailableError if it is not known whether the record was written. Then send an event that has an idempotency
-        key again, with the same key; look for one that has none in the ledger first. In a forked process, only what the broker
-        had answered before the fork is known.
-        """
-        if not self.delivered and self._process != os.getpid():
-            raise _unknown(self.event, "it was appended by the process that this one was forked from")
-        self._ledger.wait_delivered(self, time.monotonic() + timeout)
-        if self._error is not None:
-            raise self._error
-        if self._place is None:
-            raise _unknown(self.event, "no answer in time")
-        return self._place
-
-    def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
-        """The id of the record, once the broker has acknowledged it. For an accepted event it is the work_order_event_id.
-
-        Raises what `place` raises, and SetupError if the ledger has no database: the lanes of its topic are registered there.
-        """
-        partition, offset = self.place(timeout)
-        if self._first_lane is None:
-            raise _no_database()
-        return event_id_at(self._first_lane + partition, offset)
-
-    def outcome(self, timeout: float) -> Outcome | None:
-        """The outcome: Accepted, Replayed or Refused, or None if there is none yet after `timeout` seconds.
-
-        Raises UnavailableError if the broker or Postgres does not answer in that time.
-        """
-        return self._ledger.outcomes([self], timeout)[0]
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the broker has answered, with an acknowledgement or an error."""
-        return self._place is not None or self._error is not None
-
-    def settle(
-        self, place: tuple[int, int] | None, error: CoreTablesError | None, first_lane: int | None = None
-    ) -> None:
-        """Note the broker's answer, and the first lane of the topic, if it is known."""
-        self._first_lane, self._place, self._error = first_lane, place, error
 
 
 class Ledger:
@@ -280,7 +213,7 @@ class Ledger:
         if self._closed:
             raise ClosedError("this ledger is closed; connect a new one")
         if self._waiter is None:
-            raise _no_database()
+            raise no_database()
         return self._waiter
 
     def _wait_folded(self, partition: int, deadline: float) -> None:
@@ -297,7 +230,7 @@ class Ledger:
             if error is None and partition is not None and offset is not None:
                 receipt.settle((partition, offset), None, self._first_lane)
             else:
-                receipt.settle(None, _delivery_error(receipt.event, error))
+                receipt.settle(None, delivery_error(receipt.event, error))
 
         return delivered
 
@@ -316,31 +249,3 @@ def _cancel_of(order: WorkOrder, reason_code: int, idempotency_key: str, created
         idempotency_key=idempotency_key,
         payload=WorkOrderCanceled(),
     )
-
-
-def _no_database() -> SetupError:
-    return SetupError(
-        "this ledger has no postgres_dsn, so it cannot read and knows no event ids; set it in LedgerSettings",
-        "database",
-    )
-
-
-def _delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:
-    if error is None:
-        return _unknown(event, "the broker reported no offset")
-    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return ContractError(contract_failure(None, "the record is larger than the topic allows"))
-    if error.code() in _REFUSALS:
-        advice = _REFUSALS[error.code()]
-        return SetupError(f"the broker refused the record, and nothing was written: {error.str()}; {advice}", "machine")
-    known = translate_kafka(error)
-    return known if isinstance(known, SetupError) else _unknown(event, error.str())
-
-
-def _unknown(event: LedgerEvent, cause: str) -> UnavailableError:
-    again = (
-        "send it again with the same idempotency key"
-        if event.idempotency_key is not None
-        else "it has no idempotency key, so look in the ledger before sending it again"
-    )
-    return UnavailableError("kafka", f"whether the append was written is not known ({cause}); {again}")

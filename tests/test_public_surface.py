@@ -55,7 +55,7 @@ def test_a_type_checker_outside_of_the_clone_sees_the_types_of_an_editable_insta
     (tmp_path / "application.py").write_text(APPLICATION)
     checker = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "application.py"]
     done = subprocess.run(checker, capture_output=True, text=True, cwd=tmp_path)
-    assert '-> core_tables.producer.ledger.Receipt"' in done.stdout, done.stdout + done.stderr
+    assert '-> core_tables.producer.receipt.Receipt"' in done.stdout, done.stdout + done.stderr
     assert "core_tables.schemas.outcomes.Accepted" in done.stdout
     assert 'Incompatible types in assignment (expression has type "type[LedgerSettings]"' in done.stdout
     assert "Found 1 error in 1 file" in done.stdout

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core_tables.producer.ledger import Ledger, LedgerSettings, Receipt
+    from core_tables.producer.ledger import Ledger, LedgerSettings
+    from core_tables.producer.receipt import Receipt
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
     from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
     from core_tables.projection.postgres.reads import (
@@ -110,7 +111,8 @@ _HOMES = {
     "core_tables.projection.postgres.reads": (
         *("DueRetry", "ExpiredLease", "LedgerEntry", "PendingAnswer", "Reads", "RefusedRecord"),
     ),
-    "core_tables.producer.ledger": ("Ledger", "LedgerSettings", "Receipt"),
+    "core_tables.producer.ledger": ("Ledger", "LedgerSettings"),
+    "core_tables.producer.receipt": ("Receipt",),
 }
 
 
