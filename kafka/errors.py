@@ -92,7 +92,7 @@ def unread(topic: str, partition: int) -> UnavailableError:
     """The error of a reader that reached neither a record nor the end of a partition in time."""
     return UnavailableError(
         "kafka",
-        f"Kafka did not answer: partition {partition} of {topic} could not be read in time; check that the broker is running",
+        f"Kafka did not answer: partition {partition} of {topic} could not be read in time; check that the Kafka broker is running",
     )
 
 

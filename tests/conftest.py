@@ -16,6 +16,10 @@ from .world import World, new_world
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]  # hooks
 
+# A broker of a test lives for minutes at most: the optimizing compiler would take more than it gives. Starting one takes 4.3 s of
+# CPU instead of 7, and 50,000 records 2.4 s instead of 4.6.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 settings.register_profile(
     "default",
     max_examples=200,

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import psycopg
-import yoyo
 
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import Connection
@@ -30,6 +29,8 @@ def migrate(connection: Connection) -> list[str]:
 
     Raises SetupError, also while another `init` is at it.
     """
+    import yoyo  # it takes long to import, and only `init` needs it
+
     with migrating_alone(connection), translated():
         backend: Any = yoyo.get_backend(_yoyo_uri(connection))
         _break_lock(backend, connection.info.user)
