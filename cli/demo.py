@@ -13,6 +13,7 @@ from core_tables.cli.append import Summary, append_lines
 from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
 from core_tables.cli.records import audit_trail
+from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.producer import Ledger
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
@@ -35,6 +36,7 @@ def demo() -> None:
 
     Run it again, and every event is a replay: nothing changes.
     """
+    require_stack_packages()
     from core_tables.deploy import stack as local
 
     settings = Settings()

@@ -14,6 +14,7 @@ from core_tables.cli.environment import Settings
 from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
+from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
 from core_tables.consumer.worker_settings import WorkerSettings
 
@@ -32,6 +33,7 @@ def up() -> None:
 
     Those that are running are left alone. The first start downloads Kafka.
     """
+    require_stack_packages()
     from core_tables.deploy import stack as local
 
     directory = Settings().stack_dir
@@ -48,6 +50,7 @@ def up() -> None:
 @click.option("--wipe", is_flag=True, help="Remove the data too.")
 def down(wipe: bool) -> None:
     """Stop the servers. Their data stays, unless you give --wipe."""
+    require_stack_packages()
     from core_tables.deploy import stack as local
 
     local.down(Settings().stack_dir, output.say, wipe=wipe)
@@ -58,6 +61,7 @@ def down(wipe: bool) -> None:
 @json_option
 def stack_status(as_json: bool) -> None:
     """Show which servers are running, and where."""
+    require_stack_packages()
     from core_tables.deploy import stack as local
 
     parts = local.status(Settings().stack_dir)
