@@ -1,9 +1,11 @@
 """The settings of the command, read from the environment once, as one frozen object."""
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import psycopg
 import redis
@@ -38,26 +40,35 @@ Dsn = Annotated[str, AfterValidator(_dsn)]
 Name = Annotated[str, Field(min_length=1)]
 
 
+_PREFIX: Final = "CORE_TABLES_"
+# Variables that are read by others: the build, the tests, and what Kubernetes and Docker set for a service of our name.
+_OF_OTHERS: Final = re.compile(
+    "CORE_TABLES_(COMPILED|TEST_.+|(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_.+)?))"
+)
+
+
 class Settings(BaseSettings):
     """Where the servers are, and what is to be used there. Addresses that are not set are those of the stack in `stack_dir`."""
 
-    model_config = SettingsConfigDict(env_prefix="CORE_TABLES_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     stack_dir: Path = Path(".core-tables")
     bootstrap_servers: str | None = None
-    # The administrator's. Unless they are set, the DSNs of the roles are this one with another user.
-    postgres_dsn: Dsn | None = None
-    worker_dsn: Dsn | None = None
-    reader_dsn: Dsn | None = None
-    operator_dsn: Dsn | None = None
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None  # "none": no cache
+    # The administrator's. Unless they are set, the DSNs of the roles are this one with another user. What may hold a password
+    # is not part of the settings' repr.
+    postgres_dsn: Dsn | None = Field(default=None, repr=False)
+    worker_dsn: Dsn | None = Field(default=None, repr=False)
+    reader_dsn: Dsn | None = Field(default=None, repr=False)
+    operator_dsn: Dsn | None = Field(default=None, repr=False)
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)  # "none": no cache
     topic: Name = LEDGER_TOPIC
     audit_topic: Name = AUDIT_TOPIC
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
     health_file: Path | None = None  # where a worker reports once a second that it is alive
-    kafka: Mapping[str, str] = {}  # more settings for every Kafka client, as JSON; the clients check them
+    # More settings for every Kafka client, as JSON; the clients check them.
+    kafka: Mapping[str, str] = Field(default_factory=dict, repr=False)
 
     @cached_property
     def _stack(self) -> Mapping[str, str] | None:
@@ -118,3 +129,15 @@ class Settings(BaseSettings):
 
     def _as_role(self, role: str) -> str:
         return make_conninfo(self.admin(), user=role)
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str]:
+    """Of the names of variables, those that look like a setting and are none, each with what to do."""
+    settings = [name.upper() for name in Settings.model_fields]
+    unknown = {}
+    for name in sorted(names):
+        setting = name.upper().removeprefix(_PREFIX)
+        if name.upper().startswith(_PREFIX) and setting not in settings and not _OF_OTHERS.fullmatch(name):
+            meant = next(iter(difflib.get_close_matches(setting, settings, n=1)), None)
+            unknown[name] = f"did you mean {_PREFIX}{meant}?" if meant else "see docs/CONFIGURATION.md for the settings"
+    return unknown

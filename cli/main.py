@@ -1,5 +1,6 @@
 """The core-tables command."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from pydantic_settings import SettingsError
 from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
+from core_tables.cli.environment import unknown_variables
 from core_tables.cli.init import init
 from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
@@ -63,7 +65,8 @@ def _wrong_setting(name: str, why: str) -> NoReturn:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="core-tables")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """The system of record for work orders.
 
     \b
@@ -78,6 +81,9 @@ def main() -> None:
     CORE_TABLES_BOOTSTRAP_SERVERS, CORE_TABLES_POSTGRES_DSN and CORE_TABLES_REDIS_URL (docs/CONFIGURATION.md lists all
     settings).
     """
+    if context.invoked_subcommand != "worker":  # which logs it
+        for name, advice in unknown_variables(os.environ).items():
+            output.err.print(f"warning: {name} is not a setting, and is ignored; {advice}", markup=False)
 
 
 for command in (

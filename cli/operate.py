@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ import click
 from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
+from core_tables.cli.environment import Settings, unknown_variables
 from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
@@ -107,6 +108,8 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     Workers share the lanes: start as many as the load needs, up to one per lane.
     """
     log = logger()
+    for name, advice in unknown_variables(os.environ).items():
+        log.warning("unknown_setting", variable=name, advice=advice)
     if processes > 1:
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
         sys.exit(run_workers(processes, arguments, log))

@@ -37,7 +37,7 @@ class KafkaSettings:
 
     bootstrap_servers: str
     group_id: str = "core-tables"  # the workers' consumer group
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password
 
 
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = "rdkafka") -> Consumer:

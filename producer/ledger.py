@@ -53,9 +53,9 @@ class LedgerSettings:
     """
 
     bootstrap_servers: str
-    postgres_dsn: str | None = None
+    postgres_dsn: str | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
     topic: str = LEDGER_TOPIC
-    kafka: Mapping[str, str] = field(default_factory=dict)
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def kafka_settings(self) -> KafkaSettings:

@@ -1,0 +1,84 @@
+"""The settings: passwords stay out of their texts, and a misspelt variable is named."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from core_tables import LedgerSettings
+from core_tables.cli import output
+from core_tables.cli.environment import Settings, unknown_variables
+from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.clients import KafkaSettings
+
+SECRET = "hunter2"
+DSN = f"postgresql://ada:{SECRET}@db/core_tables"
+REDIS = f"redis://:{SECRET}@cache/0"
+KAFKA = {"sasl.password": SECRET}
+
+
+def with_passwords() -> Iterator[object]:
+    settings = Settings(
+        bootstrap_servers="kafka:9092",
+        postgres_dsn=DSN,
+        worker_dsn=DSN,
+        reader_dsn=DSN,
+        operator_dsn=DSN,
+        redis_url=REDIS,
+        kafka=KAFKA,
+    )
+    yield from (settings, settings.ledger_settings(), settings.kafka_settings())
+    yield LedgerSettings("kafka:9092", DSN, kafka=KAFKA)
+    yield KafkaSettings("kafka:9092", extra=KAFKA)
+    yield StackAddresses("kafka:9092", DSN, REDIS)
+
+
+def test_no_text_of_the_settings_holds_a_password() -> None:
+    for value in with_passwords():
+        assert "kafka:9092" in repr(value)
+        for text in (repr(value), str(value), f"{value}"):
+            assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"postgres_dsn": f"{SECRET} nonsense"}, {"redis_url": f"{SECRET}:6379"}, {"kafka": f"[{SECRET}"}]
+)
+def test_no_error_about_a_setting_quotes_its_value(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate(wrong)
+    assert SECRET not in str(refused.value)
+    assert SECRET not in repr(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("CORE_TABLES_PARTITION", "did you mean CORE_TABLES_PARTITIONS?"),
+        ("core_tables_redis", "did you mean CORE_TABLES_REDIS_URL?"),
+        ("CORE_TABLES_POSTGRES_DSM", "did you mean CORE_TABLES_POSTGRES_DSN?"),
+        ("CORE_TABLES_COLOUR", "see docs/CONFIGURATION.md for the settings"),
+        ("CORE_TABLES_", "see docs/CONFIGURATION.md for the settings"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_may_be_meant(name: str, advice: str) -> None:
+    assert unknown_variables([name, "HOME", "CORE_TABLES_TOPIC", "core_tables_topic"]) == {name: advice}
+
+
+def test_what_kubernetes_docker_and_our_tests_set_is_not_taken_for_a_setting() -> None:
+    names = ("TEST_STACK", "COMPILED", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR", "KAFKA_PORT")
+    assert unknown_variables(f"CORE_TABLES_{name}" for name in names) == {}
+
+
+def test_the_command_names_it_and_does_its_work(tmp_path: Path) -> None:
+    environment = {**os.environ, "CORE_TABLES_STACK_DIR": str(tmp_path), "CORE_TABLES_PARTITION": "24"}
+    command = [sys.executable, "-m", "core_tables.cli.main", "stack", "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == output.EXIT_NOT_FOUND
+    assert done.stderr == (
+        "warning: CORE_TABLES_PARTITION is not a setting, and is ignored; did you mean CORE_TABLES_PARTITIONS?\n"
+    )
+    assert "stopped" in done.stdout
