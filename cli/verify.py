@@ -22,6 +22,9 @@ from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
 _DIFFERENCES_SHOWN: Final = 20
 # How long a suspended rebuild (SIGSTOP) may lock its lanes; a chunk of large work orders takes some seconds.
 REBUILD_TRANSACTION_MS = 60_000
+_ASK_CACHE: Final = (
+    "check CORE_TABLES_REDIS_URL, its password, and that its user may read and scan; then run this command again"
+)
 _NOT_REBUILT: Final = {*LEDGER_TABLES, "topic"}
 _RESTORE_ROWS: Final = (
     "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, "
@@ -69,11 +72,14 @@ def verify(
 ) -> None:
     """Compare the tables and the cache with the fold of the ledger.
 
-    Reads one snapshot of the database, and changes nothing. Exits with 11 if something differs.
+    Reads one snapshot of the database, and changes nothing. Exits with 11 if something differs or could not be compared. With
+    --tenant, the cache is left out.
     """
     settings, scope = Settings(), _scope(tenant, work_order)
     if (follow and sample is None) or (sample is not None and (tenant or against_topic)):
         raise click.UsageError("--follow needs --sample, and --sample goes with nothing else")
+    if against_topic and tenant is not None:
+        raise click.UsageError("--topic compares the records of all tenants; leave out --tenant")
     if sample is not None:
         if follow:
             drift.follow(settings, sample, every, as_json)
@@ -91,6 +97,7 @@ def verify(
     with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
         report = tables.verify(connection, scope, cache=cache, progress=advance, records_below=below)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
+    _require_some(report, scope)
     _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {_RESTORE_ROWS}")
 
 
@@ -99,10 +106,19 @@ def _end_of_verify(report: Report, as_json: bool, restore: str) -> NoReturn:
     differing = {difference.table for difference in report.differences}
     steps = [restore] if differing & _NOT_REBUILT else []
     steps += ["core-tables rebuild"] if differing - _NOT_REBUILT else []
+    steps += [_ASK_CACHE] if report.incomplete else []
     if not as_json:
         for step in steps:
             output.out.print(f"next: {step}", markup=False)
-    sys.exit(output.EXIT_DIFFERENCES if report.differences else output.EXIT_OK)
+    sys.exit(output.EXIT_DIFFERENCES if report.differences or report.incomplete else output.EXIT_OK)
+
+
+def _require_some(report: Report, scope: Scope) -> None:
+    """Exit with EXIT_NOT_FOUND if a tenant or a work order was asked for, and there is none."""
+    if report.compared == 0 and scope.tenant_id is not None:
+        order = "no work orders" if scope.work_order_id is None else f"no work order {scope.work_order_id}"
+        output.err.print(f"nothing found: tenant {scope.tenant_id} has {order}", markup=False)
+        sys.exit(output.EXIT_NOT_FOUND)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -126,11 +142,11 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
         report = repair.rebuild(connection, scope, cache=cache, progress=advance, notice=output.say)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
-    if cache is not None and cache.failed is not None:
-        output.say(
-            f"the cache did not answer ({cache.failed}), so its lists were not dropped; "
-            "if core-tables verify finds one that differs, run core-tables rebuild again"
-        )
+    _require_some(report, scope)
+    if report.incomplete:
+        if not as_json:
+            output.out.print(f"next: {_ASK_CACHE}", markup=False)
+        sys.exit(output.EXIT_DIFFERENCES)
 
 
 def _show_report(
@@ -144,6 +160,11 @@ def _show_report(
         output.out.print(f"{difference.table} {where}: {difference.what}", markup=False)
     if len(report.differences) > _DIFFERENCES_SHOWN:
         output.out.print(f"and {len(report.differences) - _DIFFERENCES_SHOWN} more")
+    for what in report.incomplete:
+        output.out.print(what, markup=False)
+    if report.lanes_ahead:
+        lanes = ", ".join(str(lane) for lane in report.lanes_ahead)
+        output.out.print(f"the cached lists of lanes {lanes} were not compared: workers folded them further meanwhile")
     others = [str(version) for version in report.fold_versions if version != FOLD_VERSION]
     if others:
         change = "what differed was changed" if repaired else "what differs is what `core-tables rebuild` would change"

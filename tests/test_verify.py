@@ -5,9 +5,11 @@ import subprocess
 import sys
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import redis
 from confluent_kafka import Producer
 
 from core_tables.cli import output, wiring
@@ -320,3 +322,60 @@ def test_how_far_a_comparison_is_can_be_told_for_everything_a_tenant_and_a_work_
     scopes = (Scope(), Scope("acme"), Scope("acme", "o1"), Scope("nobody"))
     assert [estimate(connection, scope) for scope in scopes] == [3, 2, 1, 1]
     connection.close()
+
+
+@pytest.mark.parametrize("fault", ["no server", "wrong password", "no scan"])
+def test_what_could_not_be_compared_is_named_and_is_no_success(one: World, fault: str) -> None:
+    """A cache that does not answer may hold anything: here, a list that is not true."""
+    query = PendingQuery("acme", "ada", START)
+    with one.working():
+        wait_until(lambda: one.reads.pending(query).from_cache, "the cache to answer")
+        cache = wiring.cache(one.settings, one.store().connection)
+        assert cache is not None
+        cache.fill(wait_until(lambda: cache.label(ACME), "the label"), ACME, ("acme", "ada"), [])
+        url = cache_url(one, fault)
+        for command in ("verify", "rebuild"):
+            done = one.command(command, CORE_TABLES_REDIS_URL=url)
+            assert done.returncode == output.EXIT_DIFFERENCES, done.stdout
+            assert "the cache does not answer (" in done.stdout.decode()
+            assert "next: check CORE_TABLES_REDIS_URL" in done.stdout.decode()
+            report = json.loads(one.command(command, "--json", CORE_TABLES_REDIS_URL=url).stdout)
+            assert len(report["incomplete"]) == 1
+
+
+def cache_url(world: World, fault: str) -> str:
+    """The address of a cache that does not answer."""
+    if fault == "no server":
+        return "redis://127.0.0.1:1/0"
+    address, secret = urlsplit(world.settings.cache() or ""), "only-for-this-test"
+    if fault == "wrong password":
+        return f"redis://default:{secret}@{address.hostname}:{address.port}/0"
+    user = f"{world.name}-no-scan"
+    admin = redis.Redis.from_url(world.settings.cache() or "")
+    admin.execute_command("ACL", "SETUSER", user, "on", f">{secret}", "~*", "+@all", "-scan", "-del")  # type: ignore[no-untyped-call]
+    admin.close()
+    return f"redis://{user}:{secret}@{address.hostname}:{address.port}/0"
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild"])
+@pytest.mark.parametrize("scope", [("--tenant", "typo"), ("--tenant", "acme", "--work-order", "typo")])
+def test_a_tenant_or_a_work_order_that_does_not_exist_is_not_found(
+    one: World, command: str, scope: tuple[str, ...]
+) -> None:
+    done = one.command(command, *scope)
+    assert done.returncode == output.EXIT_NOT_FOUND
+    assert b"nothing found: tenant " in done.stderr
+    assert b"0 work orders compared, 0 equal" in done.stdout
+    assert one.command(command, "--tenant", "acme", "--work-order", "order-1").returncode == output.EXIT_OK
+
+
+def test_a_row_that_no_event_explains_is_found_by_the_name_of_its_work_order(one: World) -> None:
+    one.admin.execute("alter table os_core.work_order_ledger disable trigger append_only")
+    one.admin.execute("delete from os_core.work_order_ledger")
+    done = one.command("verify", "--tenant", "acme", "--work-order", "order-1")
+    assert (done.returncode, b"row that no event explains" in done.stdout) == (output.EXIT_DIFFERENCES, True)
+
+
+def test_the_topic_is_not_compared_for_one_tenant(one: World) -> None:
+    done = one.command("verify", "--topic", "--tenant", "acme")
+    assert (done.returncode, b"leave out --tenant" in done.stderr) == (output.EXIT_USAGE, True)

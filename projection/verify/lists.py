@@ -13,24 +13,47 @@ from core_tables.projection.verify.report import Difference
 
 
 class CachedLists:
-    """The cached lists of the lanes whose label is at the offset of the snapshot. Those of other lanes cannot be compared."""
+    """The cached lists of the lanes whose label is at the offset of the snapshot.
+
+    `not_compared` says which other lists may be there, and why they were not read. `lanes_ahead` are the lanes whose label is
+    at a later offset: their lists cannot be compared with this snapshot.
+    """
 
     def __init__(self, cache: PendingCache | None, facts: LedgerFacts) -> None:
         """Read the lists. Without a cache there are none."""
         self._facts = facts
         self._cached: dict[tuple[int, str], list[PendingRecord]] = {}  # by lane and name of the list
         self._expected: dict[tuple[int, str], list[PendingRecord]] = {}
-        if cache is not None:
-            for lane, offset in facts.applied.items():
-                self._read(cache, lane, offset)
+        self.not_compared: list[str] = []
+        self.lanes_ahead: list[int] = []
+        for lane, offset in facts.applied.items():
+            if cache is None:
+                break
+            self._read(cache, lane, offset)
+            if cache.failed is not None:  # it is not asked again for some seconds, so the other lanes would look empty
+                self.not_compared.append(
+                    f"the cached lists from lane {lane} on were not compared: the cache does not answer ({cache.failed})"
+                )
+                break
 
     def _read(self, cache: PendingCache, lane: int, offset: int) -> None:
-        label = cache.label(lane)
-        if label is None or label.rpartition(":")[2] != str(offset):
+        label = cache.label(lane) or ""
+        position = label.rpartition(":")[2]
+        if position != str(offset):
+            self.lanes_ahead += [lane] if position.isdecimal() and int(position) > offset else []
             return
         for name in cache.list_names(lane, label):
             found = cache.read_list(lane, name)
-            if found.label == label and found.records is not None:
+            if cache.failed is not None:
+                return
+            if found.label != label:
+                self.lanes_ahead.append(lane)
+                return
+            if found.records is None:
+                self.not_compared.append(
+                    f"lane {lane}: the cached list {name} was not compared: it is malformed, or was dropped just now"
+                )
+            else:
                 self._cached[lane, name] = found.records
                 self._expected[lane, name] = []
 

@@ -51,14 +51,15 @@ def rebuild(
                 break
             chunk = _repair(store, facts, keys, notice)
             _forget_lists(cache, {facts.lane_of(tenant_id) for tenant_id, _ in chunk.broken})
-            compared, events, repaired = compared + len(keys), events + chunk.events, repaired + len(chunk.broken)
+            compared, events, repaired = compared + chunk.found, events + chunk.events, repaired + len(chunk.broken)
             differences += chunk.differences
             progress(compared)
         if scope.tenant_id is None:
             with connection.transaction():
                 run(connection, "set_fold_version", FOLD_VERSION, FOLD_VERSION)
-    _forget_lists(cache, set(facts.applied) if scope.tenant_id is None else {facts.lane_of(scope.tenant_id)})
-    return Report(compared, compared - repaired, repaired, events, differences, facts.fold_versions)
+    lanes = set(facts.applied) if scope.tenant_id is None else {facts.lane_of(scope.tenant_id)}
+    incomplete = _forget_lists(cache, lanes)
+    return Report(compared, compared - repaired, repaired, events, differences, facts.fold_versions, incomplete)
 
 
 def _repair(store: Store, facts: LedgerFacts, keys: Sequence[WorkOrderKey], notice: Notice) -> Comparison:
@@ -93,7 +94,14 @@ def _lanes(facts: LedgerFacts, keys: Sequence[WorkOrderKey]) -> list[int]:
     return sorted({facts.lane_of(tenant_id) for tenant_id, _ in keys})
 
 
-def _forget_lists(cache: PendingCache | None, lanes: set[int]) -> None:
-    if cache is not None:
-        for lane in sorted(lanes):
-            cache.forget(lane)
+def _forget_lists(cache: PendingCache | None, lanes: set[int]) -> tuple[str, ...]:
+    """Drop the cached lists of lanes; return what could not be dropped."""
+    if cache is None:
+        return ()
+    for lane in sorted(lanes):
+        cache.forget(lane)
+        if cache.failed is not None:
+            return (
+                f"the cached lists from lane {lane} on were not dropped: the cache does not answer ({cache.failed})",
+            )
+    return ()

@@ -31,6 +31,10 @@ class Report(NamedTuple):
     `compared`, `equal` and `repaired` count work orders, or records if the topic was compared. `events` counts the events that
     were folded. `fold_versions` are the versions that the lanes had before. If one of them is not FOLD_VERSION, the
     differences include what a rebuild with this release changes.
+
+    `incomplete` says what could not be compared, or by a rebuild dropped, and why: it is not known whether that is right.
+    `lanes_ahead` are lanes that workers folded further during the comparison; their cached lists are true at another offset
+    than the tables that were read.
     """
 
     compared: int
@@ -39,6 +43,8 @@ class Report(NamedTuple):
     events: int
     differences: list[Difference]
     fold_versions: tuple[int, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    lanes_ahead: tuple[int, ...] = ()
 
 
 Progress = Callable[[int], None]  # called with the number of work orders, or records, compared so far

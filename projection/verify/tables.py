@@ -31,6 +31,11 @@ class Comparison(NamedTuple):
     differences: list[Difference]
     events: int
 
+    @property
+    def found(self) -> int:
+        """How many of the work orders that were asked for exist: in the ledger, or as rows that it does not explain."""
+        return len(self.folded.keys() | set(self.broken))
+
 
 def verify(
     connection: Connection,
@@ -40,7 +45,7 @@ def verify(
     progress: Progress = lambda _: None,
     records_below: RecordsBelow = lambda lane, offset: None,  # noqa: ARG005
 ) -> Report:
-    """Compare the tables, and the cache if there is one, with the fold of the ledger, in one snapshot.
+    """Compare the tables with the fold of the ledger, in one snapshot; without a tenant, the lists of `cache` too.
 
     The connection's role must see every tenant (operator or worker). Raises SetupError or UnavailableError.
     """
@@ -49,19 +54,19 @@ def verify(
     with translated(), connection.transaction():
         _read_one_snapshot(connection)
         facts = ledger_facts(connection)
-        lists = CachedLists(cache, facts)
+        lists = CachedLists(cache if scope.tenant_id is None else None, facts)
         for keys in pages(connection, scope):
             chunk = compare_work_orders(connection, keys)
-            compared, events = compared + len(keys), events + chunk.events
+            compared, events = compared + chunk.found, events + chunk.events
             differences += chunk.differences
             lists.add(chunk.folded)
             progress(compared)
         if scope.tenant_id is None:
             differences += _missing_outcomes(connection, records_below)
     broken = len(differing_work_orders(differences))
-    if scope.tenant_id is None:
-        differences += lists.differences()
-    return Report(compared, compared - broken, 0, events, differences, facts.fold_versions)
+    differences += lists.differences()
+    incomplete, ahead = tuple(lists.not_compared), tuple(lists.lanes_ahead)
+    return Report(compared, compared - broken, 0, events, differences, facts.fold_versions, incomplete, ahead)
 
 
 def verify_sample(connection: Connection, size: int, again: Collection[WorkOrderKey] = ()) -> Report:
@@ -76,7 +81,7 @@ def verify_sample(connection: Connection, size: int, again: Collection[WorkOrder
         chosen = fetch(connection, WorkOrderName, "sample_work_orders", *shares, size)
         keys = sorted({*(row.key for row in chosen), *again})
         chunk = compare_work_orders(connection, keys) if keys else Comparison({}, [], [], 0)
-    return Report(len(keys), len(keys) - len(chunk.broken), 0, chunk.events, chunk.differences)
+    return Report(chunk.found, chunk.found - len(chunk.broken), 0, chunk.events, chunk.differences)
 
 
 def _read_one_snapshot(connection: Connection) -> None:
