@@ -1,5 +1,6 @@
 """Append and cancel."""
 
+import codecs
 import gzip
 import io
 import sys
@@ -114,7 +115,7 @@ def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | N
     window: list[Receipt] = []
     with output.progress_bar("appending", None) as advance:
         try:
-            for number, line in enumerate(_lines(file), start=1):
+            for number, line in enumerate(read_lines(file), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -153,8 +154,11 @@ def _settle(ledger: Ledger, window: list[Receipt], summary: Summary, timeout: fl
         raise failure
 
 
-def _lines(file: str) -> Iterator[bytes]:
-    """The lines of a file or of standard input; gzip is recognized by its first bytes. Raises ContractError if it is damaged."""
+def read_lines(file: str) -> Iterator[bytes]:
+    """The lines of a file, or of standard input (`-`). Raises ContractError if it is damaged.
+
+    gzip is recognized by its first bytes, and a byte order mark at the start is skipped.
+    """
     raw: IO[bytes] = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed with the process
     buffered = io.BufferedReader(raw)  # type: ignore[type-var]
     packed = buffered.peek(2)[:2] == b"\x1f\x8b"
@@ -163,7 +167,7 @@ def _lines(file: str) -> Iterator[bytes]:
     try:
         for line in source:
             read += 1
-            yield line
+            yield line.removeprefix(codecs.BOM_UTF8) if read == 1 else line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         message = (
             f"{file} is no whole gzip file: {error}; its first {read} lines could be read, get a whole copy of the file"

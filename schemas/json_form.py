@@ -6,6 +6,7 @@ out.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -38,23 +39,21 @@ def event_from_json(value: object) -> LedgerEvent:
 def event_from_line(line: bytes) -> LedgerEvent:
     """The event of one line of JSON. Raises ContractError, also for bytes that are no JSON or no UTF-8."""
     try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        value = _exact_json(line)
-    else:
-        if isinstance(value, dict) and isinstance(value.get("correlation_id"), float):
-            value = _exact_json(line)  # orjson reads whole numbers above 64 bits as floats
-    return event_from_json(value)
-
-
-def _exact_json(line: bytes) -> object:
-    """What the slower standard parser makes of a line: exact numbers, and a reason for what is no JSON."""
-    try:
-        return json.loads(line.decode(), parse_constant=_no_constant)
+        value = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise _failure(None, f"the line is not valid UTF-8 at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise _failure(None, f"the line is not valid JSON: {error}"[:250]) from None
+    return event_from_json(value)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Which value of a repeated key was meant cannot be known, so it is refused."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1).pop()
+        raise _failure(repeated, "the key occurs more than once in its object; leave one of them")
+    return found
 
 
 def _no_constant(name: str) -> object:
@@ -222,3 +221,4 @@ _PAYLOADS: Final = {
     for branch in field["type"]
     if branch != "null"
 }
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
