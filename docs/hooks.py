@@ -18,8 +18,10 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-# Pages of the site that are files of the root.
-PAGES = {"start.md": "README.md"} | {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+# Pages of the site that are files outside docs/.
+PAGES = {"start.md": "README.md", "examples.md": "examples/README.md"}
+PAGES |= {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+OF_FILE = {name: uri for uri, name in PAGES.items()}
 MERMAID = "assets/mermaid.min.js"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^()\s#]+)(?=[)#])")
 
@@ -52,14 +54,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Rewrite the links of a page to where the site has their targets."""
-    here = ROOT if page.file.src_uri in PAGES else DOCS / posixpath.dirname(page.file.src_uri)
+    source = ROOT / PAGES[page.file.src_uri] if page.file.src_uri in PAGES else DOCS / page.file.src_uri
+    here = source.parent
 
     def to_site(link: re.Match[str]) -> str:
         target = (here / link[1]).resolve()
         if not target.is_file() or not target.is_relative_to(ROOT):
             return link[1]
         uri = target.relative_to(DOCS if target.is_relative_to(DOCS) else ROOT).as_posix()
-        uri = "start.md" if uri == "README.md" else uri
+        uri = OF_FILE.get(uri, uri)
         if files.get_file_from_path(uri) is None:
             files.append(File.generated(config, uri, abs_src_path=str(target)))
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
