@@ -15,7 +15,7 @@ HOT = (
         f"consumer/{name}.py"
         for name in ("audit_emitter", "audit_encoding", "audit_queue", "fetcher", "lane", "polled_batch")
     ),
-    *(f"projection/fold/{name}.py" for name in ("batch", "decide", "evolve", "needs")),
+    *(f"projection/fold/{name}.py" for name in ("batch", "collect", "decide", "evolve", "needs")),
     *(f"projection/postgres/{name}.py" for name in ("from_rows", "pipeline", "rows", "store")),
     "projection/cache/pending_cache.py",
     *(
@@ -29,6 +29,8 @@ HOT = (
             "identity",
             "json_form",
             "ledger_event_v1",
+            "text",
+            "traceparent",
             "validation",
             "vocabulary",
             "wire",

@@ -17,6 +17,7 @@ from bench import folded, place
 from bench.measure import Measured, StackCpu
 from core_tables.cli.environment import Settings
 from core_tables.consumer.audit_emitter import PER_TRANSACTION
+from core_tables.consumer.audit_encoding import audit_of
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S, audit_producer, ledger_consumer
 from core_tables.projection.fold.values import Folded
@@ -24,7 +25,7 @@ from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.fetch import run
 from core_tables.projection.postgres.row_types import CurrentRow
 from core_tables.projection.postgres.rows import current_row, ledger_row
-from core_tables.schemas.audit import audit_event, encode_audit
+from core_tables.schemas.audit import encode_audit
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.wire import read_record
@@ -41,7 +42,7 @@ _FROM_STAGE: Final = """
     copy (
         select
             tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id, event_type,
-            work_order_status, reason_code, expected_last_event_id, step_id, step_input_hash, lease_owner_id,
+            status_before, work_order_status, reason_code, expected_last_event_id, step_id, step_input_hash, lease_owner_id,
             lease_token_hash, lease_expires_at, idempotency_key, payload
         from stage
         order by number
@@ -131,7 +132,7 @@ def _audit_values(settings: Settings) -> dict[int, list[tuple[bytes, bytes]]]:
     lanes: dict[int, list[tuple[bytes, bytes]]] = {}
     for step in folded.batches(settings):
         for item in step.decided:
-            event = audit_event(item.event_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            event = audit_of(item)
             lanes.setdefault(lane_of(item.event_id), []).append((item.tenant_id.encode(), encode_audit(event)))
     return lanes
 
@@ -156,7 +157,7 @@ def _binary(connection: Connection, step: Folded) -> bytes:
     with connection.cursor().copy(_INTO_STAGE) as into:
         for number, decided in enumerate(step.decided):
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                row = asdict(ledger_row(decided.event_id, decided.event))
+                row = asdict(ledger_row(decided.event_id, decided.event, decided.status_before))
                 into.write_row((*(row | {"payload": Jsonb(row["payload"])}).values(), number))
     with connection.cursor().copy(_FROM_STAGE) as out:
         return b"".join(bytes(block) for block in out)

@@ -65,8 +65,8 @@ from os_core.work_orders_current
 """
 _LEASES: Final[LiteralString] = """
 insert into os_core.work_order_leases (
-    tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at, expires_at,
-    ended_at
+    tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at,
+    lease_expires_at, released_at
 )
 select
     tenant_id, work_order_id, last_event_id, 'RELEASED', 'orchestrator-2', 'e3b0c44298fc1c149afbf4c8996fb924',

@@ -26,6 +26,7 @@ from core_tables.schemas.reasons import (
     UnavailableError,
     contract_failure,
 )
+from core_tables.schemas.vocabulary import MAX_I64
 
 WINDOW: Final = 2000  # appends in flight before their acknowledgements are collected
 
@@ -206,6 +207,7 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
     required=True,
     help="Your name for this cancel. The same key again is a replay and changes nothing.",
 )
+@click.option("--turn-id", type=click.IntRange(1, MAX_I64), help="The turn that cancels; default: the record's.")
 @now_option
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the outcome.")
 @json_option
@@ -214,6 +216,7 @@ def cancel(
     work_order_id: str,
     reason_code: int,
     idempotency_key: str,
+    turn_id: int | None,
     now: int | None,
     timeout: float,
     as_json: bool,
@@ -224,7 +227,7 @@ def cancel(
     """
     ledger = wiring.ledger(Settings())
     try:
-        receipt = ledger.cancel(tenant, work_order_id, reason_code, idempotency_key, now)
+        receipt = ledger.cancel(tenant, work_order_id, reason_code, idempotency_key, now, turn_id=turn_id)
         outcome = receipt.outcome(timeout)
         last_event_id = receipt.event_id()
         if isinstance(outcome, Replayed):

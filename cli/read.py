@@ -64,7 +64,13 @@ def ledger(tenant: str, work_order_id: str | None, first_id: int, last_id: int, 
     entries = reads.ledger(tenant, work_order_id, first_id=first_id, last_id=last_id, page_size=limit)
     if as_json:
         for entry in entries:
-            output.emit_json({"work_order_event_id": entry.work_order_event_id, **event_to_json(entry.event)})
+            output.emit_json(
+                {
+                    "work_order_event_id": entry.work_order_event_id,
+                    "status_before": entry.status_before,
+                    **event_to_json(entry.event),
+                }
+            )
         return
     columns = ("work_order_event_id", "work_order_id", "event_type", "work_order_status", "created_at")
     rows = [(entry.work_order_event_id, *(getattr(entry.event, name) for name in columns[1:])) for entry in entries]
@@ -83,7 +89,7 @@ def outcome_json(event_id: int, found: Outcome) -> dict[str, Any]:
                 "event_id": event_id,
                 "outcome": "REPLAYED",
                 "work_order_event_id": found.first_event_id,
-                "payload_differs": found.payload_differs,
+                "request_differs": found.request_differs,
             }
         case Refused():
             return {"event_id": event_id, "outcome": "REFUSED", **asdict(found)}

@@ -17,7 +17,7 @@ from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 from core_tables.projection.postgres.lanes import topic_named
-from core_tables.projection.postgres.reads import checked_parameters, refused_record
+from core_tables.projection.postgres.reads import RefusedRecord, checked_parameters, refused_record
 from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, SizedEvent
@@ -103,7 +103,7 @@ def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
             )
         output.flush()
         return
-    columns = ("event_id", "tenant_id", "work_order_id", "event_type", "outcome", "severity", "reason_code", "field")
+    columns = ("event_id", "tenant_id", "work_order_id", "event_type", "outcome", "severity", "outcome_reason", "field")
     rows = [
         (
             e.event_id,
@@ -112,7 +112,7 @@ def _show_audit(events: list[AuditEvent], as_json: bool) -> None:
             e.event_type,
             e.outcome,
             e.severity,
-            e.reason_code,
+            e.outcome_reason,
             e.payload_min.get("field"),
         )
         for e in events
@@ -143,9 +143,7 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
         records = [refused_record(row) for row in fetch(connection, OutcomeRow, "read_refused", tenant, MAX_I64, limit)]
     if as_json:
         for record in records:
-            output.emit_json(
-                {"event_id": record.event_id, "work_order_id": record.work_order_id, **asdict(record.outcome)}
-            )
+            output.emit_json(_refused_json(record))
         return
     rows = [(r.event_id, r.work_order_id, r.outcome.reason_code, r.outcome.field, r.outcome.sentence) for r in records]
     output.emit_rows(
@@ -183,6 +181,13 @@ def show_refused(event_id: int, as_json: bool) -> None:
         output.emit_json(record)
     else:
         output.emit_record(f"record {event_id}", record)
+
+
+def _refused_json(record: RefusedRecord) -> dict[str, Any]:
+    named = record._asdict()
+    refusal = named.pop("outcome")
+    named["correlation_id"] = None if record.correlation_id is None else str(record.correlation_id)
+    return {**named, **asdict(refusal)}
 
 
 def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:

@@ -5,6 +5,19 @@ from collections.abc import Iterable, Iterator
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.projection.fold.values import Decided
 from core_tables.schemas.audit import audit_event, encode_audit
+from core_tables.schemas.events import AuditEvent
+
+
+def audit_of(decided: Decided) -> AuditEvent:
+    """The audit event of an outcome."""
+    return audit_event(
+        decided.event_id,
+        decided.tenant_id,
+        decided.event,
+        decided.outcome,
+        decided.status_before,
+        decided.broker_time,
+    )
 
 
 def audit_record(decided: Decided) -> AuditRecord:
@@ -12,9 +25,7 @@ def audit_record(decided: Decided) -> AuditRecord:
     return AuditRecord(
         event_id=decided.event_id,
         key=decided.tenant_id.encode(),
-        value=encode_audit(
-            audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
-        ),
+        value=encode_audit(audit_of(decided)),
         traceparent=decided.traceparent,
     )
 

@@ -5,7 +5,7 @@ The records of the next batch are read while Postgres writes the one before.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -15,9 +15,8 @@ from core_tables.projection.fold.values import Record
 from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.reasons import UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.traceparent import well_formed
 from core_tables.schemas.vocabulary import NS_PER_MS
-
-MAX_TRACEPARENT_BYTES: Final = 256  # W3C Trace Context, level 2: 55 bytes in version 00
 
 
 class Unknown(NamedTuple):
@@ -131,9 +130,7 @@ def _read(message: Message, topic: LedgerTopic) -> Read:
     assert offset is not None  # noqa: S101
     event_id = event_id_at(topic.first_lane + partition, offset)
     headers = message.headers()
-    trace = header(headers, "traceparent") if headers else None
-    if trace is not None and len(trace) > MAX_TRACEPARENT_BYTES:
-        trace = None  # a header may be as large as the broker permits, and would make the audit event too large
+    trace = well_formed(header(headers, "traceparent")) if headers else None
     try:
         content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
     except UnknownSchemaError as unknown:

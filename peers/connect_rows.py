@@ -87,7 +87,9 @@ def _records(settings: Settings) -> Iterator[tuple[str, bytes, bytes, int]]:
     for step in folded.batches(settings, 1):
         for decided in step.decided:
             if isinstance(decided.outcome, Accepted) and decided.event is not None:
-                yield record(LEDGER, decided.event_id, ledger_row(decided.event_id, decided.event))
+                yield record(
+                    LEDGER, decided.event_id, ledger_row(decided.event_id, decided.event, decided.status_before)
+                )
         for _, after in step.changed.values():
             yield record(CURRENT, after.last.last_event_id, current_row(after))
 

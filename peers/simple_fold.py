@@ -31,7 +31,8 @@ CURRENT_COLUMNS: Final = (
     *("last_reason_code", "last_updated_at", *_BOTH, *_ORIGIN),
     *("fields_json", "missing_fields_json", "asked_fields_json", "resolved_fields_json", "prompt_dedupe_keys_json"),
     *("confirmation_state", "external_approval_pending", "external_approval_request_id"),
-    *("external_approval_target_user_id", "external_approval_expires_at", "active_step_id", "active_step_attempt"),
+    *("external_approval_target_user_id", "external_approval_expires_at", "external_approval_decision"),
+    *("active_step_id", "active_step_attempt"),
     *(f"{name}_active" for name in _LIMITS),
     *("next_retry_at", "last_failure_reason_code", "created_at", "closed_at"),
 )
@@ -67,13 +68,14 @@ def fold(state: State | None, event: Event, event_id: int) -> State | None:
     state["last_updated_at"] = event["created_at"]
     for column in _BOTH:
         state[column] = event[column]
-    if event["work_order_status"] in CLOSED:
-        state["closed_at"] = state["closed_at"] or event["created_at"]
-    else:
-        state["closed_at"] = None
     apply = _APPLY.get(event["event_type"])
     if apply is not None:
         apply(state, event, event["payload"] or {})
+    if event["work_order_status"] in CLOSED:
+        state["closed_at"] = state["closed_at"] or event["created_at"]
+        state["external_approval_pending"] = False
+    else:
+        state["closed_at"] = None
     return state
 
 
@@ -99,20 +101,33 @@ def _created(state: State, _event: Event, payload: Event) -> None:
     for column in _ORIGIN:
         state[column] = payload[column]
     state["fields_json"].update(payload["fields"] or {})
-    state["missing_fields_json"] = payload["missing_fields"] or []
+    _missing(state, payload["missing_fields"] or [])
+
+
+def _missing(state: State, names: list[str]) -> None:
+    """Add fields to the missing ones, each once, and drop those that are known."""
+    known = dict.fromkeys([*state["missing_fields_json"], *names])
+    state["missing_fields_json"] = [name for name in known if name not in state["fields_json"]]
 
 
 def _field_set(state: State, _event: Event, payload: Event) -> None:
-    field = payload["field_key"]
-    state["fields_json"][field] = payload["value"]
-    state["missing_fields_json"] = [name for name in state["missing_fields_json"] if name != field]
+    field, value = payload["field_key"], payload["value"]
+    if value is None:
+        state["fields_json"].pop(field, None)
+        state["resolved_fields_json"].pop(field, None)
+    else:
+        state["fields_json"][field] = value
+    _missing(state, [field] if value is None else [])
     dropped = payload["invalidated_prompt_dedupe_keys"] or []
     state["prompt_dedupe_keys_json"] = [name for name in state["prompt_dedupe_keys_json"] if name not in dropped]
+    if dropped:
+        state["asked_fields_json"].pop(field, None)
 
 
 def _conflict_resolved(state: State, _event: Event, payload: Event) -> None:
     state["fields_json"][payload["field_key"]] = payload["value"]
     state["resolved_fields_json"][payload["field_key"]] = payload["value"]
+    _missing(state, [])
 
 
 def _field_asked(state: State, event: Event, payload: Event) -> None:
@@ -125,6 +140,8 @@ def _field_asked(state: State, event: Event, payload: Event) -> None:
 
 def _status_changed(state: State, _event: Event, payload: Event) -> None:
     state["confirmation_state"] = payload.get("confirmation_state") or state["confirmation_state"]
+    if payload.get("missing_fields"):
+        _missing(state, payload["missing_fields"])
 
 
 def _step_started(state: State, event: Event, payload: Event) -> None:
@@ -148,12 +165,15 @@ def _lease_granted(state: State, event: Event, payload: Event) -> None:
 
 def _approval_requested(state: State, _event: Event, payload: Event) -> None:
     state["external_approval_pending"] = True
+    state["external_approval_decision"] = None
     for name in ("request_id", "target_user_id", "expires_at"):
         state[f"external_approval_{name}"] = payload[name]
 
 
-def _approval_resolved(state: State, _event: Event, _payload: Event) -> None:
-    state["external_approval_pending"] = False
+def _approval_resolved(state: State, _event: Event, payload: Event) -> None:
+    if state["external_approval_pending"] and state["external_approval_request_id"] == payload["request_id"]:
+        state["external_approval_pending"] = False
+        state["external_approval_decision"] = payload["decision"]
 
 
 _APPLY: Final[dict[str, Callable[[State, Event, Event], None]]] = {

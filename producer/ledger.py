@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
+from msgspec.structs import replace
 
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, KafkaSettings, ledger_producer
 from core_tables.kafka.log import PartitionLog
@@ -127,9 +128,12 @@ class Ledger:
         idempotency_key: str,
         now: int | None = None,
         *,
+        turn_id: int | None = None,
         timeout: float = 5.0,
     ) -> Receipt:
-        """Append WORK_ORDER_CANCELED with the current record's correlation and turn; `now` is in nanoseconds since 1970.
+        """Append WORK_ORDER_CANCELED with the current record's correlation; `now` is in nanoseconds since 1970.
+
+        Without a turn_id it carries that of the record.
 
         A work order without a record may have been created a moment ago, so wait up to `timeout` seconds until everything that
         the ledger holds now is folded. Raises ContractError with OS_WORK_ORDER_CANCEL_INVALID_STATE, before anything is sent,
@@ -143,7 +147,8 @@ class Ledger:
             order = reads.current(tenant_id, work_order_id)
         if order is None:
             raise ContractError(_NOTHING_TO_CANCEL)
-        return self.append(_cancel_of(order, reason_code, idempotency_key, time.time_ns() if now is None else now))
+        canceled = _cancel_of(order, reason_code, idempotency_key, time.time_ns() if now is None else now)
+        return self.append(canceled if turn_id is None else replace(canceled, turn_id=turn_id))
 
     def reads(self) -> Reads:
         """The reads; threads may share them. Raises SetupError if the ledger has no `postgres_dsn`."""

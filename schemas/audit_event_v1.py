@@ -22,11 +22,17 @@ def encode(prefix: bytes, event: AuditEvent) -> bytes:
             (b"\0" if event.turn_id is None else b"\2" + long(event.turn_id)),
             known(event.engine),
             (b"\0" if event.event_type is None else b"\2" + known(event.event_type)),
-            (b"\0" if event.reason_code is None else b"\2" + known(event.reason_code)),
+            (b"\0" if event.reason_code is None else b"\2" + long(event.reason_code)),
+            (b"\0" if event.outcome_reason is None else b"\2" + known(event.outcome_reason)),
             SYMBOLS_outcome[event.outcome],
             SYMBOLS_severity[event.severity],
             (b"\0" if event.idempotency_key is None else b"\2" + string(event.idempotency_key)),
             (b"\0" if event.work_order_event_id is None else b"\2" + long(event.work_order_event_id)),
+            (b"\0" if event.status_before is None else b"\2" + known(event.status_before)),
+            (b"\0" if event.status_after is None else b"\2" + known(event.status_after)),
+            (b"\0" if event.lease_owner_id is None else b"\2" + string(event.lease_owner_id)),
+            (b"\0" if event.step_id is None else b"\2" + string(event.step_id)),
+            (b"\0" if event.attempt_index is None else b"\2" + long(event.attempt_index)),
             strings(event.payload_min),
         )
     )

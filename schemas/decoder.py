@@ -6,7 +6,9 @@ symbols out of range, bytes left over). Source: Avro specification 1.12, "Binary
 
 from typing import Final
 
-MAX_ITEMS: Final = 4096  # of one array or map; more cannot fit into a record of 16 KiB that the contract accepts
+from core_tables.schemas.vocabulary import MAX_VALUE_BYTES
+
+MAX_ITEMS: Final = MAX_VALUE_BYTES  # of one array or map: each takes a byte at least
 
 
 class BodyError(ValueError):
@@ -33,4 +35,4 @@ def more(b: bytes, p: int, low: int) -> tuple[int, int]:
 
 def bad(what: str, index: int) -> BodyError:
     """The error of an enum's or a union's index that the schema does not have."""
-    return BodyError(f"{what} number {(index >> 1) ^ -(index & 1)} is not in the schema")
+    return BodyError(f"{what} has number {(index >> 1) ^ -(index & 1)}, which is not in the schema")

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from core_tables.schemas.reasons import ReasonCode
 from core_tables.schemas.vocabulary import (
     SCHEMA_VERSION,
     ConfirmationState,
@@ -36,10 +37,10 @@ class WorkOrderCreated(Struct, frozen=True, gc=False):
 
 
 class FieldSet(Struct, frozen=True, gc=False):
-    """A field's value; a correction also names the prompt dedupe keys that it invalidates."""
+    """A field's value, or None if it is no longer known; a correction names the prompt dedupe keys that it invalidates."""
 
     field_key: str
-    value: FieldValue
+    value: FieldValue | None
     invalidated_prompt_dedupe_keys: Sequence[str] | None = None
 
 
@@ -58,9 +59,10 @@ class FieldAsked(Struct, frozen=True, gc=False):
 
 
 class StatusChanged(Struct, frozen=True, gc=False):
-    """Status, and perhaps what became of the confirmation."""
+    """Status, and perhaps what became of the confirmation, and which fields are missing now."""
 
     confirmation_state: ConfirmationState | None = None
+    missing_fields: Sequence[str] | None = None
 
 
 class StepStarted(Struct, frozen=True, gc=False):
@@ -204,7 +206,10 @@ class SizedEvent(Struct, frozen=True, gc=False):
 
 
 class AuditEvent(Struct, frozen=True, gc=False, kw_only=True):
-    """One outcome of one record. `event_id` is that of the record; times are nanoseconds since 1970."""
+    """One outcome of one record. `event_id` is that of the record; times are nanoseconds since 1970.
+
+    `reason_code` is the caller's own, `outcome_reason` the contract's code for a replay or a refusal.
+    """
 
     event_id: int
     created_at: int
@@ -214,9 +219,15 @@ class AuditEvent(Struct, frozen=True, gc=False, kw_only=True):
     turn_id: int | None
     engine: str
     event_type: EventType | None
-    reason_code: str | None
+    reason_code: int | None
+    outcome_reason: ReasonCode | None
     outcome: OutcomeKind
     severity: Severity
     idempotency_key: str | None
     work_order_event_id: int | None
+    status_before: WorkOrderStatus | None
+    status_after: WorkOrderStatus | None
+    lease_owner_id: str | None
+    step_id: str | None
+    attempt_index: int | None
     payload_min: dict[str, str]

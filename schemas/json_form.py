@@ -1,14 +1,14 @@
 """The JSON form of events: what a line of `append` holds, and how the tables and the command show an event.
 
-Names are the contract's; correlation_id is a string of decimal digits (a number is read too); null fields may be left
-out.
+Names are the contract's; correlation_id is a string of decimal digits (a number is read too). Null fields may be left out,
+except the value of FIELD_SET, where null has a meaning.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from msgspec.structs import asdict
@@ -20,6 +20,14 @@ from core_tables.schemas.vocabulary import MAX_I64, MAX_U128, EventType
 
 _DIGITS: Final = re.compile(r"[0-9]{1,39}", re.ASCII)
 _Check = Callable[[str, Any], Any]
+
+
+class _Field(NamedTuple):
+    """How a field of a record is checked, whether it may be null, and whether it may be left out."""
+
+    check: _Check
+    nullable: bool
+    optional: bool
 
 
 def event_from_json(value: object) -> LedgerEvent:
@@ -70,8 +78,8 @@ def event_to_json(event: LedgerEvent) -> dict[str, Any]:
 
 
 def payload_to_json(payload: Payload) -> dict[str, Any]:
-    """The JSON object of a payload, null fields left out."""
-    return {name: value for name, value in asdict(payload).items() if value is not None}
+    """The JSON object of a payload; null fields are left out where they may be."""
+    return {name: value for name, value in asdict(payload).items() if value is not None or name == "value"}
 
 
 def payload_from_json(event_type: EventType, value: Mapping[str, Any]) -> Payload:
@@ -92,21 +100,21 @@ def _payload(event_type: EventType, raw: object) -> Payload | None:
     return PAYLOAD_TYPES[event_type](**_record(_PAYLOADS[event_type], raw))
 
 
-def _record(checks: Mapping[str, tuple[_Check, bool]], values: Mapping[str, Any]) -> dict[str, Any]:
+def _record(checks: Mapping[str, _Field], values: Mapping[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in checks:
             raise _failure(
                 str(name).encode(errors="replace").decode()[:64], "the contract has no field of this name here"
             )
     result: dict[str, Any] = {}
-    for name, (check, optional) in checks.items():
+    for name, field in checks.items():
         value = values.get(name)
-        if value is None:
-            if not optional:
-                raise _failure(name, f"{name} is required")
+        if value is not None:
+            result[name] = field.check(name, value)
+        elif field.optional or (field.nullable and name in values):
             result[name] = None
         else:
-            result[name] = check(name, value)
+            raise _failure(name, f"{name} is required" + (", null included" if field.nullable else ""))
     return result
 
 
@@ -189,9 +197,13 @@ def _check_of(schema: Any) -> _Check:
             return _integer
 
 
-def _checks(schema: Mapping[str, Any]) -> dict[str, tuple[_Check, bool]]:
+def _checks(schema: Mapping[str, Any]) -> dict[str, _Field]:
     return {
-        field["name"]: (_check_of(field["type"]), isinstance(field["type"], list) and "null" in field["type"])
+        field["name"]: _Field(
+            check=_check_of(field["type"]),
+            nullable=isinstance(field["type"], list) and "null" in field["type"],
+            optional="default" in field,
+        )
         for field in schema["fields"]
     }
 

@@ -123,14 +123,14 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
         if x > 127:
             x, p = more(b, p, x)
         if x & 1 or x >= 30:
-            raise bad("EventType", x)
+            raise bad("the symbol of EventType", x)
         f_event_type = SYMBOLS_EventType[x >> 1]
         x = b[p]
         p += 1
         if x > 127:
             x, p = more(b, p, x)
         if x & 1 or x >= 16:
-            raise bad("WorkOrderStatus", x)
+            raise bad("the symbol of WorkOrderStatus", x)
         f_work_order_status = SYMBOLS_WorkOrderStatus[x >> 1]
         x = b[p]
         p += 1
@@ -151,7 +151,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 x, p = more(b, p, x)
             f_expected_last_event_id = (x >> 1) ^ -(x & 1)
         else:
-            raise bad("union branch of expected_last_event_id", x)
+            raise bad("the union branch of expected_last_event_id", x)
         u = p
         x = b[p]
         p += 1
@@ -170,7 +170,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             f_step_id = b[p:e].decode()
             p = e
         else:
-            raise bad("union branch of step_id", x)
+            raise bad("the union branch of step_id", x)
         u = p
         x = b[p]
         p += 1
@@ -189,7 +189,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             f_step_input_hash = b[p:e].decode()
             p = e
         else:
-            raise bad("union branch of step_input_hash", x)
+            raise bad("the union branch of step_input_hash", x)
         u = p
         x = b[p]
         p += 1
@@ -208,7 +208,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             f_lease_owner_id = b[p:e].decode()
             p = e
         else:
-            raise bad("union branch of lease_owner_id", x)
+            raise bad("the union branch of lease_owner_id", x)
         u = p
         x = b[p]
         p += 1
@@ -227,7 +227,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             f_lease_token_hash = b[p:e].decode()
             p = e
         else:
-            raise bad("union branch of lease_token_hash", x)
+            raise bad("the union branch of lease_token_hash", x)
         u = p
         x = b[p]
         p += 1
@@ -242,7 +242,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 x, p = more(b, p, x)
             f_lease_expires_at = (x >> 1) ^ -(x & 1)
         else:
-            raise bad("union branch of lease_expires_at", x)
+            raise bad("the union branch of lease_expires_at", x)
         u = p
         x = b[p]
         p += 1
@@ -261,7 +261,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             f_idempotency_key = b[p:e].decode()
             p = e
         else:
-            raise bad("union branch of idempotency_key", x)
+            raise bad("the union branch of idempotency_key", x)
         u = p
         x = b[p]
         p += 1
@@ -296,7 +296,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_requester_speaker_id = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of requester_speaker_id", x)
+                raise bad("the union branch of requester_speaker_id", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -314,7 +314,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_device_id = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of device_id", x)
+                raise bad("the union branch of device_id", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -332,7 +332,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_session_id = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of session_id", x)
+                raise bad("the union branch of session_id", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -350,7 +350,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_process_id = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of process_id", x)
+                raise bad("the union branch of process_id", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -368,7 +368,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_blueprint_version = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of blueprint_version", x)
+                raise bad("the union branch of blueprint_version", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -386,7 +386,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 f_intent_type = b[p:e].decode()
                 p = e
             else:
-                raise bad("union branch of intent_type", x)
+                raise bad("the union branch of intent_type", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -409,7 +409,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                         p += 1
                         if x > 127:
                             x, p = more(b, p, x)
-                    if c + len(f_fields) > 4096:
+                    if c + len(f_fields) > 20480:
                         raise BodyError("fields has too many items")
                     for _ in range(c):
                         x = b[p]
@@ -448,10 +448,10 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                                 raise BodyError("a boolean of the body is neither 0 nor 1")
                             item = x == 1
                         else:
-                            raise bad("union branch of em", x)
+                            raise bad("the union branch of an item of fields", x)
                         f_fields[key] = item
             else:
-                raise bad("union branch of fields", x)
+                raise bad("the union branch of fields", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -474,7 +474,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                         p += 1
                         if x > 127:
                             x, p = more(b, p, x)
-                    if c + len(f_missing_fields) > 4096:
+                    if c + len(f_missing_fields) > 20480:
                         raise BodyError("missing_fields has too many items")
                     for _ in range(c):
                         x = b[p]
@@ -488,7 +488,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                         p = e
                         f_missing_fields.append(item)
             else:
-                raise bad("union branch of missing_fields", x)
+                raise bad("the union branch of missing_fields", x)
             f_payload = events.WorkOrderCreated(
                 requester_user_id=f_requester_user_id,
                 requester_speaker_id=f_requester_speaker_id,
@@ -515,6 +515,8 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
             if x > 127:
                 x, p = more(b, p, x)
             if x == 0:
+                f_value = None
+            elif x == 2:
                 x = b[p]
                 p += 1
                 if x > 127:
@@ -524,20 +526,20 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                     raise IndexError
                 f_value = b[p:e].decode()
                 p = e
-            elif x == 2:
+            elif x == 4:
                 x = b[p]
                 p += 1
                 if x > 127:
                     x, p = more(b, p, x)
                 f_value = (x >> 1) ^ -(x & 1)
-            elif x == 4:
+            elif x == 6:
                 x = b[p]
                 p += 1
                 if x > 1:
                     raise BodyError("a boolean of the body is neither 0 nor 1")
                 f_value = x == 1
             else:
-                raise bad("union branch of value", x)
+                raise bad("the union branch of value", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -560,7 +562,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                         p += 1
                         if x > 127:
                             x, p = more(b, p, x)
-                    if c + len(f_invalidated_prompt_dedupe_keys) > 4096:
+                    if c + len(f_invalidated_prompt_dedupe_keys) > 20480:
                         raise BodyError("invalidated_prompt_dedupe_keys has too many items")
                     for _ in range(c):
                         x = b[p]
@@ -574,7 +576,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                         p = e
                         f_invalidated_prompt_dedupe_keys.append(item)
             else:
-                raise bad("union branch of invalidated_prompt_dedupe_keys", x)
+                raise bad("the union branch of invalidated_prompt_dedupe_keys", x)
             f_payload = events.FieldSet(
                 field_key=f_field_key, value=f_value, invalidated_prompt_dedupe_keys=f_invalidated_prompt_dedupe_keys
             )
@@ -615,7 +617,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                     raise BodyError("a boolean of the body is neither 0 nor 1")
                 f_value = x == 1
             else:
-                raise bad("union branch of value", x)
+                raise bad("the union branch of value", x)
             f_payload = events.FieldConflictResolved(field_key=f_field_key, value=f_value)
         elif x == 8:
             x = b[p]
@@ -650,11 +652,48 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                 if x > 127:
                     x, p = more(b, p, x)
                 if x & 1 or x >= 8:
-                    raise bad("ConfirmationState", x)
+                    raise bad("the symbol of ConfirmationState", x)
                 f_confirmation_state = SYMBOLS_ConfirmationState[x >> 1]
             else:
-                raise bad("union branch of confirmation_state", x)
-            f_payload = events.StatusChanged(confirmation_state=f_confirmation_state)
+                raise bad("the union branch of confirmation_state", x)
+            x = b[p]
+            p += 1
+            if x > 127:
+                x, p = more(b, p, x)
+            if x == 0:
+                f_missing_fields = None
+            elif x == 2:
+                f_missing_fields = []
+                while True:
+                    x = b[p]
+                    p += 1
+                    if x > 127:
+                        x, p = more(b, p, x)
+                    if x == 0:
+                        break
+                    c = (x >> 1) ^ -(x & 1)
+                    if c < 0:
+                        c = -c
+                        x = b[p]
+                        p += 1
+                        if x > 127:
+                            x, p = more(b, p, x)
+                    if c + len(f_missing_fields) > 20480:
+                        raise BodyError("missing_fields has too many items")
+                    for _ in range(c):
+                        x = b[p]
+                        p += 1
+                        if x > 127:
+                            x, p = more(b, p, x)
+                        e = p + (x >> 1)
+                        if x & 1 or e > n:
+                            raise IndexError
+                        item = b[p:e].decode()
+                        p = e
+                        f_missing_fields.append(item)
+            else:
+                raise bad("the union branch of missing_fields", x)
+            f_payload = events.StatusChanged(confirmation_state=f_confirmation_state, missing_fields=f_missing_fields)
         elif x == 12:
             x = b[p]
             p += 1
@@ -674,7 +713,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                     x, p = more(b, p, x)
                 f_timeout_ms = (x >> 1) ^ -(x & 1)
             else:
-                raise bad("union branch of timeout_ms", x)
+                raise bad("the union branch of timeout_ms", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -688,7 +727,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                     x, p = more(b, p, x)
                 f_max_retries = (x >> 1) ^ -(x & 1)
             else:
-                raise bad("union branch of max_retries", x)
+                raise bad("the union branch of max_retries", x)
             x = b[p]
             p += 1
             if x > 127:
@@ -702,7 +741,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
                     x, p = more(b, p, x)
                 f_retry_backoff_ms = (x >> 1) ^ -(x & 1)
             else:
-                raise bad("union branch of retry_backoff_ms", x)
+                raise bad("the union branch of retry_backoff_ms", x)
             f_payload = events.StepStarted(
                 attempt_index=f_attempt_index,
                 timeout_ms=f_timeout_ms,
@@ -806,7 +845,7 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
         elif x == 30:
             f_payload = events.WorkOrderCanceled()
         else:
-            raise bad("union branch of payload", x)
+            raise bad("the union branch of payload", x)
         value = events.LedgerEvent(
             schema_version=f_schema_version,
             created_at=f_created_at,
@@ -831,5 +870,5 @@ def decode(b: bytes, p: int) -> tuple[events.LedgerEvent, int]:
     except UnicodeDecodeError:
         raise BodyError("a string of the body is not valid UTF-8") from None
     if p != n:
-        raise BodyError(f"{n - p} bytes are left over after the record")
+        raise BodyError(f"bytes are left over after the record: {n - p}")
     return value, p - u

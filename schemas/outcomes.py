@@ -10,10 +10,13 @@ class Accepted(Struct, frozen=True, gc=False):
 
 
 class Replayed(Struct, frozen=True, gc=False):
-    """A no-op: the idempotency key is bound to the event `first_event_id` already."""
+    """A no-op: the idempotency key is bound to the event `first_event_id` already.
+
+    `request_differs` says whether anything that the caller decided is not as in that event (contract, section 5).
+    """
 
     first_event_id: int
-    payload_differs: bool
+    request_differs: bool
 
 
 class Refused(Struct, frozen=True, gc=False):

@@ -6,6 +6,7 @@ from msgspec.structs import asdict
 
 from core_tables.schemas.events import PAYLOAD_TYPES, LeaseAcquired, LeaseRenewed, LedgerEvent
 from core_tables.schemas.reasons import LEASE_TTL_OUT_OF_BOUNDS, Violation, contract_failure
+from core_tables.schemas.text import is_blank
 from core_tables.schemas.vocabulary import (
     CREATED_STATUSES,
     MAX_ATTEMPT_INDEX,
@@ -20,10 +21,12 @@ from core_tables.schemas.vocabulary import (
     MAX_WORK_ORDER_ID_BYTES,
     NS_PER_MS,
     SCHEMA_VERSION,
+    UNATTRIBUTED,
 )
 from core_tables.schemas.wire import is_tenant_id
 
-_NUL: Final = "contains U+0000, which no text may"
+TENANT_ID_RULE: Final = f"tenant_id must be ASCII, not blank, at most 64 bytes long and not {UNATTRIBUTED}"
+_NUL: Final = "contains U+0000, which no text may contain"
 # The numbers in payloads, by field: a field of this name means the same in each payload that has it.
 PAYLOAD_BOUNDS: Final = {
     "attempt_index": (0, MAX_ATTEMPT_INDEX),
@@ -39,11 +42,14 @@ PAYLOAD_BOUNDS: Final = {
 
 def malformed_identity(event: LedgerEvent) -> Violation | None:
     """The checks that come before the search for a replay: work_order_id and idempotency_key are well formed."""
-    return _required_text("work_order_id", event.work_order_id, MAX_WORK_ORDER_ID_BYTES) or (
-        _required_text("idempotency_key", event.idempotency_key, MAX_IDEMPOTENCY_KEY_BYTES)
-        if event.idempotency_key is not None
-        else None
-    )
+    return _text("work_order_id", event.work_order_id, MAX_WORK_ORDER_ID_BYTES) or malformed_key(event)
+
+
+def malformed_key(event: LedgerEvent) -> Violation | None:
+    """What is wrong with the event's idempotency_key, if it has one."""
+    if event.idempotency_key is None:
+        return None
+    return _text("idempotency_key", event.idempotency_key, MAX_IDEMPOTENCY_KEY_BYTES)
 
 
 def contract_violation(event: LedgerEvent, payload_bytes: int) -> Violation | None:
@@ -66,11 +72,12 @@ def _common_violation(event: LedgerEvent) -> Violation | None:
         return contract_failure(
             "schema_version", f"schema_version is {event.schema_version}; {SCHEMA_VERSION} was expected"
         )
+    if violation := _range("created_at", event.created_at, 1, MAX_I64):
+        return violation
     if not is_tenant_id(event.tenant_id):
-        return contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
+        return contract_failure("tenant_id", TENANT_ID_RULE)
     return (
-        _range("created_at", event.created_at, 1, MAX_I64)
-        or _range("correlation_id", event.correlation_id, 1, MAX_U128)
+        _range("correlation_id", event.correlation_id, 1, MAX_U128)
         or _range("turn_id", event.turn_id, 1, MAX_I64)
         or _range("reason_code", event.reason_code, 1, MAX_U32)
         or (
@@ -110,9 +117,13 @@ def _payload_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
 def _value_violation(name: str, value: object) -> Violation | None:
     """What is wrong with a field of a payload."""
     if isinstance(value, str):
-        return contract_failure(name, f"{name} {_NUL}") if "\0" in value else None
-    if isinstance(value, (list, dict)):
-        return contract_failure(name, f"{name} {_NUL}") if _contains_nul(value) else None
+        if value and not value.isspace() and "\0" not in value:  # as nearly all are
+            return None
+        return _text_violation(name, value, may_be_empty=name == "value")
+    if isinstance(value, list):
+        return next(filter(None, (_text_violation(name, text, "holds a blank text") for text in value)), None)
+    if isinstance(value, dict):
+        return next(filter(None, (_entry_violation(name, *entry) for entry in value.items())), None)
     if name not in PAYLOAD_BOUNDS or not isinstance(value, int):
         return None
     low, high = PAYLOAD_BOUNDS[name]
@@ -121,16 +132,27 @@ def _value_violation(name: str, value: object) -> Violation | None:
     return _range(name, value, low, high)
 
 
-def _contains_nul(value: list[str] | dict[str, object]) -> bool:
-    if any("\0" in text for text in value):
-        return True
-    return isinstance(value, dict) and any(isinstance(item, str) and "\0" in item for item in value.values())
+def _entry_violation(name: str, key: str, value: object) -> Violation | None:
+    """What is wrong with a key and a value of `fields`."""
+    found = _text_violation(name, key, "holds a blank key")
+    if found is None and isinstance(value, str):
+        found = _text_violation(name, value, "holds a blank value", may_be_empty=True)
+    return found
+
+
+def _text_violation(name: str, text: str, blank: str = "is blank", *, may_be_empty: bool = False) -> Violation | None:
+    """What is wrong with a text whatever its length; only the value of a field may be empty."""
+    if "\0" in text:
+        return contract_failure(name, f"{name} {_NUL}")
+    if is_blank(text) and not (may_be_empty and text == ""):
+        return contract_failure(name, f"{name} {blank}")
+    return None
 
 
 def _requirement_violation(event: LedgerEvent) -> Violation | None:
     kind = event.event_type
     if kind.startswith("STEP_"):
-        return _missing("step_id", kind) if event.step_id is None else None
+        return _missing("step_id", kind) if event.step_id is None else _claim_fields_violation(event)
     if kind.startswith("LEASE_"):
         return _lease_fields_violation(event)
     if kind == "WORK_ORDER_CREATED" and event.work_order_status not in CREATED_STATUSES:
@@ -143,6 +165,15 @@ def _requirement_violation(event: LedgerEvent) -> Violation | None:
         if event.idempotency_key is None:
             return _missing("idempotency_key", kind)
     return None
+
+
+def _claim_fields_violation(event: LedgerEvent) -> Violation | None:
+    """A step claims a lease with both its owner and its token."""
+    if (event.lease_owner_id is None) == (event.lease_token_hash is None):
+        return None
+    field = "lease_owner_id" if event.lease_owner_id is None else "lease_token_hash"
+    sentence = "a step that claims a lease carries both lease_owner_id and lease_token_hash"
+    return contract_failure(field, sentence)
 
 
 def _lease_fields_violation(event: LedgerEvent) -> Violation | None:
@@ -172,10 +203,4 @@ def _text(field: str, text: str, limit: int) -> Violation | None:
     size = len(text) if text.isascii() else len(text.encode())
     if size > limit:
         return contract_failure(field, f"{field} is {size} bytes long; at most {limit} are allowed")
-    return contract_failure(field, f"{field} {_NUL}") if "\0" in text else None
-
-
-def _required_text(field: str, text: str, limit: int) -> Violation | None:
-    return _text(field, text, limit) or (
-        contract_failure(field, f"{field} is blank") if text == "" or text.isspace() else None
-    )
+    return None if text and not text.isspace() and "\0" not in text else _text_violation(field, text)

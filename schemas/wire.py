@@ -16,6 +16,7 @@ from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent, SizedEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import TENANT_SCOPE_VIOLATION, UnknownSchemaError, Violation, contract_failure
+from core_tables.schemas.text import is_blank
 from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES, UNATTRIBUTED
 
 MARKER: Final = b"\xc3\x01"
@@ -90,8 +91,9 @@ def _no_decoder(value: bytes) -> Violation:
 
 @lru_cache(maxsize=65536)
 def is_tenant_id(text: str) -> bool:
-    """Whether a text is well formed as a tenant_id: ASCII, not blank, at most 64 bytes, no U+0000."""
-    return text.isascii() and len(text) <= MAX_TENANT_ID_BYTES and "\0" not in text and text.strip() != ""
+    """Whether a text is well formed as a tenant_id: ASCII, not blank, at most 64 bytes, no U+0000, not `_unattributed`."""
+    fits = text.isascii() and len(text) <= MAX_TENANT_ID_BYTES
+    return fits and "\0" not in text and text != UNATTRIBUTED and not is_blank(text)
 
 
 @lru_cache(maxsize=65536)

@@ -42,7 +42,7 @@ def queue_of(offset: int) -> AuditQueue:
 
 def accepted(event_id: int) -> AuditRecord:
     """What the audit tells of an event that was accepted."""
-    return audit_record(Decided(event_id, "acme", make("FIELD_SET"), ACCEPTED, 0, None))
+    return audit_record(Decided(event_id, "acme", make("FIELD_SET"), ACCEPTED, "DRAFT", 0, None))
 
 
 def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:

@@ -3,14 +3,15 @@
 import itertools
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 from psycopg.rows import class_row
 
 from core_tables.cli import wiring
+from core_tables.consumer.audit_encoding import audit_of
 from core_tables.projection.cache.pending_cache import MAX_LIST
-from core_tables.projection.fold.batch import decided_request, read_content
+from core_tables.projection.fold.batch import decided_request, decided_unreadable, read_content
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Decided, Record, Request
 from core_tables.projection.postgres.from_rows import outcome_of_row
@@ -18,14 +19,16 @@ from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
-from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
+from core_tables.schemas.audit import decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at, lane_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome
 from core_tables.schemas.vocabulary import NS_PER_HOUR, NS_PER_MS
 from core_tables.schemas.wire import encode_event
 
+from .both_folds import as_the_contract_fold_says, plain
 from .builders import START
+from .contract_fold import ContractFold
 from .world import World, wait_until
 
 _numbers = itertools.count(1)
@@ -51,6 +54,7 @@ def check_everything(world: World, appended: int, *, unknown: Collection[LedgerE
     records = _topic(world)
     _check_appends(world, records, appended, unknown)
     _check_decisions(world, records)
+    _check_contract(world, records)
     with _another_worker(world):
         world.drain()
         _check_cached_lists(world)
@@ -146,32 +150,50 @@ def _check_cached_lists(world: World) -> None:
 
 def _check_audit(world: World, records: Records) -> None:
     """Of every partition, the audit events that a read_committed reader sees are its records' outcomes, in order, each once."""
-    outcomes = _outcomes(world)
+    outcomes, statuses = _outcomes(world)
     assert outcomes.keys() == records.keys(), "each record has one outcome, and nothing else has"
     audits = world.messages(world.settings.audit_topic)
     expected: dict[int, list[Decided]] = {partition: [] for partition in audits}
     for event_id, kept in records.items():
-        expected[kept.partition].append(_decided(kept.record, outcomes[event_id]))
+        expected[kept.partition].append(_decided(kept.record, outcomes[event_id], statuses.get(event_id)))
     for partition, found in audits.items():
         ids = [decode_audit(message.value() or b"").event_id for message in found]
         wanted = [item.event_id for item in expected[partition]]
         assert ids == wanted, f"partition {partition}: {len(ids)} audit events, {len(wanted)} records, or out of order"
         for item, message in zip(expected[partition], found, strict=True):
-            event = audit_event(item.event_id, item.tenant_id, item.event, item.outcome, item.broker_time)
+            event = audit_of(item)
             same = (message.key(), message.value()) == (item.tenant_id.encode(), encode_audit(event))
             assert same, f"{decode_audit(message.value() or b'')} instead of {event}"
 
 
-def _outcomes(world: World) -> dict[int, Outcome]:
-    accepted = world.admin.execute("select work_order_event_id from os_core.work_order_ledger").fetchall()
+def _outcomes(world: World) -> tuple[dict[int, Outcome], dict[int, Any]]:
+    """The outcomes by event id, and the status before each accepted event."""
+    accepted = world.admin.execute(
+        "select work_order_event_id, status_before from os_core.work_order_ledger"
+    ).fetchall()
     with world.admin.cursor(row_factory=class_row(OutcomeRow)) as cursor:
         others = cursor.execute("select * from os_core.work_order_outcomes").fetchall()
     assert not {row[0] for row in accepted} & {row.event_id for row in others}, "a record has two outcomes"
-    return {row[0]: ACCEPTED for row in accepted} | {row.event_id: outcome_of_row(row) for row in others}
+    outcomes = {row[0]: ACCEPTED for row in accepted} | {row.event_id: outcome_of_row(row) for row in others}
+    return outcomes, dict(accepted)
 
 
-def _decided(record: Record, outcome: Outcome) -> Decided:
+def _check_contract(world: World, records: Records) -> None:
+    """What became of each record is what the contract says, in a fold that was written from it alone."""
+    outcomes, statuses = _outcomes(world)
+    folds: dict[int, ContractFold] = {}
+    for event_id, kept in sorted(records.items()):
+        content = kept.record.content
+        if not isinstance(content, Request):
+            continue
+        fold = folds.setdefault(kept.partition, ContractFold())
+        expected = fold.append(event_id, plain(content.event), content.payload_bytes)
+        actual = as_the_contract_fold_says(outcomes[event_id], statuses.get(event_id))
+        assert actual == expected, f"record {event_id}: {content.event}"
+
+
+def _decided(record: Record, outcome: Outcome, status_before: Any) -> Decided:
     content = record.content
     if isinstance(content, Request):
-        return decided_request(record, content, outcome)
-    return Decided(record.event_id, content.tenant_id, None, outcome, record.broker_time, None)
+        return decided_request(record, content, outcome, status_before)
+    return decided_unreadable(record, content, outcome)

@@ -11,9 +11,9 @@ from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, NS_PER_MS, STAT
 
 from .builders import START, correlation_of, make
 
-# Few names, so that events meet; any text now and then, NUL and wide characters included.
-any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-names = st.sampled_from(["a", "b", "c"]) | any_text
+# Few names, so that events meet; any text now and then, blank ones, NUL and wide characters included.
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text(" \u3000\x1c", max_size=2)
+names = st.integers(0, 9).flatmap(lambda chance: any_text if chance == 0 else st.sampled_from(["a", "b", "c"]))
 small = st.integers(0, 3)
 any_long = st.integers(-(2**63), MAX_I64)
 times = st.integers(0, 6).map(lambda step: START + step * 20_000 * NS_PER_MS)
@@ -28,10 +28,14 @@ PAYLOADS: dict[EventType, Any] = {
         st.none() | st.dictionaries(names, values, max_size=4),
         st.none() | st.lists(names, max_size=4),
     ),
-    "FIELD_SET": st.builds(events.FieldSet, names, values, st.none() | st.lists(names, max_size=3)),
+    "FIELD_SET": st.builds(events.FieldSet, names, st.none() | values, st.none() | st.lists(names, max_size=3)),
     "FIELD_CONFLICT_RESOLVED": st.builds(events.FieldConflictResolved, names, values),
     "FIELD_ASKED": st.builds(events.FieldAsked, names, names),
-    "STATUS_CHANGED": st.builds(events.StatusChanged, st.sampled_from([None, "PENDING", "CONFIRMED"])),
+    "STATUS_CHANGED": st.builds(
+        events.StatusChanged,
+        st.sampled_from([None, "PENDING", "CONFIRMED"]),
+        st.none() | st.lists(names, max_size=4),
+    ),
     "STEP_STARTED": st.builds(events.StepStarted, small, *[st.none() | small] * 3),
     "STEP_FINISHED": st.builds(events.StepFinished, small),
     "STEP_FAILED": st.builds(events.StepFailed, small, st.integers(1, 9)),
@@ -45,12 +49,17 @@ PAYLOADS: dict[EventType, Any] = {
 }
 
 
+def _rarely(values: st.SearchStrategy[str]) -> st.SearchStrategy[str | None]:
+    return st.integers(0, 5).flatmap(lambda chance: values if chance == 0 else st.none())
+
+
 @st.composite
 def ledger_events(draw: st.DrawFn, tenants: tuple[str, ...] = ("acme", "globex")) -> LedgerEvent:
     """An event that fits its schema; most keep the contract, some do not."""
     kind = draw(st.sampled_from(EVENT_TYPES))
     tenant, work_order = draw(st.sampled_from(tenants)), draw(st.sampled_from(["o1", "o2"]))
     step, lease = kind.startswith("STEP_"), kind.startswith("LEASE_")
+    leased = lease or (step and draw(st.booleans()))
     return LedgerEvent(
         schema_version=1,
         created_at=draw(times),
@@ -64,8 +73,8 @@ def ledger_events(draw: st.DrawFn, tenants: tuple[str, ...] = ("acme", "globex")
         expected_last_event_id=draw(st.none() | st.just(0)) if draw(st.integers(0, 9)) == 0 else None,
         step_id=draw(names) if step else draw(st.none() | names),
         step_input_hash=draw(optional_text),
-        lease_owner_id=draw(st.sampled_from(["x", "y"])) if lease else draw(optional_text),
-        lease_token_hash=draw(st.sampled_from(["t", "u"])) if lease else draw(optional_text),
+        lease_owner_id=draw(st.sampled_from(["x", "x", "y"])) if leased else draw(_rarely(names)),
+        lease_token_hash=draw(st.sampled_from(["t", "t", "u"])) if leased else draw(_rarely(names)),
         lease_expires_at=None if lease else draw(st.none() | times),
         idempotency_key=draw(st.none() | st.sampled_from(["k1", "k2", "k3", "k4", "k5"]) | names),
         payload=draw(PAYLOADS[kind]),
@@ -82,7 +91,7 @@ def step_events(draw: st.DrawFn) -> LedgerEvent:
     return make(
         kind,
         idempotency_key=draw(st.sampled_from(["k1", "k2", "k3", None])),
-        payload=replace(draw(PAYLOADS[kind]), attempt_index=draw(st.integers(0, 1))),
+        payload=replace(draw(PAYLOADS[kind]), attempt_index=draw(st.integers(0, 2))),
     )
 
 

@@ -20,6 +20,7 @@ from core_tables.projection.postgres.rows import attempt_rows, current_row, leas
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome
 from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.schemas.vocabulary import WorkOrderStatus
 
 R = TypeVar("R", bound=Row)
 
@@ -83,7 +84,7 @@ class Tables:
                 raise LaneStoppedError(f"a second outcome of {each.event_id}")
             self.outcomes[each.event_id] = each.outcome
             if isinstance(each.outcome, Accepted) and each.event is not None:
-                self.ledger[each.event_id] = _stored(ledger_row(each.event_id, each.event))
+                self.ledger[each.event_id] = _stored(ledger_row(each.event_id, each.event, each.status_before))
         for before, after in changed.values():
             self.put(after, before)
 
@@ -114,6 +115,10 @@ class Tables:
         current, attempts, leases = self.current.get(key), self.attempts.get(key), self.leases.get(key)
         return current and _json(current), _by_name(attempts or {}), _by_name(leases or {})
 
+    def statuses(self) -> dict[int, WorkOrderStatus | None]:
+        """By event id, the status before each accepted event."""
+        return {event_id: row.status_before for event_id, row in self.ledger.items()}
+
     def events(self) -> dict[int, LedgerEvent]:
         """By event id, the events of the ledger."""
         return {event_id: event_of_row(row) for event_id, row in self.ledger.items()}
@@ -138,7 +143,7 @@ class Tables:
             if row.idempotency_key is not None:
                 key = (row.tenant_id, row.work_order_id, row.idempotency_key)
                 if key in keys:
-                    firsts.setdefault(key, First(event_id, event_of_row(row).payload))
+                    firsts.setdefault(key, First(event_id, event_of_row(row)))
         return firsts
 
 

@@ -45,7 +45,7 @@ def test_at_os_core_db_03_idempotency_dedupe_works(world: World) -> None:
     outcomes = {receipt.event_id(): receipt.outcome(30) for receipt in receipts}
     first = min(outcomes)
     assert outcomes.pop(first) == Accepted()
-    assert set(outcomes.values()) == {Replayed(first, payload_differs=False)}
+    assert set(outcomes.values()) == {Replayed(first, request_differs=False)}
     assert [entry.work_order_event_id for entry in world.reads.ledger("race")] == [first]
 
 
@@ -129,7 +129,7 @@ def test_at_os_21_external_approval_wait_does_not_repeat(world: World) -> None:
     )
     assert world.outcome(make("WORK_ORDER_CREATED", tenant_id="wait")) == Accepted()
     (first,) = world.append(request)
-    assert world.outcome(request) == Replayed(first.event_id(), payload_differs=False), "asking again asks nobody"
+    assert world.outcome(request) == Replayed(first.event_id(), request_differs=False), "asking again asks nobody"
     assert world.outcome(make("FIELD_SET", tenant_id="wait", work_order_status="CONFIRM")) == Accepted()
     current = world.reads.current("wait", "order-1")
     assert current is not None

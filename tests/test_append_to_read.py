@@ -43,7 +43,7 @@ def test_an_accepted_event_is_in_ledger_current_and_audit(world: World) -> None:
     receipt = world.ledger.append(event)
     assert receipt.outcome(30) == Accepted()
     (entry,) = world.reads.ledger("reads")
-    assert entry == (receipt.event_id(), event)
+    assert entry == (receipt.event_id(), event, None)
     current = world.reads.current("reads", "order-1")
     assert current is not None
     assert current.last.last_event_id == receipt.event_id()
@@ -65,9 +65,9 @@ def test_an_accepted_event_is_in_ledger_current_and_audit(world: World) -> None:
 def test_a_replayed_append_returns_the_first_event_id(world: World) -> None:
     event = make("WORK_ORDER_CREATED", tenant_id="replays", idempotency_key="k")
     (first,) = world.append(event)
-    assert world.outcome(event) == Replayed(first.event_id(), payload_differs=False)
+    assert world.outcome(event) == Replayed(first.event_id(), request_differs=False)
     other = replace(event, payload=events.WorkOrderCreated("bob"))
-    assert world.outcome(other) == Replayed(first.event_id(), payload_differs=True)
+    assert world.outcome(other) == Replayed(first.event_id(), request_differs=True)
     assert len(world.reads.ledger("replays")) == 1
 
 
@@ -110,7 +110,7 @@ def test_a_cancel_takes_its_identity_from_the_record(world: World) -> None:
         receipt.event_id(),
     )
     again = world.ledger.cancel("cancels", "order-1", 9, "key")
-    assert again.outcome(30) == Replayed(receipt.event_id(), payload_differs=False)
+    assert again.outcome(30) == Replayed(receipt.event_id(), request_differs=False)
 
 
 def test_a_cancel_of_nothing_is_refused_without_being_sent(world: World) -> None:

@@ -1,7 +1,7 @@
 """The audit event's encoder against the library, over whatever an outcome may hold."""
 
 import io
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 import pytest
@@ -14,7 +14,8 @@ from core_tables.schemas.avro_schema import AUDIT_SCHEMA, load_schema
 from core_tables.schemas.encoder import long
 from core_tables.schemas.events import AuditEvent
 from core_tables.schemas.generate import encoder_source
-from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, MAX_U128
+from core_tables.schemas.reasons import ReasonCode
+from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_I64, MAX_U128, STATUSES
 from core_tables.schemas.wire import HEADER_BYTES
 
 SCHEMA = load_schema(AUDIT_SCHEMA)
@@ -31,11 +32,17 @@ audits = st.builds(
     turn_id=st.none() | longs,
     engine=texts,
     event_type=st.none() | st.sampled_from(EVENT_TYPES),
-    reason_code=st.none() | texts,
+    reason_code=st.none() | longs,
+    outcome_reason=st.none() | st.sampled_from(get_args(ReasonCode)),
     outcome=st.sampled_from(["ACCEPTED", "REPLAYED", "REFUSED"]),
     severity=st.sampled_from(["INFO", "WARN", "ERROR"]),
     idempotency_key=st.none() | texts,
     work_order_event_id=st.none() | longs,
+    status_before=st.none() | st.sampled_from(STATUSES),
+    status_after=st.none() | st.sampled_from(STATUSES),
+    lease_owner_id=st.none() | texts,
+    step_id=st.none() | texts,
+    attempt_index=st.none() | longs,
     payload_min=st.dictionaries(texts, texts, max_size=24),
 )
 

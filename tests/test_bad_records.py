@@ -13,7 +13,7 @@ from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, TENANT_SCOPE
 from core_tables.schemas.vocabulary import UNATTRIBUTED, EventType
 from core_tables.schemas.wire import encode_event
 
-from .builders import make, tenant_of_lane
+from .builders import START, make, tenant_of_lane
 from .world import World
 
 pytestmark = pytest.mark.stack
@@ -39,13 +39,18 @@ def fate(
     assert world.outcome(behind) == Accepted(), "the lane continues"
     world.drain()
     (row,) = world.admin.execute(
-        "select tenant_id, work_order_id, outcome, reason_code, field, sentence "
+        "select tenant_id, work_order_id, outcome, reason_code, field, sentence, "
+        "event_type, correlation_id::text, turn_id, idempotency_key, created_at "
         "from os_core.work_order_outcomes where event_id = %s",
         (event_id,),
     ).fetchall()
     (audit,) = [found for found in world.audit_events()[partition] if found.event_id == event_id]
-    assert (audit.tenant_id, audit.outcome, audit.reason_code) == (row[0], row[2], row[3])
+    assert (audit.tenant_id, audit.outcome, audit.outcome_reason) == (row[0], row[2], row[3])
     assert audit.payload_min["sentence"] == row[5]
+    correlation_id = None if audit.correlation_id is None else str(audit.correlation_id)
+    request = (audit.event_type, correlation_id, audit.turn_id, audit.idempotency_key)
+    assert row[6:10] == request, "table and audit event keep the same of the request"
+    assert row[10] in (None, audit.created_at)
     return row, audit
 
 
@@ -59,8 +64,8 @@ def fate(
         (VALID[:9], "C3 01"),
         (VALID[:10], "ends before"),
         (VALID[:-1], "ends before"),
-        (VALID + b"\0", "1 bytes are left over"),
-        (VALID + b"x" * 16_384, "at most 16384"),
+        (VALID + b"\0", "left over after the record: 1"),
+        (VALID + b"x" * 20_480, "at most 20480"),
         (b"{}", "C3 01"),
     ],
     ids=[
@@ -105,14 +110,14 @@ def test_an_unknown_enum_symbol_is_refused(world: World) -> None:
     correlation = make("FIELD_SET").correlation_id.to_bytes(16, "big")
     at = VALID.index(correlation) + 16 + 1  # turn_id takes one byte, event_type follows
     row, _ = fate(world, b"acme", VALID[:at] + bytes([2 * 15]) + VALID[at + 1 :])
-    assert "EventType number 15" in row[5]
+    assert "EventType has number 15" in row[5]
 
 
 def test_a_record_of_one_mebibyte_is_refused(world: World) -> None:
     world.set_topic(world.settings.topic, "max.message.bytes", "2000000")
     row, _ = fate(world, b"acme", VALID + b"x" * 2**20)
     assert row[3] == CONTRACT_VALIDATION_FAILED
-    assert "at most 16384" in row[5]
+    assert "at most 20480" in row[5]
 
 
 def test_a_key_that_is_not_the_tenant_is_a_scope_violation_of_the_key(world: World) -> None:
@@ -154,12 +159,15 @@ def test_a_malformed_key_field_is_refused_before_anything_is_looked_up(
     row, audit = fate(world, b"acme", encode_event(make("FIELD_SET", **{field: value})))
     assert row[:5] == ("acme", work_order_id, "REFUSED", CONTRACT_VALIDATION_FAILED, field)
     assert audit.idempotency_key is None
+    assert (audit.event_type, audit.turn_id, audit.reason_code) == ("FIELD_SET", 1, 1)
 
 
 def test_a_contract_failure_keeps_what_identifies_the_request(world: World) -> None:
     row, audit = fate(world, b"acme", encode_event(make("FIELD_SET", step_id="x" * 97, idempotency_key="mine")))
     assert row[:5] == ("acme", "order-1", "REFUSED", CONTRACT_VALIDATION_FAILED, "step_id")
     assert (audit.work_order_id, audit.idempotency_key, audit.event_type) == ("order-1", "mine", "FIELD_SET")
+    assert (audit.step_id, audit.status_before, audit.status_after) == ("x" * 97, None, None)
+    assert row[10] == START
 
 
 def test_the_traceparent_header_goes_on_to_the_audit_event_and_others_are_ignored(world: World) -> None:
@@ -168,6 +176,9 @@ def test_the_traceparent_header_goes_on_to_the_audit_event_and_others_are_ignore
     world.drain()
     headers = [message.headers() for message in world.audit_messages(ACME)]
     assert headers[-1] == [("traceparent", trace)]
+    world.produce(b"acme", VALID, ACME, traceparent=b"\x1b]0;of another form\x07" * 3)
+    world.drain()
+    assert world.audit_messages(ACME)[-1].headers() is None
 
 
 def test_everything_below_applied_has_one_outcome_and_verify_agrees(world: World) -> None:

@@ -13,18 +13,22 @@ import fastavro
 import pytest
 
 from core_tables.schemas import events, ledger_event_v1
-from core_tables.schemas.avro_schema import LEDGER_SCHEMA, load_schema
+from core_tables.schemas.avro_schema import AUDIT_SCHEMA, LEDGER_SCHEMA, load_schema
 from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent
 from core_tables.schemas.generate import decoder_source, modules
 from core_tables.schemas.identity import MAX_LANES, event_id_at, lane_of, murmur2, offset_of, partition_of
 from core_tables.schemas.json_form import event_from_json, event_to_json
-from core_tables.schemas.reasons import UnknownSchemaError, Violation
+from core_tables.schemas.reasons import ContractError, ReasonCode, UnknownSchemaError, Violation
+from core_tables.schemas.text import WHITE_SPACE, is_blank
+from core_tables.schemas.traceparent import well_formed
 from core_tables.schemas.validation import PAYLOAD_BOUNDS
-from core_tables.schemas.vocabulary import EVENT_TYPES, EventType
+from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_PAYLOAD_BYTES, EventType
 from core_tables.schemas.wire import HEADER_BYTES, PREFIX, decode_event, encode_event
 
+from .book import Book
 from .builders import make
+from .golden.vectors import decided_vector, vectors
 
 VECTORS = json.loads((files("core_tables.schemas") / "vectors" / "wire.v1.json").read_text("utf-8"))
 
@@ -52,6 +56,10 @@ def test_ids_are_positions_and_rise_with_lane_and_offset() -> None:
     assert event_id_at(1, 0) > event_id_at(0, 2**42 - 3)
 
 
+def named(vectors: list[dict[str, Any]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("vector", vectors, ids=lambda vector: vector.get("name", ""))
+
+
 @pytest.mark.parametrize("vector", VECTORS["events"], ids=lambda vector: vector["event"]["event_type"])
 def test_the_vectors_hold(vector: dict[str, Any]) -> None:
     event = event_from_json(vector["event"])
@@ -61,6 +69,57 @@ def test_the_vectors_hold(vector: dict[str, Any]) -> None:
     assert event_to_json(decoded.event) == vector["event"]
     assert event.tenant_id.encode().hex() == vector["key_hex"]
     assert partition_of(event.tenant_id.encode(), VECTORS["partitions"]) == vector["partition"]
+
+
+@named(VECTORS["also_decoded"])
+def test_bytes_that_another_program_may_write_are_decoded(vector: dict[str, Any]) -> None:
+    decoded = decode_event(bytes.fromhex(vector["value_hex"]))
+    assert isinstance(decoded, SizedEvent)
+    assert event_to_json(decoded.event) == vector["event"]
+
+
+def decide(book: Book, vector: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of a vector's record, as the vectors have it."""
+    key, value = (None if vector[name] is None else bytes.fromhex(vector[name]) for name in ("key_hex", "value_hex"))
+    return decided_vector(vector["name"], book, key, value, vector["partition"])
+
+
+@named(VECTORS["refused"])
+def test_the_bytes_of_a_wrong_record_stand_beside_its_code(vector: dict[str, Any]) -> None:
+    assert decide(Book(), vector) == vector
+    assert vector["outcome"] == "REFUSED"
+    assert vector["reason_code"] in get_args(ReasonCode)
+
+
+def test_the_records_of_the_sequence_are_decided_as_the_vectors_say_one_after_the_other() -> None:
+    book = Book()
+    for vector in VECTORS["sequence"]:
+        assert decide(book, vector) == vector
+    outcomes = {vector["outcome"] for vector in VECTORS["sequence"]}
+    assert outcomes == {"ACCEPTED", "REPLAYED", "REFUSED"}
+
+
+@named([*VECTORS["refused"], *VECTORS["sequence"]])
+def test_the_audit_vectors_are_what_the_library_reads(vector: dict[str, Any]) -> None:
+    value = bytes.fromhex(vector["audit_value_hex"])
+    assert value[2:HEADER_BYTES].hex() == VECTORS["audit_fingerprint_hex"]
+    read: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), load_schema(AUDIT_SCHEMA), None)
+    if read["correlation_id"] is not None:
+        read["correlation_id"] = str(int.from_bytes(read["correlation_id"], "big"))
+    assert read == vector["audit_event"]
+
+
+def test_the_vectors_are_what_their_program_writes() -> None:
+    assert json.loads(json.dumps(vectors())) == VECTORS
+
+
+def test_white_space_is_that_of_the_vectors() -> None:
+    def characters(name: str) -> list[str]:
+        return [chr(int(point.removeprefix("U+"), 16)) for point in VECTORS[name]]
+
+    assert all(is_blank(character) for character in characters("white_space"))
+    assert not any(is_blank(character) for character in characters("not_white_space"))
+    assert set(characters("white_space")) == set(WHITE_SPACE)
 
 
 def test_the_vectors_cover_every_event_type_and_know_the_fingerprint() -> None:
@@ -99,12 +158,23 @@ def test_every_number_of_a_payload_has_bounds() -> None:
     assert numbers == set(PAYLOAD_BOUNDS)
 
 
-def test_the_sentence_about_a_field_of_an_unknown_type_is_that_of_version_1() -> None:
-    """Outcomes hold it, so it stays as it is, the cut-off name included."""
+def test_the_sentence_about_a_field_of_an_unknown_type_names_the_map() -> None:
     value = encode_event(make("WORK_ORDER_CREATED")).replace(b"\x08city\x00", b"\x08city\x0e")
     refused = decode_event(value)
     assert isinstance(refused, Violation)
-    assert refused.sentence == "the body cannot be decoded: union branch of em number 7 is not in the schema"
+    what = "the union branch of an item of fields has number 7, which is not in the schema"
+    assert refused.sentence == f"the body cannot be decoded: {what}"
+
+
+def test_an_unknown_field_is_a_null_that_must_be_said() -> None:
+    event = make("FIELD_SET", payload=events.FieldSet("city", None))
+    form = event_to_json(event)
+    assert form["payload"] == {"field_key": "city", "value": None}
+    assert event_from_json(form) == event
+    del form["payload"]["value"]
+    with pytest.raises(ContractError, match="value is required, null included") as refusal:
+        event_from_json(form)
+    assert refusal.value.field == "value"
 
 
 def test_the_payloads_size_is_that_of_its_encoding() -> None:
@@ -133,9 +203,37 @@ def test_maps_and_arrays_may_come_in_several_blocks() -> None:
         decode(b"\xfe\xff\xff\xff\x0f", 0)
 
 
+def test_as_many_items_as_a_payload_holds_are_decoded() -> None:
+    keys = ["k"] * 8_000
+    decoded = decode_event(encode_event(make("FIELD_SET", payload=events.FieldSet("f", 1, keys))))
+    assert isinstance(decoded, SizedEvent)
+    assert decoded.payload_bytes < MAX_PAYLOAD_BYTES
+
+
 def test_a_fingerprint_that_is_listed_is_refused_and_another_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     value = b"\xc3\x01" + bytes(8) + b"x"
     with pytest.raises(UnknownSchemaError, match="0000000000000000"):
         decode_event(value)
     monkeypatch.setattr("core_tables.schemas.wire._REFUSED", frozenset({value[:HEADER_BYTES]}))
     assert isinstance(decode_event(value), Violation)
+
+
+@pytest.mark.parametrize(
+    ("header", "passed_on"),
+    [
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        (b"cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", True),
+        (b"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", False),
+        (b"00-00000000000000000000000000000000-b7ad6b7169203331-01", False),
+        (b"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", False),
+        (b"00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01", False),
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n", False),
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", False),
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", False),
+        (b"\x1b]0;owned\x07", False),
+        (b"", False),
+    ],
+)
+def test_a_traceparent_has_the_form_that_the_w3c_gives_it_or_is_dropped(header: bytes, passed_on: bool) -> None:
+    assert well_formed(header) == (header if passed_on else None)
+    assert well_formed(None) is None

@@ -115,7 +115,7 @@ def test_every_column_of_the_ledger_is_written_and_read() -> None:
     hints = get_type_hints(LedgerEvent)
     fields = {name: filled(hint, count(1)) for name, hint in hints.items() if name not in ("payload", "event_type")}
     event = LedgerEvent(**fields, event_type="STATUS_CHANGED", payload=StatusChanged("CONFIRMED"))
-    row = ledger_row(17, event)
+    row = ledger_row(17, event, "DRAFT")
     assert empty_columns(row) == []
     assert row.work_order_event_id == 17
     assert event_of_row(read_again(row)) == event

@@ -28,7 +28,7 @@ book = Book()
 lines = list(read())
 assert [outcome_json(append(book, line)) for line in lines] == [line["outcome"] for line in lines]
 for decided in book.decided:
-    event = audit.audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, 5)
+    event = audit.audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.status_before, 5)
     audit.encode_audit(event)
 print(len(lines), "records")
 """

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from core_tables.consumer.audit_encoding import audit_of
 from core_tables.producer.encoding import encode_checked
 from core_tables.schemas import events
 from core_tables.schemas.identity import partition_of
@@ -15,11 +16,12 @@ from core_tables.schemas.reasons import (
     TENANT_SCOPE_VIOLATION,
     ContractError,
 )
+from core_tables.schemas.text import WHITE_SPACE
 from core_tables.schemas.vocabulary import EVENT_TYPES, PARTITIONS, EventType
 from core_tables.schemas.wire import encode_event
 
 from .book import Book
-from .builders import START, make
+from .builders import START, correlation_of, make
 
 ACME = partition_of(b"acme", PARTITIONS)
 
@@ -51,12 +53,14 @@ def test_s2_a_malformed_idempotency_key_is_refused_before_the_rest() -> None:
 
 
 @pytest.mark.parametrize("work_order_id", ["", " ", "x" * 129, "a\0b"], ids=["empty", "blank", "long", "U+0000"])
-def test_s2_an_event_with_a_malformed_work_order_id_is_shown_to_nobody(work_order_id: str) -> None:
+def test_s2_an_event_with_a_malformed_work_order_id_is_shown_without_it(work_order_id: str) -> None:
     """Its outcome and its audit event belong to the tenant, but carry no work order: none could have this id."""
     book = Book()
     assert book.refusal(make("FIELD_SET", work_order_id=work_order_id)).field == "work_order_id"
     decided = book.decided[-1]
-    assert (decided.tenant_id, decided.event) == ("acme", None)
+    assert decided.tenant_id == "acme"
+    assert decided.event == replace(make("FIELD_SET", work_order_id=work_order_id), work_order_id="")
+    assert audit_of(decided).work_order_id is None
 
 
 def test_s2_an_event_with_a_malformed_idempotency_key_is_shown_without_it() -> None:
@@ -67,21 +71,68 @@ def test_s2_an_event_with_a_malformed_idempotency_key_is_shown_without_it() -> N
     assert (event.work_order_id, event.idempotency_key) == ("order-1", None)
 
 
+def test_s2_what_else_names_a_request_is_kept_when_its_work_order_id_is_malformed() -> None:
+    book = Book()
+    book.refusal(make("FIELD_SET", work_order_id=" ", idempotency_key="mine", turn_id=7))
+    audit = audit_of(book.decided[-1])
+    assert (audit.work_order_id, audit.idempotency_key, audit.turn_id) == (None, "mine", 7)
+    assert (audit.event_type, audit.reason_code, audit.correlation_id) == ("FIELD_SET", 1, correlation_of("acme", " "))
+
+
 def test_s2_a_replay_is_a_replay_even_when_its_body_would_be_refused() -> None:
     book = Book()
     book.append(make("WORK_ORDER_CREATED", idempotency_key="k"))
     first = book.last_id
     outcome = book.append(make("FIELD_SET", idempotency_key="k", turn_id=0, reason_code=0))
-    assert outcome == Replayed(first, payload_differs=True)
+    assert outcome == Replayed(first, request_differs=True)
 
 
-def test_s2_a_replay_with_the_same_payload_says_so() -> None:
+LEASED_STEP = make("STEP_STARTED", lease_owner_id="owner-1", lease_token_hash="token-1", idempotency_key="k")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [{}, {"created_at": START + 1}, {"turn_id": 9}, {"schema_version": 1}],
+    ids=lambda changes: str(list(changes)),
+)
+def test_s5_a_replay_that_asks_for_the_same_says_so(same: dict[str, Any]) -> None:
+    """When and in which turn a request is made once more is no decision of its caller."""
     book = Book()
-    event = make("FIELD_SET", idempotency_key="k")
-    book.append(event)
-    assert book.append(replace(event, created_at=START + 1)) == Replayed(
-        book.decided[0].event_id, payload_differs=False
-    )
+    book.append(make("LEASE_ACQUIRED"), LEASED_STEP)
+    first = book.last_id
+    assert book.append(replace(LEASED_STEP, **same)) == Replayed(first, request_differs=False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"event_type": "STEP_FINISHED", "payload": events.StepFinished(0)},
+        {"work_order_status": "CONFIRM"},
+        {"reason_code": 2},
+        {"expected_last_event_id": 0},
+        {"step_id": "step-2"},
+        {"step_input_hash": None},
+        {"lease_owner_id": "owner-2"},
+        {"lease_token_hash": "token-2"},
+        {"lease_expires_at": START},
+        {"payload": events.StepStarted(1, 1000, 3, 50)},
+        {"payload": events.StepStarted(0, 1000, 3)},
+    ],
+    ids=lambda changes: str(list(changes)),
+)
+def test_s5_a_replay_that_asks_for_anything_else_says_so(other: dict[str, Any]) -> None:
+    book = Book()
+    book.append(make("LEASE_ACQUIRED"), LEASED_STEP)
+    first = book.last_id
+    assert book.append(replace(LEASED_STEP, **other)) == Replayed(first, request_differs=True)
+
+
+def test_s8_a_key_shared_by_start_and_finish_makes_the_finish_a_replay_and_says_so() -> None:
+    book = Book()
+    book.append(make("STEP_STARTED", idempotency_key="step"))
+    outcome = book.append(make("STEP_FINISHED", idempotency_key="step"))
+    assert outcome == Replayed(book.decided[0].event_id, request_differs=True)
+    assert book.state().attempts["step-1", 0].status == "RUNNING"
 
 
 def test_s2_a_true_and_a_one_are_different_payloads() -> None:
@@ -89,7 +140,14 @@ def test_s2_a_true_and_a_one_are_different_payloads() -> None:
     book.append(make("FIELD_SET", idempotency_key="k", payload=events.FieldSet("f", True)))
     outcome = book.append(make("FIELD_SET", idempotency_key="k", payload=events.FieldSet("f", 1)))
     assert isinstance(outcome, Replayed)
-    assert outcome.payload_differs
+    assert outcome.request_differs
+
+
+def test_s5_an_unknown_field_and_an_empty_one_are_different_payloads() -> None:
+    book = Book()
+    book.append(make("FIELD_SET", idempotency_key="k", payload=events.FieldSet("f", None)))
+    outcome = book.append(make("FIELD_SET", idempotency_key="k", payload=events.FieldSet("f", "")))
+    assert outcome == Replayed(book.decided[0].event_id, request_differs=True)
 
 
 def test_s2_a_refused_record_does_not_bind_its_idempotency_key() -> None:
@@ -103,6 +161,28 @@ def test_s2_the_same_key_of_another_work_order_or_tenant_is_no_replay() -> None:
     book.append(make("FIELD_SET", idempotency_key="k"))
     assert book.append(make("FIELD_SET", idempotency_key="k", work_order_id="order-2")) == Accepted()
     assert book.append(make("FIELD_SET", idempotency_key="k", tenant_id="globex")) == Accepted()
+
+
+def test_s2_the_rest_of_the_contract_is_checked_in_the_order_of_its_fields() -> None:
+    wrong = {
+        "schema_version": 2,
+        "created_at": 0,
+        "turn_id": 0,
+        "reason_code": 0,
+        "expected_last_event_id": -1,
+        "step_id": " ",
+        "step_input_hash": " ",
+        "lease_owner_id": " ",
+        "lease_token_hash": " ",
+        "lease_expires_at": -1,
+        "payload": events.StepFailed(-1, 0),
+    }
+    names = list(wrong)
+    found = []
+    for name in names:
+        found.append(Book().refusal(make("STEP_FAILED", **wrong)).field)
+        del wrong[name]
+    assert found == [*names[:-1], "attempt_index"]
 
 
 def test_s2_contract_rules_come_before_state_rules() -> None:
@@ -169,7 +249,7 @@ def test_s3_the_producer_refuses_what_is_past_a_limit_before_anything_is_sent(fi
         {"work_order_id": "\ud800"},
         {"work_order_id": None},
         {"payload": events.FieldSet("k", 1.5)},  # type: ignore[arg-type]
-        {"payload": events.FieldSet("k", "x" * 20_000)},
+        {"payload": events.FieldSet("k", "x" * 21_000)},
         {"event_type": "NO_SUCH_TYPE"},
     ],
 )
@@ -184,29 +264,80 @@ def test_s3_correlation_id_reaches_to_2_to_the_128() -> None:
     assert book.state().identity.correlation_id == 2**128 - 1
 
 
-@pytest.mark.parametrize("field", ["tenant_id", "work_order_id", "idempotency_key"])
-@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
-def test_s3_what_must_not_be_blank_is_refused_when_it_is(field: str, blank: str) -> None:
+TEXTS = [
+    "tenant_id",
+    "work_order_id",
+    "idempotency_key",
+    "step_id",
+    "step_input_hash",
+    "lease_owner_id",
+    "lease_token_hash",
+]
+
+
+@pytest.mark.parametrize("field", TEXTS)
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\x85\u3000"])
+def test_s3_no_text_may_be_blank(field: str, blank: str) -> None:
     refusal = Book().refusal(make("FIELD_SET", **{field: blank}))
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, field)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "payload", "field"),
+    [
+        ("WORK_ORDER_CREATED", events.WorkOrderCreated(""), "requester_user_id"),
+        ("WORK_ORDER_CREATED", events.WorkOrderCreated("u", intent_type=" "), "intent_type"),
+        ("WORK_ORDER_CREATED", events.WorkOrderCreated("u", fields={" ": 1}), "fields"),
+        ("WORK_ORDER_CREATED", events.WorkOrderCreated("u", fields={"a": " "}), "fields"),
+        ("WORK_ORDER_CREATED", events.WorkOrderCreated("u", missing_fields=["a", ""]), "missing_fields"),
+        ("FIELD_SET", events.FieldSet("", "x"), "field_key"),
+        ("FIELD_SET", events.FieldSet("a", "\t"), "value"),
+        ("FIELD_SET", events.FieldSet("a", "x", ["\u2028"]), "invalidated_prompt_dedupe_keys"),
+        ("FIELD_CONFLICT_RESOLVED", events.FieldConflictResolved(" ", "x"), "field_key"),
+        ("FIELD_ASKED", events.FieldAsked("a", ""), "prompt_dedupe_key"),
+        ("STATUS_CHANGED", events.StatusChanged(missing_fields=[" "]), "missing_fields"),
+        ("EXTERNAL_APPROVAL_REQUESTED", events.ExternalApprovalRequested(" ", "u", 1), "request_id"),
+        ("EXTERNAL_APPROVAL_REQUESTED", events.ExternalApprovalRequested("r", "", 1), "target_user_id"),
+        ("EXTERNAL_APPROVAL_RESOLVED", events.ExternalApprovalResolved("r", " "), "decision"),
+    ],
+)
+def test_s3_no_text_of_a_payload_may_be_blank(event_type: EventType, payload: Any, field: str) -> None:
+    refusal = Book().refusal(make(event_type, payload=payload))
+    assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, field)
+    assert "blank" in refusal.sentence
+
+
+def test_s3_the_value_of_a_field_may_be_the_empty_text() -> None:
+    book = Book()
+    book.append(make("WORK_ORDER_CREATED", payload=events.WorkOrderCreated("u", fields={"a": ""})))
+    book.append(make("FIELD_SET", payload=events.FieldSet("b", "")))
+    assert book.append(make("FIELD_CONFLICT_RESOLVED", payload=events.FieldConflictResolved("c", ""))) == Accepted()
+    assert book.state().collected.fields == {"a": "", "b": "", "c": ""}
+
+
+def test_s3_white_space_is_unicodes() -> None:
+    """Unicode 16, PropList: 25 code points. Python counts four more."""
+    assert len(WHITE_SPACE) == 25
+    assert {character for character in map(chr, range(0x110000)) if character.isspace()} - set(WHITE_SPACE) == set(
+        "\x1c\x1d\x1e\x1f"
+    )
+    for character in WHITE_SPACE:
+        assert Book().refusal(make("FIELD_SET", step_id=character)).field == "step_id"
+    for character in "\x1c\x1d\x1e\x1f\u200b\ufeff":
+        assert Book().append(make("FIELD_SET", step_id=character)) == Accepted()
+
+
+def test_s3_no_tenant_has_the_name_that_stands_for_nobody() -> None:
+    refusal = Book().refusal(make("FIELD_SET", tenant_id="_unattributed"))
+    assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, "tenant_id")
+    assert Book().append(make("FIELD_SET", tenant_id="_Unattributed")) == Accepted()
 
 
 def test_s3_a_tenant_id_is_ascii() -> None:
     assert Book().refusal(make("FIELD_SET", tenant_id="caf\N{LATIN SMALL LETTER E WITH ACUTE}")).field == "tenant_id"
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "tenant_id",
-        "work_order_id",
-        "idempotency_key",
-        "step_id",
-        "step_input_hash",
-        "lease_owner_id",
-        "lease_token_hash",
-    ],
-)
+@pytest.mark.parametrize("field", TEXTS)
 def test_s3_no_text_may_hold_nul(field: str) -> None:
     assert Book().refusal(make("FIELD_SET", **{field: "a\0b"})).field == field
 
@@ -226,12 +357,13 @@ def test_s3_no_text_of_a_payload_may_hold_nul(event_type: EventType, payload: An
     assert Book().refusal(make(event_type, payload=payload)).field == field
 
 
-def test_s3_a_payload_holds_2048_bytes_and_no_more() -> None:
-    # union branch, length of the key, the key, union branch of the value, length of the value (two bytes), branch: 2048
-    fits = events.FieldSet("k", "x" * (2048 - 1 - 2 - 1 - 2 - 1))
+def test_s3_a_payload_holds_16384_bytes_and_no_more() -> None:
+    # union branch, length of the key, the key, branch of the value, length of the value (three bytes), branch: 16 384
+    fits = events.FieldSet("k", "x" * (16_384 - 1 - 2 - 1 - 3 - 1))
     assert Book().append(make("FIELD_SET", payload=fits)) == Accepted()
     refusal = Book().refusal(make("FIELD_SET", payload=events.FieldSet("k", str(fits.value) + "x")))
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, "payload")
+    assert "16385 bytes" in refusal.sentence
 
 
 @pytest.mark.parametrize(("attempt", "right"), [(0, True), (2**31 - 1, True), (-1, False), (2**31, False)])
@@ -264,6 +396,17 @@ def test_s4_step_events_need_a_step_id(event_type: EventType) -> None:
 @pytest.mark.parametrize("field", ["lease_owner_id", "lease_token_hash"])
 def test_s4_lease_events_need_owner_and_token(event_type: EventType, field: str) -> None:
     assert Book().refusal(make(event_type, **{field: None})).field == field
+
+
+@pytest.mark.parametrize("event_type", [kind for kind in EVENT_TYPES if kind.startswith("STEP_")])
+@pytest.mark.parametrize(
+    ("given", "missing"), [("lease_owner_id", "lease_token_hash"), ("lease_token_hash", "lease_owner_id")]
+)
+def test_s4_a_step_claims_a_lease_with_owner_and_token_or_not_at_all(
+    event_type: EventType, given: str, missing: str
+) -> None:
+    refusal = Book().refusal(make(event_type, **{given: "x"}))
+    assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, missing)
 
 
 def test_s4_a_lease_expires_at_that_is_given_is_created_at_plus_ttl() -> None:

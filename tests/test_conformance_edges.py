@@ -17,16 +17,16 @@ from .book import Book
 from .builders import make
 
 
-def test_s3_a_value_of_16384_bytes_is_read_and_one_byte_more_is_not() -> None:
+def test_s3_a_value_of_20480_bytes_is_read_and_one_byte_more_is_not() -> None:
     """No event that keeps the other rules is so long; at the edge one of them refuses it, past it the size does."""
-    long = make("FIELD_SET", work_order_id="w" * 15_000)
-    fits = replace(long, work_order_id="w" * (15_000 + 16_384 - len(encode_event(long))))
-    assert len(encode_event(fits)) == 16_384
+    long = make("FIELD_SET", work_order_id="w" * 19_000)
+    fits = replace(long, work_order_id="w" * (19_000 + 20_480 - len(encode_event(long))))
+    assert len(encode_event(fits)) == 20_480
     refusal = Book().refusal(fits)
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, "work_order_id")
     refusal = Book().refusal(replace(fits, work_order_id=fits.work_order_id + "w"))
     assert (refusal.reason_code, refusal.field) == (CONTRACT_VALIDATION_FAILED, None)
-    assert "16385 bytes" in refusal.sentence
+    assert "20481 bytes" in refusal.sentence
 
 
 EDGES: list[tuple[EventType, str, Any, int, int]] = [

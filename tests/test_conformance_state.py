@@ -1,10 +1,13 @@
 """Conformance: what each event does to a work order, and the state rules (contract, sections 2, 4 and 5)."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from core_tables.projection.fold.work_order import ActiveStep, Approval, Origin
 from core_tables.schemas import events
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import (
     CANCEL_INVALID_STATE,
@@ -100,6 +103,59 @@ def test_s4_asking_counts_attempts_and_remembers_the_prompt_once() -> None:
     assert book.state().collected.prompt_dedupe_keys == ("prompt-1",)
 
 
+def test_s4_a_correction_allows_one_fresh_prompt() -> None:
+    book = created()
+    book.append(make("FIELD_ASKED"), make("FIELD_SET"))
+    assert book.state().collected.asked_fields.keys() == {"date"}, "a value alone is no correction"
+    book.append(make("FIELD_SET", payload=events.FieldSet("date", "x", ["another-prompt"])))
+    assert book.state().collected.asked_fields == {}
+    assert book.state().collected.prompt_dedupe_keys == ("prompt-1",)
+    book.append(make("FIELD_ASKED"))
+    assert book.state().collected.asked_fields["date"]["attempts"] == 1
+
+
+def test_s4_a_field_that_is_set_to_null_is_missing_again() -> None:
+    book = created()
+    book.append(make("FIELD_CONFLICT_RESOLVED"), make("FIELD_SET", payload=events.FieldSet("city", None)))
+    collected = book.state().collected
+    assert (collected.fields, collected.resolved_fields, collected.missing_fields) == ({}, {}, ("date", "city"))
+    book.append(make("FIELD_SET", payload=events.FieldSet("city", None)))
+    assert book.state().collected.missing_fields == ("date", "city"), "missing once"
+    book.append(make("FIELD_SET", payload=events.FieldSet("city", "")))
+    assert (book.state().collected.fields, book.state().collected.missing_fields) == ({"city": ""}, ("date",))
+
+
+def test_s4_a_resolved_conflict_is_not_missing() -> None:
+    book = created()
+    book.append(make("FIELD_CONFLICT_RESOLVED", payload=events.FieldConflictResolved("date", "2026-02-02")))
+    assert book.state().collected.missing_fields == ()
+
+
+def test_s4_created_counts_a_field_as_missing_once_and_only_if_it_has_no_value() -> None:
+    book = Book()
+    payload = events.WorkOrderCreated("u", fields={"city": "Rome"}, missing_fields=["date", "city", "party", "date"])
+    book.append(make("FIELD_SET", payload=events.FieldSet("party", 4)), make("WORK_ORDER_CREATED", payload=payload))
+    assert book.state().collected.missing_fields == ("date",)
+
+
+def test_s4_created_keeps_what_was_known_to_be_missing() -> None:
+    book = Book()
+    book.append(make("STATUS_CHANGED", payload=events.StatusChanged(missing_fields=["party", "city"])))
+    book.append(make("WORK_ORDER_CREATED"))
+    assert book.state().collected.missing_fields == ("party", "date")
+
+
+def test_s4_status_changed_adds_the_fields_that_are_missing_and_not_known() -> None:
+    book = created()
+    payload = events.StatusChanged("PENDING", ["date", "party", "city", "party"])
+    book.append(make("STATUS_CHANGED", payload=payload))
+    state = book.state()
+    assert (state.collected.missing_fields, state.confirmation_state) == (("date", "party"), "PENDING")
+    before = state.collected
+    book.append(make("STATUS_CHANGED"))
+    assert book.state().collected is before
+
+
 def test_s4_status_changed_without_a_confirmation_state_leaves_it() -> None:
     book = created()
     book.append(make("STATUS_CHANGED"), make("STATUS_CHANGED", payload=events.StatusChanged()))
@@ -148,6 +204,42 @@ def test_s4_a_retry_makes_a_scheduled_row_and_says_when() -> None:
     assert book.state().attempts["step-1", 1].status == "RUNNING"
 
 
+LIMITS = (1000, 3, 50)
+
+
+def limits(book: Book, attempt_index: int) -> tuple[int | None, ...]:
+    row = book.state().attempts["step-1", attempt_index]
+    return row.timeout_ms, row.max_retries, row.retry_backoff_ms
+
+
+def retry(attempt_index: int) -> events.StepRetryScheduled:
+    return events.StepRetryScheduled(attempt_index, START + HOUR)
+
+
+def test_s4_a_retry_takes_the_limits_of_the_attempt_before_it() -> None:
+    book = created()
+    book.append(make("STEP_STARTED"), make("STEP_FAILED"), make("STEP_RETRY_SCHEDULED"))
+    assert limits(book, 1) == LIMITS
+    book.append(make("STEP_RETRY_SCHEDULED", payload=retry(2)), make("STEP_RETRY_SCHEDULED", step_id="other"))
+    assert limits(book, 2) == LIMITS, "those that were taken are handed on"
+    assert book.state().attempts["other", 1].timeout_ms is None, "of the same step"
+
+
+def test_s4_a_retry_with_limits_of_its_own_keeps_them() -> None:
+    book = created()
+    book.append(make("STEP_STARTED"), make("STEP_STARTED", payload=events.StepStarted(1, None, 7)))
+    book.append(make("STEP_RETRY_SCHEDULED"))
+    assert limits(book, 1) == (None, 7, None)
+
+
+def test_s4_a_retry_without_an_attempt_before_it_has_no_limits() -> None:
+    book = created()
+    book.append(make("STEP_STARTED"), make("STEP_RETRY_SCHEDULED", payload=retry(2)))
+    assert limits(book, 2) == (None, None, None)
+    book.append(make("STEP_RETRY_SCHEDULED", payload=retry(0), step_id="step-2"))
+    assert book.state().attempts["step-2", 0].timeout_ms is None
+
+
 @pytest.mark.parametrize("event_type", ["STEP_FINISHED", "STEP_FAILED", "STEP_RETRY_SCHEDULED"])
 def test_s4_an_end_without_a_start_makes_its_row(event_type: str) -> None:
     book = Book()
@@ -167,7 +259,48 @@ def test_s4_an_approval_is_pending_until_it_is_resolved() -> None:
     pending = Approval(pending=True, request_id="request-1", target_user_id="boss", expires_at=START + HOUR)
     assert book.state().approval == pending
     book.append(make("EXTERNAL_APPROVAL_RESOLVED"))
-    assert book.state().approval == replace(pending, pending=False)
+    assert book.state().approval == replace(pending, pending=False, decision="APPROVED")
+
+
+def test_s4_an_approval_is_resolved_only_by_the_request_that_is_waited_for() -> None:
+    book = created()
+    second = events.ExternalApprovalRequested("request-2", "boss", START + HOUR)
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED"), make("EXTERNAL_APPROVAL_REQUESTED", payload=second))
+    before = book.state().approval
+    assert book.append(make("EXTERNAL_APPROVAL_RESOLVED")) == Accepted(), "it is recorded in the ledger"
+    assert book.state().approval == before
+    book.append(make("EXTERNAL_APPROVAL_RESOLVED", payload=events.ExternalApprovalResolved("request-2", "DENIED")))
+    assert (book.state().approval.pending, book.state().approval.decision) == (False, "DENIED")
+
+
+def test_s4_a_second_answer_to_a_request_changes_nothing() -> None:
+    book = created()
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED"), make("EXTERNAL_APPROVAL_RESOLVED"))
+    book.append(make("EXTERNAL_APPROVAL_RESOLVED", payload=events.ExternalApprovalResolved("request-1", "DENIED")))
+    assert book.state().approval.decision == "APPROVED"
+
+
+def test_s4_a_new_request_has_no_decision_yet() -> None:
+    book = created()
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED"), make("EXTERNAL_APPROVAL_RESOLVED"))
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED"))
+    assert (book.state().approval.pending, book.state().approval.decision) == (True, None)
+
+
+@pytest.mark.parametrize("status", ["DONE", "REFUSED", "FAILED", "CANCELED"])
+def test_s4_a_closing_status_ends_a_pending_approval(status: str) -> None:
+    book = created()
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED"))
+    book.append(make("STATUS_CHANGED", work_order_status=status, idempotency_key="k"))
+    assert (book.state().approval.pending, book.state().approval.decision) == (False, None)
+    book.append(make("STATUS_CHANGED"))
+    assert not book.state().approval.pending, "it stays ended when the work order is opened again"
+
+
+def test_s4_an_approval_requested_by_a_closing_event_is_not_waited_for() -> None:
+    book = created()
+    book.append(make("EXTERNAL_APPROVAL_REQUESTED", work_order_status="DONE"))
+    assert not book.state().approval.pending
 
 
 def test_s4_step_and_lease_columns_are_those_of_the_last_event_null_included() -> None:
@@ -201,7 +334,7 @@ def test_s4_a_lease_is_granted_when_there_is_none() -> None:
     assert book.append(make("LEASE_ACQUIRED")) == Accepted()
     lease = book.state().lease
     assert lease is not None
-    assert (lease.lease_state, lease.expires_at, lease.granted_event_id) == ("ACTIVE", START + TTL, book.last_id)
+    assert (lease.lease_state, lease.lease_expires_at, lease.granted_event_id) == ("ACTIVE", START + TTL, book.last_id)
 
 
 def test_s2_a_lease_held_by_another_is_refused_until_it_expires() -> None:
@@ -211,7 +344,7 @@ def test_s2_a_lease_held_by_another_is_refused_until_it_expires() -> None:
     assert refusal.reason_code == LEASE_HELD_BY_OTHER
     assert book.append(make("LEASE_ACQUIRED", lease_owner_id="owner-2", created_at=START + TTL)) == Accepted()
     (expired,) = book.state().closed_leases
-    assert (expired.lease_state, expired.ended_at) == ("EXPIRED", START + TTL)
+    assert (expired.lease_state, expired.lease_expires_at, expired.released_at) == ("EXPIRED", START + TTL, None)
 
 
 def test_s5_an_acquire_by_the_same_owner_extends_under_the_new_token() -> None:
@@ -221,7 +354,11 @@ def test_s5_an_acquire_by_the_same_owner_extends_under_the_new_token() -> None:
     book.append(make("LEASE_ACQUIRED", lease_token_hash="token-2", created_at=START + 5))
     lease = book.state().lease
     assert lease is not None
-    assert (lease.granted_event_id, lease.lease_token_hash, lease.expires_at) == (granted, "token-2", START + 5 + TTL)
+    assert (lease.granted_event_id, lease.lease_token_hash, lease.lease_expires_at) == (
+        granted,
+        "token-2",
+        START + 5 + TTL,
+    )
     assert book.state().closed_leases == ()
 
 
@@ -238,11 +375,86 @@ def test_s2_renew_and_release_need_the_owner_the_token_and_an_unexpired_lease(ev
     book.append(make("LEASE_ACQUIRED"))
     wrong_token = book.refusal(make(event_type, lease_token_hash="other"))  # type: ignore[arg-type]
     assert (wrong_token.reason_code, wrong_token.field) == (LEASE_TOKEN_INVALID, "lease_token_hash")
+    assert wrong_token.sentence == f"the token is not that of the lease, which owner-1 holds until {START + TTL}"
     wrong_owner = book.refusal(make(event_type, lease_owner_id="other"))  # type: ignore[arg-type]
-    assert (wrong_owner.reason_code, wrong_owner.field) == (LEASE_TOKEN_INVALID, "lease_owner_id")
+    assert (wrong_owner.reason_code, wrong_owner.field) == (LEASE_HELD_BY_OTHER, "lease_owner_id")
+    assert wrong_owner.sentence == f"owner-1 holds the lease until {START + TTL}"
     late = book.refusal(make(event_type, created_at=START + TTL))  # type: ignore[arg-type]
     assert late.reason_code == LEASE_NOT_FOUND
+    assert late.sentence == f"the lease had expired at created_at; owner-1 held it until {START + TTL}"
     assert book.append(make(event_type)) == Accepted()  # type: ignore[arg-type]
+
+
+STEPS = ["STEP_STARTED", "STEP_FINISHED", "STEP_FAILED", "STEP_RETRY_SCHEDULED"]
+
+
+@pytest.mark.parametrize("event_type", STEPS)
+def test_s4_a_step_that_claims_the_lease_is_accepted_while_it_is_active(event_type: str) -> None:
+    def claim(**changes: Any) -> LedgerEvent:
+        return make(event_type, **{"lease_owner_id": "owner-1", "lease_token_hash": "token-1", **changes})  # type: ignore[arg-type]
+
+    assert Book().refusal(claim()).reason_code == LEASE_NOT_FOUND, "of no work order yet"
+    book = created()
+    none = book.refusal(claim())
+    assert (none.reason_code, none.field) == (LEASE_NOT_FOUND, "lease_token_hash")
+    assert none.sentence == "the work order has no active lease"
+    book.append(make("LEASE_ACQUIRED"))
+    other = book.refusal(claim(lease_owner_id="owner-2"))
+    assert (other.reason_code, other.field) == (LEASE_HELD_BY_OTHER, "lease_owner_id")
+    assert other.sentence == f"owner-1 holds the lease until {START + TTL}"
+    token = book.refusal(claim(lease_token_hash="token-2"))
+    assert (token.reason_code, token.field) == (LEASE_TOKEN_INVALID, "lease_token_hash")
+    late = book.refusal(claim(created_at=START + TTL))
+    assert (late.reason_code, late.field) == (LEASE_NOT_FOUND, "lease_token_hash")
+    assert str(START + TTL) in late.sentence
+    assert book.append(claim(created_at=START + TTL - 1)) == Accepted()
+
+
+def test_s4_a_paused_executor_cannot_report_after_another_took_over() -> None:
+    book = created()
+    book.append(make("LEASE_ACQUIRED"), make("LEASE_ACQUIRED", lease_owner_id="owner-2", created_at=START + TTL))
+    paused = make("STEP_FINISHED", lease_owner_id="owner-1", lease_token_hash="token-1", created_at=START + TTL)
+    assert book.refusal(paused).reason_code == LEASE_HELD_BY_OTHER
+    assert book.append(replace(paused, lease_owner_id=None, lease_token_hash=None)) == Accepted(), "it claims nothing"
+
+
+def test_s4_a_released_lease_cannot_be_claimed() -> None:
+    book = created()
+    book.append(make("LEASE_ACQUIRED"), make("LEASE_RELEASED"))
+    claim = make("STEP_FINISHED", lease_owner_id="owner-1", lease_token_hash="token-1")
+    assert book.refusal(claim).reason_code == LEASE_NOT_FOUND
+
+
+def test_s4_a_claim_changes_nothing_of_the_lease() -> None:
+    book = created()
+    book.append(make("LEASE_ACQUIRED"))
+    before = book.state().lease
+    book.append(make("STEP_STARTED", lease_owner_id="owner-1", lease_token_hash="token-1", created_at=START + 1))
+    assert book.state().lease is before
+
+
+def test_s4_state_rules_are_checked_in_the_contracts_order() -> None:
+    """Each rule that comes later is broken too, until the event has nothing wrong with it but its size."""
+    book = Book()
+    many = {f"f{i}": 1 for i in range(64)}
+    book.append(make("WORK_ORDER_CREATED", payload=events.WorkOrderCreated("ada", fields=many)))
+    book.append(make("STATUS_CHANGED", work_order_status="EXECUTING"))
+    wrong: dict[str, Any] = {
+        "expected_last_event_id": 0,
+        "correlation_id": 7,
+        "payload": events.WorkOrderCreated("ada", fields={"one more": 1}),
+    }
+    found = [book.refusal(make("WORK_ORDER_CREATED", **wrong)).field]
+    del wrong["expected_last_event_id"]
+    found.append(book.refusal(make("WORK_ORDER_CREATED", **wrong)).field)
+    del wrong["correlation_id"]
+    found.append(book.refusal(make("WORK_ORDER_CREATED", **wrong)).field)
+    assert found == ["expected_last_event_id", "correlation_id", "event_type"]
+    step = make("STEP_FINISHED", lease_owner_id="o", lease_token_hash="t", work_order_status="CANCELED")
+    codes = [book.refusal(replace(step, idempotency_key="k")).reason_code, book.refusal(step).reason_code]
+    assert codes == [CANCEL_INVALID_STATE, CONTRACT_VALIDATION_FAILED], "cancel before the claim"
+    assert book.refusal(replace(step, work_order_status="DRAFT")).reason_code == LEASE_NOT_FOUND
+    assert book.refusal(make("FIELD_SET")).field == "fields_json"
 
 
 def test_s4_a_renewed_lease_lasts_from_the_renewal() -> None:
@@ -250,7 +462,8 @@ def test_s4_a_renewed_lease_lasts_from_the_renewal() -> None:
     book.append(make("LEASE_ACQUIRED"), make("LEASE_RENEWED", created_at=START + 7))
     lease = book.state().lease
     assert lease is not None
-    assert lease.expires_at == START + 7 + TTL
+    assert (lease.acquired_at, lease.renewed_at) == (START, START + 7)
+    assert lease.lease_expires_at == START + 7 + TTL
 
 
 def test_s4_a_released_lease_is_free_at_once() -> None:
@@ -294,6 +507,7 @@ def test_s4_cancel_cancels_open_attempts_and_releases_the_lease() -> None:
     book.append(make("STEP_STARTED"), make("STEP_RETRY_SCHEDULED"), make("STEP_FINISHED", step_id="done"))
     book.append(make("LEASE_ACQUIRED"), make("WORK_ORDER_CANCELED", created_at=START + 3))
     state = book.state()
+    assert {row.idempotency_key for row in state.attempts.values()} == {None}, "a cancel leaves an attempt its key"
     assert {key: row.status for key, row in state.attempts.items()} == {
         ("step-1", 0): "CANCELED",
         ("step-1", 1): "CANCELED",

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from core_tables.consumer.audit_encoding import audit_of
 from core_tables.projection.fold.batch import fold_in_parts, read_content
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.needs import ANY_KEY, Known
 from core_tables.projection.fold.values import Changed, Decided, KnownState, Record, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder, settled
-from core_tables.schemas.audit import audit_event, decode_audit, encode_audit
+from core_tables.schemas.audit import decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent, SizedEvent
 from core_tables.schemas.identity import event_id_at, offset_of, partition_of
 from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
@@ -21,6 +22,7 @@ from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.wire import decode_event, encode_event
 
 from .book import Book
+from .both_folds import BothFolds
 from .strategies import ledger_events, logs, step_logs
 from .tables import Tables
 
@@ -93,6 +95,22 @@ def test_replay_from_zero_equals_live(events: list[LedgerEvent]) -> None:
     assert replayed == live.tables
 
 
+@given(logs)
+def test_a_fold_written_from_the_contract_alone_decides_the_same_and_leaves_the_same_rows(
+    events: list[LedgerEvent],
+) -> None:
+    both = BothFolds()
+    for event in events:
+        both.append(event)
+
+
+@given(step_logs)
+def test_that_fold_leaves_the_same_attempts(events: list[LedgerEvent]) -> None:
+    both = BothFolds()
+    for event in events:
+        both.append(event)
+
+
 @given(logs, st.integers(0, 40))
 def test_any_redelivery_changes_nothing(events: list[LedgerEvent], again: int) -> None:
     keyed = [replace(event, idempotency_key=event.idempotency_key or f"own-{i}") for i, event in enumerate(events)]
@@ -106,7 +124,7 @@ def test_any_redelivery_changes_nothing(events: list[LedgerEvent], again: int) -
             continue  # it bound nothing: sent again, it is another request
         outcome = book.append(event)
         if isinstance(first, Accepted):
-            assert outcome == Replayed(book.decided[index].event_id, payload_differs=False)
+            assert outcome == Replayed(book.decided[index].event_id, request_differs=False)
         else:
             assert outcome == first
         assert book.states == states
@@ -134,7 +152,7 @@ def test_an_audit_event_keeps_its_bounds_and_survives_its_encoding(events: list[
     for event in events:
         book.append(event)
     for decided in book.decided:
-        audit = audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
+        audit = audit_of(decided)
         value = encode_audit(audit)
         assert decode_audit(value) == audit
         assert len(audit.payload_min) <= 24

@@ -122,7 +122,7 @@ def test_threads_of_two_tenants_cancel_and_await_through_one_ledger(world: World
     with world.working(), ThreadPoolExecutor(8) as pool:
         world.append(*created)
         for event_id, first, second in pool.map(cancel, orders):
-            assert (first, second) == (Accepted(), Replayed(event_id, payload_differs=False))
+            assert (first, second) == (Accepted(), Replayed(event_id, request_differs=False))
 
 
 @pytest.mark.stack
@@ -158,7 +158,7 @@ def test_many_outcomes_are_awaited_together_in_the_order_of_their_receipts(world
     firsts: dict[tuple[str, str | None], int] = {}
     for receipt, outcome in zip(receipts, outcomes, strict=True):
         first = firsts.setdefault((receipt.event.tenant_id, receipt.event.idempotency_key), receipt.event_id())
-        assert outcome == (Accepted() if first == receipt.event_id() else Replayed(first, payload_differs=False))
+        assert outcome == (Accepted() if first == receipt.event_id() else Replayed(first, request_differs=False))
 
 
 @pytest.mark.stack

@@ -122,11 +122,11 @@ def test_a_forked_process_appends_and_awaits_with_connections_of_its_own(ledger:
     def again() -> tuple[int, bool, bool]:
         """What a child sees of its parent's receipt, and of an append of its own."""
         mine = ledger.append(event)
-        replayed = mine.outcome(30) == Replayed(receipt.event_id(), payload_differs=False)
+        replayed = mine.outcome(30) == Replayed(receipt.event_id(), request_differs=False)
         return receipt.event_id(), replayed, ledger.cancel(TENANTS[3], "order-1", 9, "once").outcome(30) == Accepted()
 
     assert in_a_child(again)() == (receipt.event_id(), True, True)
-    assert ledger.append(event).outcome(30) == Replayed(receipt.event_id(), payload_differs=False)
+    assert ledger.append(event).outcome(30) == Replayed(receipt.event_id(), request_differs=False)
 
 
 def test_a_receipt_without_an_answer_is_not_waited_for_in_a_forked_process(ledger: Ledger) -> None:

@@ -13,8 +13,8 @@ from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.values import Changed, Decided, First, Folded, Loaded, Record, Request
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
-from core_tables.schemas.validation import malformed_identity
-from core_tables.schemas.vocabulary import UNATTRIBUTED
+from core_tables.schemas.validation import malformed_identity, malformed_key
+from core_tables.schemas.vocabulary import UNATTRIBUTED, WorkOrderStatus
 from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
 
 PART: Final = 500  # records that are folded before Postgres is given them to write
@@ -56,7 +56,7 @@ def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[D
     for record in records:
         content = record.content
         if isinstance(content, Unreadable):
-            decided.append(_decided(record, content.tenant_id, None, refused(content.violation)))
+            decided.append(decided_unreadable(record, content, refused(content.violation)))
             continue
         event = content.event
         key = (event.tenant_id, event.work_order_id)
@@ -65,37 +65,61 @@ def _fold(records: Iterable[Record], loaded: Loaded, changed: Changed) -> list[D
         first = firsts.get(replay_key) if replay_key is not None else None
         owner = owners.get((event.tenant_id, event.correlation_id)) if before is None else None
         outcome = decide(before, content, first, owner)
+        status: WorkOrderStatus | None = None
         if isinstance(outcome, Accepted):
             if before is None:
                 owners[event.tenant_id, event.correlation_id] = event.work_order_id
+            else:
+                status = before.last.work_order_status
             states[key] = after = evolve(before, event, content.event_id)
             if key in changed:
                 before, _ = changed[key]
             changed[key] = (before, after)
             if replay_key is not None:
-                firsts[replay_key] = First(event_id=content.event_id, payload=event.payload)
-        decided.append(decided_request(record, content, outcome))
+                firsts[replay_key] = First(event_id=content.event_id, event=event)
+        decided.append(decided_request(record, content, outcome, status))
     return decided
 
 
-def decided_request(record: Record, request: Request, outcome: Outcome) -> Decided:
+def decided_request(
+    record: Record, request: Request, outcome: Outcome, status_before: WorkOrderStatus | None
+) -> Decided:
     """The outcome of a record that could be read, with as much of its event as may be stored and shown."""
-    event: LedgerEvent | None = request.event
-    tenant_id = request.event.tenant_id
-    if not is_tenant_id(tenant_id):
-        return _decided(record, UNATTRIBUTED, None, outcome)
+    event = request.event
+    if not is_tenant_id(event.tenant_id):
+        return _decided(record, UNATTRIBUTED, None, outcome, None)
     if request.malformed is not None:
-        hide = request.malformed.field == "work_order_id"
-        event = None if hide else replace(request.event, idempotency_key=None)
-    return _decided(record, tenant_id, event, outcome)
+        event = _without_malformed(event, request.malformed.field)
+    return _decided(record, event.tenant_id, event, outcome, status_before)
 
 
-def _decided(record: Record, tenant_id: str, event: LedgerEvent | None, outcome: Outcome) -> Decided:
+def decided_unreadable(record: Record, unreadable: Unreadable, outcome: Outcome) -> Decided:
+    """The outcome of a record that could not be read."""
+    return _decided(record, unreadable.tenant_id, None, outcome, None)
+
+
+def _without_malformed(event: LedgerEvent, field: str | None) -> LedgerEvent:
+    """An event without the names that no work order and no key could have; `field` is the first that is malformed."""
+    return replace(
+        event,
+        work_order_id="" if field == "work_order_id" else event.work_order_id,
+        idempotency_key=None if malformed_key(event) is not None else event.idempotency_key,
+    )
+
+
+def _decided(
+    record: Record,
+    tenant_id: str,
+    event: LedgerEvent | None,
+    outcome: Outcome,
+    status_before: WorkOrderStatus | None,
+) -> Decided:
     return Decided(
         event_id=record.event_id,
         tenant_id=tenant_id,
         event=event,
         outcome=outcome,
+        status_before=status_before,
         broker_time=record.broker_time,
         traceparent=record.traceparent,
     )

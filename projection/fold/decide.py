@@ -5,7 +5,8 @@ What it answers for a record that was ever written is frozen: another answer nee
 
 from typing import Final
 
-from core_tables.projection.fold.evolve import collect, is_cancel
+from core_tables.projection.fold.collect import collect
+from core_tables.projection.fold.evolve import is_cancel
 from core_tables.projection.fold.values import First, Request
 from core_tables.projection.fold.work_order import Collected, WorkOrder
 from core_tables.schemas.events import (
@@ -32,7 +33,7 @@ from core_tables.schemas.vocabulary import (
 
 _NOTHING_COLLECTED: Final = Collected()
 _COLLECTING: Final[frozenset[str]] = frozenset(
-    {"WORK_ORDER_CREATED", "FIELD_SET", "FIELD_ASKED", "FIELD_CONFLICT_RESOLVED"}
+    {"WORK_ORDER_CREATED", "FIELD_SET", "FIELD_ASKED", "FIELD_CONFLICT_RESOLVED", "STATUS_CHANGED"}
 )
 
 
@@ -46,10 +47,28 @@ def decide(state: WorkOrder | None, request: Request, first: First | None, corre
         return refused(request.malformed)
     event = request.event
     if first is not None:
-        differs = _payload_bytes(first.payload) != _payload_bytes(event.payload)
-        return Replayed(first_event_id=first.event_id, payload_differs=differs)
+        return Replayed(first_event_id=first.event_id, request_differs=_differs(first.event, event))
     violation = contract_violation(event, request.payload_bytes) or _state_violation(state, event, correlation_owner)
     return ACCEPTED if violation is None else refused(violation)
+
+
+def _differs(first: LedgerEvent, event: LedgerEvent) -> bool:
+    """Whether anything that the caller decided differs, each compared with its type.
+
+    created_at, turn_id and schema_version are not compared: they may be others when a request is made once more.
+    """
+    return (
+        first.event_type != event.event_type
+        or first.work_order_status != event.work_order_status
+        or first.reason_code != event.reason_code
+        or first.expected_last_event_id != event.expected_last_event_id
+        or first.step_id != event.step_id
+        or first.step_input_hash != event.step_input_hash
+        or first.lease_owner_id != event.lease_owner_id
+        or first.lease_token_hash != event.lease_token_hash
+        or first.lease_expires_at != event.lease_expires_at
+        or _payload_bytes(first.payload) != _payload_bytes(event.payload)
+    )
 
 
 def _payload_bytes(payload: Payload | None) -> bytes:
@@ -62,7 +81,7 @@ def _state_violation(state: WorkOrder | None, event: LedgerEvent, correlation_ow
         or _correlation_violation(state, event, correlation_owner)
         or _created_violation(state, event)
         or _cancel_violation(state, event)
-        or _held_lease_violation(state, event)
+        or _lease_violation(state, event)
         or _bound_violation(state, event)
     )
 
@@ -81,17 +100,17 @@ def _correlation_violation(state: WorkOrder | None, event: LedgerEvent, owner: s
     if state is not None:
         if state.identity.correlation_id == event.correlation_id:
             return None
-        return contract_failure("correlation_id", "the events of a work order all carry the same correlation_id")
+        return contract_failure("correlation_id", "all events of a work order carry the same correlation_id")
     if owner is None or owner == event.work_order_id:
         return None
     return contract_failure(
-        "correlation_id", "this correlation_id is bound to another work order of the tenant already"
+        "correlation_id", "this correlation_id is already bound to another work order of the tenant"
     )
 
 
 def _created_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
     if event.event_type == "WORK_ORDER_CREATED" and state is not None and state.origin.requester_user_id is not None:
-        return contract_failure("event_type", "the work order has been created already")
+        return contract_failure("event_type", "the work order has already been created")
     return None
 
 
@@ -109,22 +128,30 @@ def _cancel_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation 
     return Violation(CANCEL_INVALID_STATE, "work_order_status", sentence)
 
 
-def _held_lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
-    """Leases are judged by the event's created_at, never by a clock."""
-    if not event.event_type.startswith("LEASE_"):
+def _lease_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation | None:
+    """Who asks for a lease, renews, releases or claims it must be able to hold it at the event's created_at."""
+    kind = event.event_type
+    if kind.startswith("STEP_"):
+        if event.lease_owner_id is None:  # then it has no token either, and claims no lease
+            return None
+    elif not kind.startswith("LEASE_"):
         return None
     lease = None if state is None else state.lease
-    unexpired = lease if lease is not None and event.created_at < lease.expires_at else None
-    if event.event_type == "LEASE_ACQUIRED":
-        if unexpired is None or unexpired.lease_owner_id == event.lease_owner_id:
+    if lease is None:
+        if kind == "LEASE_ACQUIRED":
             return None
-        return Violation(LEASE_HELD_BY_OTHER, "lease_owner_id", "another owner holds an unexpired lease")
-    if unexpired is None:
-        return Violation(LEASE_NOT_FOUND, "lease_token_hash", "the work order has no active lease at created_at")
-    if unexpired.lease_owner_id != event.lease_owner_id:
-        return Violation(LEASE_TOKEN_INVALID, "lease_owner_id", "the active lease belongs to another owner")
-    if unexpired.lease_token_hash != event.lease_token_hash:
-        return Violation(LEASE_TOKEN_INVALID, "lease_token_hash", "the token is not that of the active lease")
+        return Violation(LEASE_NOT_FOUND, "lease_token_hash", "the work order has no active lease")
+    holder, until = lease.lease_owner_id, lease.lease_expires_at
+    if event.created_at >= until:
+        if kind == "LEASE_ACQUIRED":
+            return None
+        sentence = f"the lease had expired at created_at; {holder} held it until {until}"
+        return Violation(LEASE_NOT_FOUND, "lease_token_hash", sentence)
+    if holder != event.lease_owner_id:
+        return Violation(LEASE_HELD_BY_OTHER, "lease_owner_id", f"{holder} holds the lease until {until}")
+    if kind != "LEASE_ACQUIRED" and lease.lease_token_hash != event.lease_token_hash:
+        sentence = f"the token is not that of the lease, which {holder} holds until {until}"
+        return Violation(LEASE_TOKEN_INVALID, "lease_token_hash", sentence)
     return None
 
 
@@ -134,6 +161,8 @@ def _bound_violation(state: WorkOrder | None, event: LedgerEvent) -> Violation |
         return None
     before = _NOTHING_COLLECTED if state is None else state.collected
     after = collect(before, event)
+    if after is before:
+        return None
     for name in Collected.__struct_fields__:
         value = getattr(after, name)
         if value is getattr(before, name):

@@ -1,18 +1,16 @@
 """What an accepted event does to a work order (contract, section 4). Pure: no clock, no randomness, no I/O."""
 
-from collections.abc import Collection
 from typing import Final, assert_never
 
 from msgspec.structs import replace
 
+from core_tables.projection.fold.collect import collect
 from core_tables.projection.fold.work_order import (
     OPEN_ATTEMPTS,
     ActiveStep,
     Approval,
-    Asked,
     Attempt,
     AttemptKey,
-    Collected,
     Identity,
     Last,
     Lease,
@@ -62,7 +60,8 @@ def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOr
     lease_expires_at = event.lease_expires_at
     match payload := event.payload:
         case StatusChanged():
-            state = replace(state, confirmation_state=payload.confirmation_state or state.confirmation_state)
+            confirmation_state = payload.confirmation_state or state.confirmation_state
+            state = replace(state, confirmation_state=confirmation_state, collected=collect(state.collected, event))
         case FieldSet() | FieldAsked() | FieldConflictResolved():
             state = replace(state, collected=collect(state.collected, event))
         case StepStarted():
@@ -74,7 +73,7 @@ def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOr
             state = _acquire(state, event, event_id, lease_expires_at)
         case LeaseRenewed():
             lease_expires_at = event.created_at + payload.ttl_ms * NS_PER_MS
-            state = replace(state, lease=state.lease and replace(state.lease, expires_at=lease_expires_at))
+            state = replace(state, lease=state.lease and _renewed(state.lease, event, lease_expires_at))
         case LeaseReleased():
             state = _release(state, event)
         case WorkOrderCreated():
@@ -82,68 +81,16 @@ def evolve(state: WorkOrder | None, event: LedgerEvent, event_id: int) -> WorkOr
         case ExternalApprovalRequested():
             state = replace(state, approval=_approval(payload))
         case ExternalApprovalResolved():
-            state = replace(state, approval=replace(state.approval, pending=False))
+            state = replace(state, approval=_resolved(state.approval, payload))
         case WorkOrderCanceled() | None:
             pass
         case _:
             assert_never(payload)
     if canceling:
         state = _release(_cancel_steps(state, event), event)
+    if state.approval.pending and event.work_order_status in CLOSED_STATUSES:
+        state = replace(state, approval=replace(state.approval, pending=False))
     return replace(state, last=_last(event, event_id, lease_expires_at), closed_at=_closed_at(state, event))
-
-
-def collect(collected: Collected, event: LedgerEvent) -> Collected:
-    """The fields and prompts of a work order after an event."""
-    fields, keys = collected.fields, collected.prompt_dedupe_keys
-    match payload := event.payload:
-        case FieldSet():
-            return replace(
-                collected,
-                fields={**fields, payload.field_key: payload.value},
-                missing_fields=_without(collected.missing_fields, (payload.field_key,)),
-                prompt_dedupe_keys=_without(keys, payload.invalidated_prompt_dedupe_keys or ()),
-            )
-        case FieldAsked():
-            key, before = payload.prompt_dedupe_key, collected.asked_fields.get(payload.field_key)
-            asked: Asked = {"asked_at": event.created_at, "attempts": before["attempts"] + 1 if before else 1}
-            return replace(
-                collected,
-                asked_fields={**collected.asked_fields, payload.field_key: asked},
-                prompt_dedupe_keys=keys if key in keys else (*keys, key),
-            )
-        case WorkOrderCreated():
-            return replace(
-                collected,
-                fields={**fields, **(payload.fields or {})},
-                missing_fields=tuple(payload.missing_fields or ()),
-            )
-        case FieldConflictResolved():
-            return replace(
-                collected,
-                fields={**fields, payload.field_key: payload.value},
-                resolved_fields={**collected.resolved_fields, payload.field_key: payload.value},
-            )
-        case (
-            None
-            | StatusChanged()
-            | StepStarted()
-            | StepFinished()
-            | StepFailed()
-            | StepRetryScheduled()
-            | LeaseAcquired()
-            | LeaseRenewed()
-            | LeaseReleased()
-            | ExternalApprovalRequested()
-            | ExternalApprovalResolved()
-            | WorkOrderCanceled()
-        ):
-            return collected
-        case _:
-            assert_never(payload)
-
-
-def _without(items: tuple[str, ...], dropped: Collection[str]) -> tuple[str, ...]:
-    return tuple(item for item in items if item not in dropped) if items and dropped else items
 
 
 def _first(event: LedgerEvent) -> WorkOrder:
@@ -202,6 +149,13 @@ def _approval(payload: ExternalApprovalRequested) -> Approval:
     )
 
 
+def _resolved(approval: Approval, payload: ExternalApprovalResolved) -> Approval:
+    """The answer ends the wait for its own request; any other stands in the ledger only."""
+    if not approval.pending or approval.request_id != payload.request_id:
+        return approval
+    return replace(approval, pending=False, decision=payload.decision)
+
+
 def _start(state: WorkOrder, event: LedgerEvent, payload: StepStarted) -> WorkOrder:
     """An attempt runs: its row is written anew, whatever it held."""
     step_id = event.step_id or ""
@@ -229,7 +183,7 @@ def _end_attempt(
     state: WorkOrder, event: LedgerEvent, payload: StepFinished | StepFailed | StepRetryScheduled
 ) -> WorkOrder:
     """An attempt does not run any more; what its row said about its start and its limits stays."""
-    key: AttemptKey = (event.step_id or "", payload.attempt_index)
+    step_id, attempt_index = key = (event.step_id or "", payload.attempt_index)
     attempt = state.attempts.get(key) or _NEVER_STARTED
     active = _no_longer_active(state.active, key)
     status: AttemptStatus
@@ -244,6 +198,7 @@ def _end_attempt(
             active = replace(active, last_failure_reason_code=reason_code)
         case StepRetryScheduled():
             status, next_retry_at, finished_at = "SCHEDULED", payload.next_retry_at, None
+            attempt = _limited(attempt, state.attempts.get((step_id, attempt_index - 1)))
             active = replace(active, next_retry_at=next_retry_at)
         case _:
             assert_never(payload)
@@ -258,6 +213,18 @@ def _end_attempt(
     return replace(state, active=active, attempts={**state.attempts, key: attempt})
 
 
+def _limited(attempt: Attempt, before: Attempt | None) -> Attempt:
+    """An attempt with the limits of the one before it, if it has none of its own."""
+    if before is None or (attempt.timeout_ms, attempt.max_retries, attempt.retry_backoff_ms) != (None, None, None):
+        return attempt
+    return replace(
+        attempt,
+        timeout_ms=before.timeout_ms,
+        max_retries=before.max_retries,
+        retry_backoff_ms=before.retry_backoff_ms,
+    )
+
+
 def _no_longer_active(active: ActiveStep, key: AttemptKey) -> ActiveStep:
     """The active step columns after an attempt ended: emptied if it was the active one."""
     if (active.active_step_id, active.active_step_attempt) != key:
@@ -270,24 +237,28 @@ def _acquire(state: WorkOrder, event: LedgerEvent, event_id: int, expires_at: in
     owner, token = event.lease_owner_id or "", event.lease_token_hash or ""
     lease, closed_leases = state.lease, state.closed_leases
     if lease is not None:
-        if event.created_at < lease.expires_at:
-            return replace(state, lease=replace(lease, lease_token_hash=token, expires_at=expires_at))
-        closed_leases = (*closed_leases, replace(lease, lease_state="EXPIRED", ended_at=lease.expires_at))
+        if event.created_at < lease.lease_expires_at:
+            return replace(state, lease=replace(_renewed(lease, event, expires_at), lease_token_hash=token))
+        closed_leases = (*closed_leases, replace(lease, lease_state="EXPIRED"))
     granted = Lease(
         granted_event_id=event_id,
         lease_state="ACTIVE",
         lease_owner_id=owner,
         lease_token_hash=token,
         acquired_at=event.created_at,
-        expires_at=expires_at,
+        lease_expires_at=expires_at,
     )
     return replace(state, lease=granted, closed_leases=closed_leases)
+
+
+def _renewed(lease: Lease, event: LedgerEvent, expires_at: int) -> Lease:
+    return replace(lease, renewed_at=event.created_at, lease_expires_at=expires_at)
 
 
 def _release(state: WorkOrder, event: LedgerEvent) -> WorkOrder:
     if state.lease is None:
         return state
-    released = replace(state.lease, lease_state="RELEASED", ended_at=event.created_at)
+    released = replace(state.lease, lease_state="RELEASED", released_at=event.created_at)
     return replace(state, lease=None, closed_leases=(*state.closed_leases, released))
 
 
@@ -300,7 +271,6 @@ def _cancel_steps(state: WorkOrder, event: LedgerEvent) -> WorkOrder:
             next_retry_at=None,
             finished_at=event.created_at,
             reason_code=event.reason_code,
-            idempotency_key=event.idempotency_key,
         )
         if attempt.status in OPEN_ATTEMPTS
         else attempt

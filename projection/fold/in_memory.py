@@ -46,4 +46,4 @@ class FoldInMemory:
                 owners[tenant_id, event.correlation_id] = event.work_order_id
             states[key] = evolve(states.get(key), event, event_id)
             if event.idempotency_key is not None:
-                firsts[*key, event.idempotency_key] = First(event_id, event.payload)
+                firsts[*key, event.idempotency_key] = First(event_id, event)

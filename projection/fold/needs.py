@@ -27,17 +27,21 @@ def loadable_events(records: Iterable[Record]) -> list[LedgerEvent]:
 def named_attempts(
     events: Iterable[LedgerEvent], states: Mapping[WorkOrderKey, WorkOrder | None]
 ) -> set[tuple[str, str, str, int]]:
-    """The attempts that a batch changes in part and that are not in memory: their rows may exist, closed."""
+    """The attempts that a batch changes in part, or takes limits from, and that are not in memory: their rows may exist, closed."""
     named: set[tuple[str, str, str, int]] = set()
     for event in events:
         # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
         if event.step_id is None or not isinstance(event.payload, (StepFinished, StepFailed, StepRetryScheduled)):
             continue
-        key, attempt = (event.tenant_id, event.work_order_id), (event.step_id, event.payload.attempt_index)
+        key = (event.tenant_id, event.work_order_id)
         state = states.get(key)
         # The contract is checked later, with the rest of it; what it refuses, U+0000 for one, no statement can ask for.
-        if (state is None or attempt not in state.attempts) and "\0" not in event.step_id:
-            named.add((*key, *attempt))
+        known = () if state is None else state.attempts
+        wanted = [event.payload.attempt_index]
+        if isinstance(event.payload, StepRetryScheduled) and event.payload.attempt_index > 0:
+            wanted.append(event.payload.attempt_index - 1)  # its limits may be those of the attempt before
+        if "\0" not in event.step_id:
+            named.update((*key, event.step_id, index) for index in wanted if (event.step_id, index) not in known)
     return named
 
 

@@ -6,9 +6,10 @@ The compiled build leaves this module out (schemas/events.py).
 from msgspec import Struct
 
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.schemas.events import LedgerEvent, Payload
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import Violation
+from core_tables.schemas.vocabulary import WorkOrderStatus
 from core_tables.schemas.wire import Unreadable
 
 WorkOrderKey = tuple[str, str]  # tenant_id, work_order_id
@@ -38,19 +39,22 @@ class First(Struct, frozen=True, gc=False):
     """The event that an idempotency key is bound to."""
 
     event_id: int
-    payload: Payload | None
+    event: LedgerEvent
 
 
 class Decided(Struct, frozen=True, gc=False):
     """A record's outcome: what ledger, outcomes and audit are written from.
 
-    `event` is None where the body cannot be read or must not be shown to the tenant the record is attributed to.
+    `event` is None where the body cannot be read or must not be shown to the tenant the record is attributed to; in it, a
+    malformed work_order_id is empty, and a malformed idempotency_key None. `status_before` is that of an accepted event's work
+    order, None if there was none yet.
     """
 
     event_id: int
     tenant_id: str
     event: LedgerEvent | None
     outcome: Outcome
+    status_before: WorkOrderStatus | None
     broker_time: int
     traceparent: bytes | None
 

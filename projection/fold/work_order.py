@@ -68,12 +68,13 @@ class Collected(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Approval(Struct, frozen=True, gc=False, kw_only=True):
-    """The external approval that is, or was last, waited for."""
+    """The external approval that is, or was last, waited for, and what was decided."""
 
     pending: bool = False
     request_id: str | None = None
     target_user_id: str | None = None
     expires_at: int | None = None
+    decision: str | None = None
 
 
 class ActiveStep(Struct, frozen=True, gc=False, kw_only=True):
@@ -103,15 +104,16 @@ class Attempt(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Lease(Struct, frozen=True, gc=False, kw_only=True):
-    """A row of work_order_leases, named by the event that granted it."""
+    """A row of work_order_leases, named by the event that granted it; `renewed_at` is when it was last made to last longer."""
 
     granted_event_id: int
     lease_state: LeaseState
     lease_owner_id: str
     lease_token_hash: str
     acquired_at: int
-    expires_at: int
-    ended_at: int | None = None
+    renewed_at: int | None = None
+    lease_expires_at: int
+    released_at: int | None = None
 
 
 AttemptKey = tuple[str, int]  # step_id, attempt_index

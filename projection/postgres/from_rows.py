@@ -52,7 +52,7 @@ def event_of_row(row: LedgerRow) -> LedgerEvent:
 def outcome_of_row(row: OutcomeRow) -> Replayed | Refused:
     """The outcome that a row of the outcomes holds."""
     if row.first_event_id is not None:
-        return Replayed(first_event_id=row.first_event_id, payload_differs=bool(row.payload_differs))
+        return Replayed(first_event_id=row.first_event_id, request_differs=bool(row.request_differs))
     return refusal_of_row(row)
 
 
@@ -104,6 +104,7 @@ def state_of_row(row: CurrentRow) -> WorkOrder:
             request_id=row.external_approval_request_id,
             target_user_id=row.external_approval_target_user_id,
             expires_at=row.external_approval_expires_at,
+            decision=row.external_approval_decision,
         ),
         active=ActiveStep(
             active_step_id=row.active_step_id,
@@ -142,8 +143,9 @@ def lease_of_row(row: LeaseRow) -> Lease:
         lease_owner_id=row.lease_owner_id,
         lease_token_hash=row.lease_token_hash,
         acquired_at=row.acquired_at,
-        expires_at=row.expires_at,
-        ended_at=row.ended_at,
+        renewed_at=row.renewed_at,
+        lease_expires_at=row.lease_expires_at,
+        released_at=row.released_at,
     )
 
 

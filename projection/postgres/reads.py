@@ -42,7 +42,8 @@ from core_tables.schemas.reasons import (
     contract_failure,
 )
 from core_tables.schemas.topic import LedgerTopic
-from core_tables.schemas.vocabulary import MAX_I64, MAX_U128
+from core_tables.schemas.validation import TENANT_ID_RULE
+from core_tables.schemas.vocabulary import MAX_I64, MAX_U128, UNATTRIBUTED, EventType, WorkOrderStatus
 from core_tables.schemas.wire import is_tenant_id
 
 MAX_PAGE: Final = 1000
@@ -57,18 +58,24 @@ _R = TypeVar("_R", bound=_OfTenant)
 
 
 class LedgerEntry(NamedTuple):
-    """A ledger event with its id."""
+    """A ledger event with its id, and the status of its work order before it (None: there was none yet)."""
 
     work_order_event_id: int
     event: LedgerEvent
+    status_before: WorkOrderStatus | None
 
 
 class RefusedRecord(NamedTuple):
-    """A record that was refused, by its position id."""
+    """A record that was refused, by its event id, and what names the request, as far as it could be read."""
 
     event_id: int
     work_order_id: str | None
     outcome: Refused
+    event_type: EventType | None
+    correlation_id: int | None
+    turn_id: int | None
+    idempotency_key: str | None
+    created_at: int | None
 
 
 class DueRetry(NamedTuple):
@@ -155,7 +162,7 @@ class Reads:
                 last_id=last_id,
                 page_size=page_size,
             )
-        return [LedgerEntry(row.work_order_event_id, event_of_row(row)) for row in rows]
+        return [LedgerEntry(row.work_order_event_id, event_of_row(row), row.status_before) for row in rows]
 
     def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
@@ -291,10 +298,8 @@ def rows_of_tenant(tenant_id: str, rows: list[_R]) -> list[_R]:
 
 def checked_parameters(tenant_id: str, **parameters: object) -> None:
     """Raises ContractError, naming it, for a parameter of a read that no column could hold."""
-    if not is_tenant_id(tenant_id):
-        raise ContractError(
-            contract_failure("tenant_id", "tenant_id must be ASCII, not blank and at most 64 bytes long")
-        )
+    if not is_tenant_id(tenant_id) and tenant_id != UNATTRIBUTED:
+        raise ContractError(contract_failure("tenant_id", TENANT_ID_RULE))
     for name, value in parameters.items():
         for item in value if isinstance(value, list) else (value,):
             if isinstance(item, str) and not _is_text(item):
@@ -313,7 +318,16 @@ def _is_text(value: str) -> bool:
 
 def refused_record(row: OutcomeRow) -> RefusedRecord:
     """The record that a row of read_refused.sql tells of."""
-    return RefusedRecord(row.event_id, row.work_order_id, refusal_of_row(row))
+    return RefusedRecord(
+        event_id=row.event_id,
+        work_order_id=row.work_order_id,
+        outcome=refusal_of_row(row),
+        event_type=row.event_type,
+        correlation_id=None if row.correlation_id is None else int(row.correlation_id),
+        turn_id=row.turn_id,
+        idempotency_key=row.idempotency_key,
+        created_at=row.created_at,
+    )
 
 
 def folded_past(applied: int, event_id: int) -> bool:

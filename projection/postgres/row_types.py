@@ -56,6 +56,7 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     correlation_id: Numeric
     turn_id: int
     event_type: EventType
+    status_before: WorkOrderStatus | None = None
     work_order_status: WorkOrderStatus
     reason_code: int
     expected_last_event_id: int | None = None
@@ -74,12 +75,17 @@ class OutcomeRow(Row, frozen=True, kw_only=True):
     tenant_id: Key[str]
     event_id: Key[int]
     work_order_id: str | None = None
+    event_type: EventType | None = None
+    correlation_id: Numeric | None = None
+    turn_id: int | None = None
+    idempotency_key: str | None = None
+    created_at: int | None = None
     outcome: str
     reason_code: ReasonCode
     field: str | None = None
     sentence: str | None = None
     first_event_id: int | None = None
-    payload_differs: bool | None = None
+    request_differs: bool | None = None
 
 
 class CurrentRow(Row, frozen=True, kw_only=True):
@@ -115,6 +121,7 @@ class CurrentRow(Row, frozen=True, kw_only=True):
     external_approval_request_id: str | None = None
     external_approval_target_user_id: str | None = None
     external_approval_expires_at: int | None = None
+    external_approval_decision: str | None = None
     active_step_id: str | None = None
     active_step_attempt: int | None = None
     timeout_ms_active: int | None = None
@@ -164,8 +171,9 @@ class LeaseRow(Row, frozen=True, kw_only=True):
     lease_owner_id: str
     lease_token_hash: str
     acquired_at: int
-    expires_at: int
-    ended_at: int | None = None
+    renewed_at: int | None = None
+    lease_expires_at: int
+    released_at: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -199,17 +207,6 @@ class PendingRow(NamedTuple):
     last_updated_at: int
 
 
-class FirstEvent(NamedTuple):
-    """The event that an idempotency key is bound to."""
-
-    tenant_id: str
-    work_order_id: str
-    idempotency_key: str
-    work_order_event_id: int
-    event_type: EventType
-    payload: dict[str, Any]
-
-
 class CorrelationOwner(NamedTuple):
     """The work order that a correlation_id is bound to."""
 
@@ -219,9 +216,10 @@ class CorrelationOwner(NamedTuple):
 
 
 class AcceptedRecord(NamedTuple):
-    """A record that has a row in the ledger."""
+    """A record that has a row in the ledger, and the status of its work order before it."""
 
     work_order_event_id: int
+    status_before: WorkOrderStatus | None
 
 
 class LockedLane(NamedTuple):

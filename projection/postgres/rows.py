@@ -11,12 +11,13 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.json_form import payload_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY
+from core_tables.schemas.vocabulary import WorkOrderStatus
 
 _NO_ORIGIN: Final = Origin()
 _NOTHING_COLLECTED: Final = Collected()
 
 
-def ledger_row(event_id: int, event: LedgerEvent) -> LedgerRow:
+def ledger_row(event_id: int, event: LedgerEvent, status_before: WorkOrderStatus | None) -> LedgerRow:
     """The row of an accepted event."""
     return LedgerRow(
         tenant_id=event.tenant_id,
@@ -27,6 +28,7 @@ def ledger_row(event_id: int, event: LedgerEvent) -> LedgerRow:
         correlation_id=str(event.correlation_id),
         turn_id=event.turn_id,
         event_type=event.event_type,
+        status_before=status_before,
         work_order_status=event.work_order_status,
         reason_code=event.reason_code,
         expected_last_event_id=event.expected_last_event_id,
@@ -42,32 +44,33 @@ def ledger_row(event_id: int, event: LedgerEvent) -> LedgerRow:
 
 def outcome_row(decided: Decided) -> OutcomeRow:
     """The row of a record that was not accepted."""
-    work_order_id = None if decided.event is None else decided.event.work_order_id
+    replay, refusal = None, None
     match outcome := decided.outcome:
         case Replayed():
-            return OutcomeRow(
-                tenant_id=decided.tenant_id,
-                event_id=decided.event_id,
-                work_order_id=work_order_id,
-                outcome="REPLAYED",
-                reason_code=IDEMPOTENCY_REPLAY,
-                first_event_id=outcome.first_event_id,
-                payload_differs=outcome.payload_differs,
-            )
+            replay = outcome
         case Refused():
-            return OutcomeRow(
-                tenant_id=decided.tenant_id,
-                event_id=decided.event_id,
-                work_order_id=work_order_id,
-                outcome="REFUSED",
-                reason_code=outcome.reason_code,
-                field=outcome.field,
-                sentence=outcome.sentence,
-            )
+            refusal = outcome
         case Accepted():
             raise AssertionError("an accepted record has a ledger row")
         case _:
             assert_never(outcome)
+    event = decided.event
+    return OutcomeRow(
+        tenant_id=decided.tenant_id,
+        event_id=decided.event_id,
+        work_order_id=None if event is None else event.work_order_id or None,
+        event_type=None if event is None else event.event_type,
+        correlation_id=None if event is None else str(event.correlation_id),
+        turn_id=None if event is None else event.turn_id,
+        idempotency_key=None if event is None else event.idempotency_key,
+        created_at=None if event is None else event.created_at,
+        outcome="REPLAYED" if refusal is None else "REFUSED",
+        reason_code=IDEMPOTENCY_REPLAY if refusal is None else refusal.reason_code,
+        field=None if refusal is None else refusal.field,
+        sentence=None if refusal is None else refusal.sentence,
+        first_event_id=None if replay is None else replay.first_event_id,
+        request_differs=None if replay is None else replay.request_differs,
+    )
 
 
 def current_row(state: WorkOrder) -> CurrentRow:
@@ -105,6 +108,7 @@ def current_row(state: WorkOrder) -> CurrentRow:
         external_approval_request_id=approval.request_id,
         external_approval_target_user_id=approval.target_user_id,
         external_approval_expires_at=approval.expires_at,
+        external_approval_decision=approval.decision,
         active_step_id=active.active_step_id,
         active_step_attempt=active.active_step_attempt,
         timeout_ms_active=active.timeout_ms_active,
@@ -172,6 +176,7 @@ def _lease_row(identity: Identity, lease: Lease) -> LeaseRow:
         lease_owner_id=lease.lease_owner_id,
         lease_token_hash=lease.lease_token_hash,
         acquired_at=lease.acquired_at,
-        expires_at=lease.expires_at,
-        ended_at=lease.ended_at,
+        renewed_at=lease.renewed_at,
+        lease_expires_at=lease.lease_expires_at,
+        released_at=lease.released_at,
     )

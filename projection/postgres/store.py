@@ -10,14 +10,20 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from core_tables.projection.fold.batch import PART, decided_request
+from core_tables.projection.fold.batch import PART, decided_request, decided_unreadable
 from core_tables.projection.fold.needs import Known, loadable_events, named_attempts, unsure_keys
 from core_tables.projection.fold.values import Changed, Decided, First, Loaded, Record, Request, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import run
-from core_tables.projection.postgres.from_rows import attempt_of_row, lease_of_row, outcome_of_row, state_of_row
+from core_tables.projection.postgres.from_rows import (
+    attempt_of_row,
+    event_of_row,
+    lease_of_row,
+    outcome_of_row,
+    state_of_row,
+)
 from core_tables.projection.postgres.keys import (
     AttemptName,
     Correlation,
@@ -34,8 +40,8 @@ from core_tables.projection.postgres.row_types import (
     AttemptRow,
     CorrelationOwner,
     CurrentRow,
-    FirstEvent,
     LeaseRow,
+    LedgerRow,
     LockedLane,
     OutcomeRow,
     Row,
@@ -50,9 +56,9 @@ from core_tables.projection.postgres.rows import (
 )
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import lane_of
-from core_tables.schemas.json_form import payload_from_json
 from core_tables.schemas.outcomes import ACCEPTED, Accepted, Outcome
 from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.schemas.vocabulary import WorkOrderStatus
 from core_tables.schemas.wire import Unreadable
 
 
@@ -108,9 +114,10 @@ class Store:
         with translated(), self._pipeline as pipeline:
             accepted = pipeline.fetch(AcceptedRecord, "recall_accepted", asked)
             others = pipeline.fetch(OutcomeRow, "recall_outcomes", asked)
-        outcomes: dict[int, Outcome] = {row.work_order_event_id: ACCEPTED for row in accepted.rows}
+        statuses = {row.work_order_event_id: row.status_before for row in accepted.rows}
+        outcomes: dict[int, Outcome] = dict.fromkeys(statuses, ACCEPTED)
         outcomes |= {row.event_id: outcome_of_row(row) for row in others.rows}
-        return [recalled(record, outcomes) for record in records]
+        return [recalled(record, outcomes, statuses) for record in records]
 
     def write(
         self, parts: Iterable[Sequence[Decided]], changed: Changed, meanwhile: Callable[[], None] | None = None
@@ -123,7 +130,7 @@ class Store:
         with self._writing() as write:
             for decided in parts:
                 accepted = [
-                    ledger_row(each.event_id, each.event)
+                    ledger_row(each.event_id, each.event, each.status_before)
                     for each in decided
                     if isinstance(each.outcome, Accepted) and each.event is not None
                 ]
@@ -212,11 +219,16 @@ def state_rows(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> Iterato
 def _attributed_tenant(record: Record) -> str:
     if isinstance(record.content, Unreadable):
         return record.content.tenant_id
-    return decided_request(record, record.content, ACCEPTED).tenant_id
+    return decided_request(record, record.content, ACCEPTED, None).tenant_id
 
 
-def recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
-    """What was decided about a record that is folded, by the outcomes that are stored. Raises LaneStoppedError."""
+def recalled(
+    record: Record, outcomes: Mapping[int, Outcome], statuses: Mapping[int, WorkOrderStatus | None]
+) -> Decided:
+    """What was decided about a record that is folded, by what is stored: the outcomes, and the statuses before accepted events.
+
+    Raises LaneStoppedError.
+    """
     outcome = outcomes.get(record.event_id)
     if outcome is None:
         raise LaneStoppedError(
@@ -224,8 +236,8 @@ def recalled(record: Record, outcomes: Mapping[int, Outcome]) -> Decided:
             "run `core-tables verify`"
         )
     if isinstance(record.content, Request):
-        return decided_request(record, record.content, outcome)
-    return Decided(record.event_id, record.content.tenant_id, None, outcome, record.broker_time, record.traceparent)
+        return decided_request(record, record.content, outcome, statuses.get(record.event_id))
+    return decided_unreadable(record, record.content, outcome)
 
 
 class _Loading:
@@ -244,7 +256,7 @@ class _Loading:
         self.leases: Answer[LeaseRow] = Answer()
         self.open_attempts: Answer[AttemptRow] = Answer()
         self.named_attempts: Answer[AttemptRow] = Answer()
-        self.firsts: Answer[FirstEvent] = Answer()
+        self.firsts: Answer[LedgerRow] = Answer()
         self.owners: Answer[CorrelationOwner] = Answer()
 
     def _need(self, event: LedgerEvent, known: Known) -> None:
@@ -270,7 +282,7 @@ class _Loading:
             self.named_attempts = pipeline.fetch(AttemptRow, "load_attempts", attempts)
         if self.keys:
             keys = [IdempotencyKey(*key) for key in sorted(self.keys)]
-            self.firsts = pipeline.fetch(FirstEvent, "find_first_events", keys)
+            self.firsts = pipeline.fetch(LedgerRow, "find_first_events", keys)
         if self.correlations:
             correlations = [Correlation(*key) for key in sorted(self.correlations)]
             self.owners = pipeline.fetch(CorrelationOwner, "find_correlation_owners", correlations)
@@ -284,10 +296,9 @@ class _Loading:
         for attempt in (*self.open_attempts.rows, *self.named_attempts.rows):
             self._add_attempt(attempt)
         firsts = {
-            (row.tenant_id, row.work_order_id, row.idempotency_key): First(
-                row.work_order_event_id, payload_from_json(row.event_type, row.payload)
-            )
+            (row.tenant_id, row.work_order_id, row.idempotency_key): First(row.work_order_event_id, event_of_row(row))
             for row in self.firsts.rows
+            if row.idempotency_key is not None
         }
         owners = {(row.tenant_id, int(row.correlation_id)): row.work_order_id for row in self.owners.rows}
         return Loaded(states=self.states, firsts=firsts, owners=owners)

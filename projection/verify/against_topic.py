@@ -149,7 +149,9 @@ def _compare_records(connection: Connection, decided: Sequence[Decided]) -> tupl
     found = []
     for item in decided:
         if isinstance(item.outcome, Accepted) and item.event is not None:
-            found += _difference(item, "work_order_ledger", ledger_row(item.event_id, item.event), ledger_rows)
+            found += _difference(
+                item, "work_order_ledger", ledger_row(item.event_id, item.event, item.status_before), ledger_rows
+            )
             found += _difference(item, "work_order_outcomes", None, outcome_rows)
         else:
             found += _difference(item, "work_order_outcomes", outcome_row(item), outcome_rows)

@@ -150,7 +150,7 @@ def test_a_topic_that_is_lost_is_followed_by_one_whose_lanes_continue(world: Wor
     fresh.reconnect()
     assert any("12 lanes" in line for line in fresh.init())
     with fresh.working():
-        assert fresh.outcome(created) == Replayed(first_id, payload_differs=False)
+        assert fresh.outcome(created) == Replayed(first_id, request_differs=False)
         (second,) = fresh.append(make("FIELD_SET"))
         assert second.outcome(30) == Accepted()
     assert second.event_id() > first_id

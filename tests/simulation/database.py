@@ -121,7 +121,7 @@ class Store:
     def recall(self, records: Sequence[Record]) -> list[Decided]:
         self._call()
         tables = self.open or self.database.tables
-        return [recalled(record, tables.outcomes) for record in records]
+        return [recalled(record, tables.outcomes, tables.statuses()) for record in records]
 
     def load(self, records: Sequence[Record], known: Known) -> Loaded:
         self._call()

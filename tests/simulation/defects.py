@@ -20,7 +20,7 @@ from core_tables.schemas.reasons import UnavailableError
 
 from .broker import Broker
 from .cache import Redis
-from .database import Database, Store
+from .database import Committed, Database, Store
 from .simulation import Simulation
 
 Plant = Callable[[pytest.MonkeyPatch], Callable[[Simulation], None]]
@@ -245,6 +245,22 @@ def watermark_of_the_opening(patch: pytest.MonkeyPatch) -> Callable[[Simulation]
     return _nothing
 
 
+def status_before_forgotten_in_a_recall(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def recall(self: Store, records: Any) -> list[Any]:
+        return [replace(decided, status_before=None) for decided in real(self, records)]
+
+    real = Store.recall
+    patch.setattr(Store, "recall", recall)
+    return _nothing
+
+
+def lease_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A step's claim is judged without the lease that only the tables have."""
+    real = Committed._loaded_state
+    patch.setattr(Committed, "_loaded_state", lambda *at: (state := real(*at)) and replace(state, lease=None))
+    return _nothing
+
+
 # Each defect, and among which seeds the simulation must have found it.
 DEFECTS: dict[Plant, range] = {
     no_compare_and_set: range(20),
@@ -268,4 +284,6 @@ DEFECTS: dict[Plant, range] = {
     gaps_not_believed: range(50),
     watermark_not_monotone: range(600),
     watermark_of_the_opening: range(400),
+    status_before_forgotten_in_a_recall: range(50),
+    lease_forgotten_with_a_state: range(50),
 }

@@ -1,5 +1,6 @@
 """One run: two or three workers, a reader and an operator, faults at every step, and the oracle over what they leave."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
+from core_tables.consumer.audit_encoding import audit_of
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.worker import Worker
@@ -16,12 +18,11 @@ from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingRecord, pending_record
 from core_tables.projection.fold.values import Decided, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.schemas.audit import audit_event
-from core_tables.schemas.events import AuditEvent, LedgerEvent
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
-from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_MS
+from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_MS, EventType
 from core_tables.schemas.wire import encode_event
 from tests.book import Book
 from tests.builders import START, make
@@ -147,6 +148,7 @@ class Simulation:
         self.seed = seed
         self.scheduler = Scheduler(seed)
         self.chance = self.scheduler.chance
+        self.claims = random.Random(seed)  # of its own, so that a seed keeps its schedule
         self.broker = Broker(self.scheduler, LANES)
         self.database = Database(self.scheduler, LANES)
         self.redis = Redis(self.scheduler)
@@ -190,7 +192,7 @@ class Simulation:
 
     def _event(self, number: int) -> LedgerEvent:
         kind = self.chance.choice([*EVENT_TYPES, "WORK_ORDER_CREATED", "WORK_ORDER_CREATED", "STATUS_CHANGED"])
-        return make(
+        event = make(
             kind,
             tenant_id=self.chance.choice(TENANTS),
             work_order_id=self.chance.choice(["o1", "o2"]),
@@ -198,6 +200,13 @@ class Simulation:
             turn_id=number + 1,
             idempotency_key=f"key-{self.chance.randrange(EVENTS)}",
         )
+        return replace(event, **self._claim(kind))
+
+    def _claim(self, kind: EventType) -> dict[str, str]:
+        """Half of the steps claim the lease that there may be, as its owner or as another."""
+        if not kind.startswith("STEP_") or self.claims.random() < 0.5:
+            return {}
+        return {"lease_owner_id": self.claims.choice(["owner-1", "owner-1", "owner-2"]), "lease_token_hash": "token-1"}
 
     def execute(self) -> "Simulation":
         """Run with faults, then without, until everything is folded and audited. Raises ViolationError."""
@@ -390,11 +399,6 @@ class Simulation:
 def one_by_one(do: Callable[[LaneQueue], object], queues: list[LaneQueue]) -> None:
     for queue in queues:
         do(queue)
-
-
-def audit_of(decided: Decided) -> AuditEvent:
-    """The audit event of an outcome."""
-    return audit_event(decided.event_id, decided.tenant_id, decided.event, decided.outcome, decided.broker_time)
 
 
 def offset(event_id: int) -> int:

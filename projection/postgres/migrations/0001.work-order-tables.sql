@@ -57,6 +57,7 @@ create table os_core.work_order_ledger (
     correlation_id numeric(39, 0) not null,
     turn_id bigint not null,
     event_type text collate "C" not null,
+    status_before text collate "C",
     work_order_status text collate "C" not null,
     reason_code bigint not null,
     expected_last_event_id bigint,
@@ -76,14 +77,20 @@ create table os_core.work_order_outcomes (
     tenant_id text collate "C" not null,
     event_id bigint not null check (event_id > 0),
     work_order_id text collate "C",
+    event_type text collate "C",
+    correlation_id numeric(39, 0),
+    turn_id bigint,
+    idempotency_key text collate "C",
+    created_at bigint,
     outcome text collate "C" not null check (outcome in ('REPLAYED', 'REFUSED')),
     reason_code text collate "C" not null,
     field text,
     sentence text,
     first_event_id bigint,
-    payload_differs boolean,
+    request_differs boolean,
     primary key (tenant_id, event_id),
     constraint a_replay_names_the_first check ((outcome = 'REPLAYED') = (first_event_id is not null)),
+    constraint a_replay_says_whether_it_differs check ((outcome = 'REPLAYED') = (request_differs is not null)),
     constraint a_refusal_says_why check ((outcome = 'REFUSED') = (sentence is not null))
 );
 
@@ -122,6 +129,7 @@ create table os_core.work_orders_current (
     external_approval_request_id text collate "C",
     external_approval_target_user_id text collate "C",
     external_approval_expires_at bigint,
+    external_approval_decision text collate "C",
     active_step_id text collate "C",
     active_step_attempt bigint,
     timeout_ms_active bigint,
@@ -170,10 +178,11 @@ create table os_core.work_order_leases (
     lease_owner_id text collate "C" not null,
     lease_token_hash text collate "C" not null,
     acquired_at bigint not null,
-    expires_at bigint not null,
-    ended_at bigint,
+    renewed_at bigint,
+    lease_expires_at bigint not null,
+    released_at bigint,
     primary key (tenant_id, work_order_id, granted_event_id),
-    constraint an_ended_lease_says_when check ((lease_state = 'ACTIVE') = (ended_at is null))
+    constraint a_released_lease_says_when check ((lease_state = 'RELEASED') = (released_at is not null))
 ) with (fillfactor = 80);
 
 -- two owners who ask at once: at most one lease of a work order is ACTIVE.
@@ -181,7 +190,7 @@ create unique index one_active_lease_per_work_order
     on os_core.work_order_leases (tenant_id, work_order_id) where lease_state = 'ACTIVE';
 
 create index active_leases_by_expiry
-    on os_core.work_order_leases (tenant_id, expires_at) where lease_state = 'ACTIVE';
+    on os_core.work_order_leases (tenant_id, lease_expires_at) where lease_state = 'ACTIVE';
 
 -- Append-only, for every role and every way to change a row, session_replication_role = replica included.
 create function os_core.refuse_change() returns trigger language plpgsql as $$

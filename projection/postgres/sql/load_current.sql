@@ -8,9 +8,9 @@ select
     row.intent_type, row.fields_json, row.missing_fields_json, row.asked_fields_json,
     row.resolved_fields_json, row.prompt_dedupe_keys_json, row.confirmation_state,
     row.external_approval_pending, row.external_approval_request_id, row.external_approval_target_user_id,
-    row.external_approval_expires_at, row.active_step_id, row.active_step_attempt, row.timeout_ms_active,
-    row.max_retries_active, row.retry_backoff_ms_active, row.next_retry_at, row.last_failure_reason_code,
-    row.created_at, row.closed_at
+    row.external_approval_expires_at, row.external_approval_decision, row.active_step_id,
+    row.active_step_attempt, row.timeout_ms_active, row.max_retries_active, row.retry_backoff_ms_active,
+    row.next_retry_at, row.last_failure_reason_code, row.created_at, row.closed_at
     /* end */
 from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 inner join os_core.work_orders_current as row using (tenant_id, work_order_id)

@@ -6,8 +6,9 @@ with asked as (
 select
     true as accepted, row.tenant_id, row.work_order_event_id as event_id,
     /* nulls OutcomeRow */
-    null as work_order_id, null as outcome, null as reason_code, null as field, null as sentence,
-    null as first_event_id, null as payload_differs
+    null as work_order_id, null as event_type, null as correlation_id, null as turn_id,
+    null as idempotency_key, null as created_at, null as outcome, null as reason_code, null as field,
+    null as sentence, null as first_event_id, null as request_differs
     /* end */
 from asked
 cross join lateral (
@@ -22,8 +23,9 @@ union all
 select
     false,
     /* select OutcomeRow */
-    row.tenant_id, row.event_id, row.work_order_id, row.outcome, row.reason_code, row.field, row.sentence,
-    row.first_event_id, row.payload_differs
+    row.tenant_id, row.event_id, row.work_order_id, row.event_type, row.correlation_id::text, row.turn_id,
+    row.idempotency_key, row.created_at, row.outcome, row.reason_code, row.field, row.sentence,
+    row.first_event_id, row.request_differs
     /* end */
 from asked
 cross join lateral (

@@ -10,7 +10,8 @@ set
     external_approval_pending = batch.external_approval_pending,
     external_approval_request_id = batch.external_approval_request_id,
     external_approval_target_user_id = batch.external_approval_target_user_id,
-    external_approval_expires_at = batch.external_approval_expires_at, active_step_id = batch.active_step_id,
+    external_approval_expires_at = batch.external_approval_expires_at,
+    external_approval_decision = batch.external_approval_decision, active_step_id = batch.active_step_id,
     active_step_attempt = batch.active_step_attempt, timeout_ms_active = batch.timeout_ms_active,
     max_retries_active = batch.max_retries_active, retry_backoff_ms_active = batch.retry_backoff_ms_active,
     next_retry_at = batch.next_retry_at, last_failure_reason_code = batch.last_failure_reason_code,
@@ -22,9 +23,10 @@ from json_to_recordset(%b::json) as batch (
     last_reason_code bigint, last_updated_at bigint, step_id text, step_input_hash text, lease_owner_id text,
     lease_token_hash text, lease_expires_at bigint, confirmation_state text,
     external_approval_pending boolean, external_approval_request_id text,
-    external_approval_target_user_id text, external_approval_expires_at bigint, active_step_id text,
-    active_step_attempt bigint, timeout_ms_active bigint, max_retries_active bigint,
-    retry_backoff_ms_active bigint, next_retry_at bigint, last_failure_reason_code bigint, closed_at bigint
+    external_approval_target_user_id text, external_approval_expires_at bigint,
+    external_approval_decision text, active_step_id text, active_step_attempt bigint,
+    timeout_ms_active bigint, max_retries_active bigint, retry_backoff_ms_active bigint, next_retry_at bigint,
+    last_failure_reason_code bigint, closed_at bigint
     /* end */
 )
 where

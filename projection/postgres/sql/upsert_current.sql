@@ -6,9 +6,9 @@ insert into os_core.work_orders_current as row (
     requester_user_id, requester_speaker_id, device_id, session_id, process_id, blueprint_version,
     intent_type, fields_json, missing_fields_json, asked_fields_json, resolved_fields_json,
     prompt_dedupe_keys_json, confirmation_state, external_approval_pending, external_approval_request_id,
-    external_approval_target_user_id, external_approval_expires_at, active_step_id, active_step_attempt,
-    timeout_ms_active, max_retries_active, retry_backoff_ms_active, next_retry_at, last_failure_reason_code,
-    created_at, closed_at
+    external_approval_target_user_id, external_approval_expires_at, external_approval_decision,
+    active_step_id, active_step_attempt, timeout_ms_active, max_retries_active, retry_backoff_ms_active,
+    next_retry_at, last_failure_reason_code, created_at, closed_at
     /* end */
 )
 select *
@@ -21,10 +21,10 @@ from json_to_recordset(%b::json) as batch (
     intent_type text, fields_json jsonb, missing_fields_json jsonb, asked_fields_json jsonb,
     resolved_fields_json jsonb, prompt_dedupe_keys_json jsonb, confirmation_state text,
     external_approval_pending boolean, external_approval_request_id text,
-    external_approval_target_user_id text, external_approval_expires_at bigint, active_step_id text,
-    active_step_attempt bigint, timeout_ms_active bigint, max_retries_active bigint,
-    retry_backoff_ms_active bigint, next_retry_at bigint, last_failure_reason_code bigint, created_at bigint,
-    closed_at bigint
+    external_approval_target_user_id text, external_approval_expires_at bigint,
+    external_approval_decision text, active_step_id text, active_step_attempt bigint,
+    timeout_ms_active bigint, max_retries_active bigint, retry_backoff_ms_active bigint, next_retry_at bigint,
+    last_failure_reason_code bigint, created_at bigint, closed_at bigint
     /* end */
 )
 on conflict (tenant_id, work_order_id) do update set
@@ -45,6 +45,7 @@ on conflict (tenant_id, work_order_id) do update set
     external_approval_request_id = excluded.external_approval_request_id,
     external_approval_target_user_id = excluded.external_approval_target_user_id,
     external_approval_expires_at = excluded.external_approval_expires_at,
+    external_approval_decision = excluded.external_approval_decision,
     active_step_id = excluded.active_step_id, active_step_attempt = excluded.active_step_attempt,
     timeout_ms_active = excluded.timeout_ms_active, max_retries_active = excluded.max_retries_active,
     retry_backoff_ms_active = excluded.retry_backoff_ms_active, next_retry_at = excluded.next_retry_at,
