@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.reads import Reads
@@ -122,9 +123,9 @@ def test_db01_a_reader_cannot_become_somebody_else(world: World) -> None:
 
 
 def test_db01_the_owner_does_not_log_in(world: World) -> None:
-    from psycopg.conninfo import make_conninfo
-
-    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+    may_log_in = world.admin.execute("select rolcanlogin from pg_roles where rolname = 'core_tables_owner'").fetchall()
+    assert may_log_in == [(False,)]
+    with pytest.raises(psycopg.OperationalError, match="core_tables_owner"):
         psycopg.connect(make_conninfo(world.settings.admin(), user="core_tables_owner"))
 
 

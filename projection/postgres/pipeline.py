@@ -8,7 +8,6 @@ import re
 import select
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from struct import Struct as Packed
 from types import TracebackType
@@ -38,14 +37,17 @@ _LOOK_EVERY_MS: Final = 500.0
 Parameter = str | int | Sequence[Struct]
 
 
-@dataclass
 class Answer(Generic[_R]):
-    """What a statement answered, once its pipeline has ended: rows, how many it read or wrote, and its tag, like COMMIT."""
+    """What a statement answered, once its pipeline has ended: rows, how many it read or wrote, and its tag, like COMMIT.
 
-    kind: type[_R] | None = None  # what its rows are; None: they are not read
-    rows: list[_R] = field(default_factory=list)
-    count: int = 0
-    tag: str = ""
+    `kind` is what its rows are; without it they are not read. No dataclass: mypyc compiles no generic one.
+    """
+
+    def __init__(self, kind: type[_R] | None = None) -> None:
+        self.kind = kind
+        self.rows: list[_R] = []
+        self.count = 0
+        self.tag = ""
 
 
 class Pipeline:
