@@ -14,7 +14,7 @@ from core_tables.schemas.reasons import SetupError
 @click.option(
     "--ready",
     is_flag=True,
-    help="Exit with 12 while a lane waits to be opened. For a readiness probe, which gates a rollout.",
+    help="Exit with 12 while a lane waits, or a worker is out of its group. For a readiness probe, which gates a rollout.",
 )
 @click.option(
     "--max-age",
@@ -32,17 +32,23 @@ def health(ready: bool, max_age: float) -> None:
     if file is None:
         raise SetupError("CORE_TABLES_HEALTH_FILE is not set; set it for the worker and for this command", "machine")
     files = [path for path in (file, *sorted(file.parent.glob(f"{file.name}.[0-9]*"))) if path.exists()]
-    alive = bool(files)
-    waiting = 0
-    for path in files:
-        found, age = read_health(path)
-        alive, waiting = alive and age <= max_age, waiting + found.waiting
+    read = {path: read_health(path) for path in files}
+    for path, (found, age) in read.items():
         output.out.print(
             f"{path.name}: {age:.0f} s ago, lanes: {found.opened} folded, {found.waiting} waiting, {found.stopped} stopped"
         )
-    if not alive:
+    found_all = [found for found, _ in read.values()]
+    if not read or any(age > max_age for _, age in read.values()):
         output.err.print("not alive: no worker has reported in time; look at its log")
         sys.exit(output.EXIT_NOT_FOUND)
-    if ready and waiting:
-        output.err.print(f"not ready: {waiting} lanes wait for Kafka or Postgres; look at the worker's log")
+    if silent := [found.audit_silent_s for found in found_all if not found.alive]:
+        output.err.print(
+            f"not alive: an audit thread has been silent for {max(silent):.0f} s; look at the worker's log"
+        )
+        sys.exit(output.EXIT_NOT_FOUND)
+    if ready and not all(found.ready for found in found_all):
+        waiting, outside = sum(found.waiting for found in found_all), sum(not found.in_group for found in found_all)
+        reasons = [f"{waiting} lanes wait for Kafka or Postgres"] if waiting else []
+        reasons += [f"{outside} workers are not in their consumer group"] if outside else []
+        output.err.print(f"not ready: {' and '.join(reasons)}; look at the worker's log")
         sys.exit(output.EXIT_PENDING)

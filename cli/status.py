@@ -89,6 +89,9 @@ def _summary(rows: Sequence[Mapping[str, Any]], strays: Mapping[int, int]) -> It
         yield f"{lag} records are not folded yet; does a worker run?"
     else:
         yield "everything is folded"
+    unaudited = sum(max(0, row["applied"] - row["audited"]) for row in rows)
+    if unaudited:
+        yield f"{unaudited} outcomes are not known to be in the audit topic yet"
 
 
 def _lane_rows(

@@ -102,7 +102,7 @@ def worker(
             for_each=for_each_in_threads,
             release=release_in_background,
         )
-        thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log))
+        thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log), log)
     dependencies = WorkerDependencies(
         consumer=ledger_consumer(kafka, worker_settings.batch_size, worker_client_id()),
         postgres=Session(partial(worker_store, settings.worker(), name)),

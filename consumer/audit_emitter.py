@@ -115,6 +115,7 @@ class AuditEmitter:
         begun = [(queue, end) for queue in turn if (end := self._guarded(queue, self._begin)) is not None]
         for queue, end in begun:
             self._guarded(queue, partial(self._commit, end))
+        self._queue.sign()
         return len(due)
 
     def close(self) -> None:
@@ -125,7 +126,11 @@ class AuditEmitter:
     def _open_all(self, queues: list[LaneQueue]) -> None:
         """Open producers at the same time: each waits half a second for its coordinator, and a worker has many."""
         if queues:
-            self._ports.for_each(lambda queue: self._guarded(queue, self._init), queues)
+            try:
+                self._ports.for_each(lambda queue: self._guarded(queue, self._init), queues)
+            except RuntimeError as error:  # the machine has no thread left
+                for queue in queues:
+                    self._failed(queue, error)
             for queue in queues:
                 if queue.lane in self._outputs:
                     self._guarded(queue, self._find_offset)
@@ -137,6 +142,7 @@ class AuditEmitter:
 
     def _guarded(self, queue: LaneQueue, step: Callable[[LaneQueue], int | None]) -> int | None:
         """Run a step of a lane. After any error, close the lane's producer and start again with a new one."""
+        self._queue.sign()
         try:
             return step(queue)
         except (CoreTablesError, KafkaException, BufferError) as error:
@@ -156,7 +162,7 @@ class AuditEmitter:
                 self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
         return None
 
-    def _failed(self, queue: LaneQueue, error: CoreTablesError | KafkaException | BufferError) -> None:
+    def _failed(self, queue: LaneQueue, error: Exception) -> None:
         """Close a lane's producer. Start again after a pause if that can help, otherwise stop the lane."""
         self._close_output(queue.lane)
         cause = translate_running(error) if isinstance(error, KafkaException) else error

@@ -1,11 +1,13 @@
 """The bounded queue of encoded outcomes between fold and audit thread: all that the two share."""
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
 from core_tables.consumer.audit_record import AuditRecord
+from core_tables.consumer.timer import Clock
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
 
@@ -23,8 +25,10 @@ class LaneQueue:
 class AuditQueue:
     """What the fold hands to the audit thread. Every method may be called from either thread."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, clock: Clock = time.monotonic) -> None:
         self._size = size
+        self._clock = clock
+        self._sign_at = clock()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._lanes: dict[int, LaneQueue] = {}
@@ -69,6 +73,14 @@ class AuditQueue:
         """Whether the queue is short enough to continue fetching; waits up to `timeout` seconds for that."""
         with self._wake:
             return self._wake.wait_for(lambda: self._count <= self._size // 2, timeout)
+
+    def sign(self) -> None:
+        """A sign of life of the audit thread: it gives one before each step that may wait."""
+        self._sign_at = self._clock()
+
+    def silent_s(self) -> float:
+        """How many seconds ago the audit thread gave its last sign of life."""
+        return self._clock() - self._sign_at
 
     def size(self) -> int:
         """How many outcomes wait."""

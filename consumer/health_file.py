@@ -7,28 +7,51 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core_tables.consumer.lane import Lane
 
+# A turn of the audit thread waits for the broker at most a minute or so; one that takes longer does not end.
+MAX_AUDIT_SILENCE_S: Final = 180.0
+
 
 class Health(NamedTuple):
-    """How many of the assigned lanes are folded, wait to be opened or reopened, and have stopped."""
+    """What a worker says about itself.
+
+    Attributes:
+        opened: how many of its lanes are folded.
+        waiting: how many wait to be opened or reopened.
+        stopped: how many have stopped.
+        in_group: whether the group has assigned it lanes, or none, and has not taken them away by a timeout since.
+        audit_silent_s: seconds since the audit thread last gave a sign of life; 0 if the worker has none.
+    """
 
     opened: int
     waiting: int
     stopped: int
+    in_group: bool
+    audit_silent_s: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether the audit thread runs; that the fold does is said by the age of the file."""
+        return self.audit_silent_s <= MAX_AUDIT_SILENCE_S
 
     @property
     def ready(self) -> bool:
-        """Whether no lane waits. A worker that was assigned no lane is ready."""
-        return self.waiting == 0
+        """Whether the worker is in its group and none of its lanes waits. It may have no lane."""
+        return self.in_group and self.waiting == 0
 
 
-def write_health(path: Path, lanes: Iterable[Lane]) -> None:
-    """Replace the file as a whole, so that nobody reads half of it."""
+def health_of(lanes: Iterable[Lane], *, in_group: bool, audit_silent_s: float) -> Health:
+    """The health of a worker with these lanes."""
     states = ["opened" if lane.opened else "waiting" if lane.stopped is None else "stopped" for lane in lanes]
-    health = Health(*(states.count(name) for name in Health._fields))
+    opened, waiting, stopped = (states.count(state) for state in ("opened", "waiting", "stopped"))
+    return Health(opened, waiting, stopped, in_group, round(audit_silent_s, 1))
+
+
+def write_health(path: Path, health: Health) -> None:
+    """Replace the file as a whole, so that nobody reads half of it."""
     staged = path.with_name(path.name + ".new")
     staged.write_text(json.dumps(health._asdict()), "utf-8")
     staged.replace(path)

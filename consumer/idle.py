@@ -6,7 +6,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
-from core_tables.consumer.health_file import write_health
+from core_tables.consumer.health_file import health_of, write_health
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -47,7 +47,9 @@ class IdleChecks:
         if self._timer.due() or self._postgres.opened != self._sessions:
             self._run()
             if self._health_file is not None:
-                write_health(self._health_file, self._lifecycle.lanes.values())
+                silent_s = 0.0 if self._audit is None else self._audit.silent_s()
+                lanes, in_group = self._lifecycle.lanes.values(), self._lifecycle.in_group
+                write_health(self._health_file, health_of(lanes, in_group=in_group, audit_silent_s=silent_s))
             self._collect_garbage()
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ class LaneLifecycle:
     """The lanes that this worker was assigned, by partition, and every way in which one begins or ends.
 
     `assigned`, `revoked` and `lost` are the group's callbacks. `topic_check` says when the topics are to be checked again.
+    `in_group`: the group has assigned lanes, if only none, and they were not lost since.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class LaneLifecycle:
         self.topic = topic
         self.lanes: dict[int, Lane] = {}
         self.topic_check = Timer(clock, TOPIC_CHECK_S)
+        self.in_group = False
         self._consumer = dependencies.consumer
         self._postgres = dependencies.postgres
         self._audit = dependencies.audit
@@ -54,6 +56,7 @@ class LaneLifecycle:
         A partition that the topic was given after its lanes were made has none, and is left alone.
         """
         consumer.incremental_assign([])
+        self.in_group = True
         for target in partitions:
             if target.partition >= self.topic.partitions:
                 self._log.warning("partition_without_lane", topic=self.topic.topic, partition=target.partition)
@@ -173,6 +176,17 @@ class LaneLifecycle:
 
     def revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """The group took lanes away: forget them. Nothing is flushed or committed."""
+        self._forget(partitions, lost=False)
+
+    def lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """The group took lanes away after a timeout: the same, since the guard of each batch knows who else has them.
+
+        Perhaps nobody has: if the broker is gone, this worker is not ready until the group has it back.
+        """
+        self.in_group = False
+        self._forget(partitions, lost=True)
+
+    def _forget(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         opened = []
         for target in partitions:
             lane = self.lanes.pop(target.partition, None)
@@ -183,8 +197,6 @@ class LaneLifecycle:
                     opened.append(target.partition)
             self._fetcher.forget(target.partition)
         self._fetcher.stop(opened)
-        self._log.info("dropped", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
-
-    # The group took them away after a timeout, and another worker may have them already. Since the guard of each batch tells,
-    # and nothing is flushed, that makes no difference.
-    lost = revoked
+        self._log.info(
+            "dropped", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions), lost=lost
+        )

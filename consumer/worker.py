@@ -13,7 +13,7 @@ The rule, step by step, for each lane (tests/model searches every interleaving o
 5. The audit thread emits. (audit_emitter.py)
 6. Once a second, and after each reconnect to Postgres: compare `applied` and `epoch` with memory, and reopen the lane if
    they differ; write the audited watermark; renew the Redis label. Every ten seconds, check the topics as in step 1. (idle.py)
-7. Revoked and lost are one function: forget the lane. Nothing is flushed or committed. (lifecycle.py)
+7. Revoked, or lost after a timeout: forget the lane. Nothing is flushed or committed. (lifecycle.py)
 
 The order of effects of a batch: guard, load, recall, fold, encode for the audit, write, commit; then notify, cache, audit
 queue, memory. None of the last four can fail the fold.

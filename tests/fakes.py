@@ -1,5 +1,6 @@
 """An audit emitter over a broker and a Postgres that are not there, for tests that need neither."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -20,6 +21,18 @@ class Quiet:
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_, **__: None
+
+
+@dataclass
+class Kept:
+    """A log that keeps the codes of its lines."""
+
+    events: list[str] = field(default_factory=list)
+
+    def exception(self, event: str, **_fields: object) -> None:
+        self.events.append(event)
+
+    info = warning = error = exception
 
 
 class RefusingProducer:
@@ -45,7 +58,7 @@ def accepted(event_id: int) -> AuditRecord:
     return audit_record(Decided(event_id, "acme", make("FIELD_SET"), ACCEPTED, "DRAFT", 0, None))
 
 
-def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:
+def emitter_over(queue: AuditQueue, log: Any = None, **ports: Any) -> AuditEmitter:
     """An emitter whose ports are those given, and otherwise a broker and a Postgres where all is well and empty."""
     usual: dict[str, Any] = {
         "open_producer": lambda _: RefusingProducer(KafkaError._TIMED_OUT),
@@ -56,7 +69,7 @@ def emitter_over(queue: AuditQueue, **ports: Any) -> AuditEmitter:
         "for_each": lambda do, queues: [do(queue) for queue in queues],
         "release": lambda _: None,
     }
-    return AuditEmitter(queue, "audit", 0, AuditPorts(**{**usual, **ports}), Quiet())
+    return AuditEmitter(queue, "audit", 0, AuditPorts(**{**usual, **ports}), log or Quiet())
 
 
 class IdleProducer:

@@ -1,12 +1,11 @@
 """Alive and ready, as a container's probe asks for it."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from core_tables.cli import output
-from core_tables.consumer.health_file import Health, read_health, write_health
+from core_tables.consumer.health_file import Health, health_of, read_health, write_health
 from core_tables.consumer.lane import Lane
 from core_tables.schemas.reasons import LaneStoppedError
 
@@ -15,12 +14,26 @@ from .world import World, wait_until
 
 def test_a_lane_is_folded_or_waits_or_has_stopped(tmp_path: Path) -> None:
     lanes = [Lane(0, 0, opened=True), Lane(1, 1), Lane(2, 2, stopped=LaneStoppedError("why")), Lane(3, 3, opened=True)]
-    write_health(tmp_path / "health", lanes)
+    write_health(tmp_path / "health", health_of(lanes, in_group=True, audit_silent_s=0.5))
     health, age = read_health(tmp_path / "health")
-    assert health == Health(opened=2, waiting=1, stopped=1)
+    assert health == Health(opened=2, waiting=1, stopped=1, in_group=True, audit_silent_s=0.5)
     assert not health.ready
     assert age < 60
-    assert Health(0, 0, 0).ready, "a worker that was assigned no lane"
+
+
+@pytest.mark.parametrize(
+    ("health", "alive", "ready"),
+    [
+        (Health(0, 0, 0, in_group=True, audit_silent_s=0.0), True, True),
+        (Health(0, 0, 0, in_group=False, audit_silent_s=0.0), True, False),
+        (Health(3, 0, 0, in_group=True, audit_silent_s=200.0), False, True),
+    ],
+    ids=["assigned no lane", "lost its lanes", "audit thread silent"],
+)
+def test_a_worker_is_ready_in_its_group_and_alive_while_its_audit_thread_gives_signs(
+    health: Health, alive: bool, ready: bool
+) -> None:
+    assert (health.alive, health.ready) == (alive, ready)
 
 
 @pytest.mark.stack
@@ -47,8 +60,13 @@ def test_the_probe_tells_alive_from_ready_and_both_from_gone(
     assert (
         world.command("health", "--max-age", "0", CORE_TABLES_HEALTH_FILE=str(file)).returncode == output.EXIT_NOT_FOUND
     )
-    files[0].write_text(json.dumps(Health(3, 1, 0)._asdict()), "utf-8")
+    write_health(files[0], Health(3, 1, 0, in_group=True, audit_silent_s=0.0))
+    write_health(files[1], Health(0, 0, 0, in_group=False, audit_silent_s=0.0))
     done = world.command("health", "--ready", CORE_TABLES_HEALTH_FILE=str(file))
     assert done.returncode == output.EXIT_PENDING
-    assert b"1 lanes wait" in done.stderr
+    assert b"1 lanes wait for Kafka or Postgres and 1 workers are not in their consumer group" in done.stderr
     assert world.command("health", CORE_TABLES_HEALTH_FILE=str(file)).returncode == output.EXIT_OK
+    write_health(files[0], Health(3, 0, 0, in_group=True, audit_silent_s=300.0))
+    done = world.command("health", CORE_TABLES_HEALTH_FILE=str(file))
+    assert done.returncode == output.EXIT_NOT_FOUND
+    assert b"silent for 300 s" in done.stderr

@@ -25,6 +25,7 @@ from core_tables.cli import wiring
 from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
+from core_tables.consumer.health_file import read_health
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, ShowLine
 from core_tables.deploy.process import Start
@@ -100,6 +101,29 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing_but_time(
             fresh.drain(180)
     assert running.errors == []
     check_everything(fresh, 3500)
+
+
+def test_a_worker_that_lost_its_lanes_with_the_broker_is_alive_but_not_ready_until_the_broker_is_back(
+    folder: Path, fresh: World, recovery: Recovery, tmp_path: Path
+) -> None:
+    file = tmp_path / "health"
+    fresh.append(*day(300))
+    with fresh.working(health_file=file) as running:
+        wait_until(lambda: file.exists() and read_health(file)[0].ready, "the worker to be ready")
+        local_stack.stop_part(folder, "kafka", with_signal=signal.SIGKILL)
+        try:
+            wait_until(lambda: running.log_lines("dropped"), "the session to time out", 90)
+            lost = len(running.log_lines("dropped"))
+            wait_until(lambda: not read_health(file)[0].ready, "the worker to say that it is not ready")
+            assert read_health(file)[0].alive
+            assert [line["lost"] for line in running.log_lines("dropped")] == [True] * lost
+        finally:
+            local_stack.start_part(folder, "kafka")
+        with recovery("kafka killed for longer than a session and started again"):
+            fresh.close()
+            fresh.reconnect()
+            fresh.drain(180)
+        wait_until(lambda: read_health(file)[0].ready, "the worker to be ready again")
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])

@@ -158,18 +158,21 @@ class Consumer:
         self.callbacks: list[Callable[[], None]] = []
         self.on_assign: Any = None
         self.on_revoke: Any = None
+        self.on_lost: Any = None
+        self.lost_last = False
 
     def subscribe(self, _topics: Sequence[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        self.on_assign, self.on_revoke = on_assign, on_revoke
-        assert on_lost == on_revoke, "revoked and lost are one function"
+        self.on_assign, self.on_revoke, self.on_lost = on_assign, on_revoke, on_lost
 
     def give(self, partitions: Sequence[int]) -> None:
         """Assign partitions, at the next poll."""
         self.callbacks.append(lambda: self.on_assign(self, [TopicPartition("ledger", p) for p in partitions]))
 
     def take(self, partitions: Sequence[int]) -> None:
-        """Revoke partitions, at the next poll."""
-        self.callbacks.append(lambda: self.on_revoke(self, [TopicPartition("ledger", p) for p in partitions]))
+        """Revoke partitions at the next poll, or let them be lost: in turns."""
+        self.lost_last = not self.lost_last
+        drop = self.on_lost if self.lost_last else self.on_revoke
+        self.callbacks.append(lambda: drop(self, [TopicPartition("ledger", p) for p in partitions]))
 
     def consume(self, count: int, _timeout: float) -> list[Message]:
         """Callbacks first, then messages: some of each partition, in order."""
