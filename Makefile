@@ -1,4 +1,4 @@
-# The two commands of a newcomer are `make demo` and `make test`; the rest is for whoever changes something.
+# The two commands of a newcomer are `make demo` and `make test`; the rest is for development.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@for try in 1 2 3; do $(INSTALL) --require-hashes -r requirements.lock && break; \
-	  [ $$try = 3 ] && { echo "the packages could not be downloaded; look at the line above and run make again"; exit 1; }; \
+	  [ $$try = 3 ] && { echo "the packages could not be downloaded; look at the line above, then repeat the command"; exit 1; }; \
 	  echo "==> download failed, trying again"; done
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -38,7 +38,7 @@ test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS proces
 test-quick: $(READY)  ## the tests that need no stack and take a moment each: the inner loop, under two minutes
 	@$(PYTEST) --quick $(ARGS)
 
-simulate: $(READY)  ## many more schedules of the real worker: make simulate SEEDS=100000 (FIRST_SEED=n to go on from n)
+simulate: $(READY)  ## many more schedules of the real worker: make simulate SEEDS=100000 (FIRST_SEED=n to continue from n)
 	@SEEDS=$(or $(SEEDS),20000) FIRST_SEED=$(or $(FIRST_SEED),0) $(BIN)/pytest -q tests/simulation -k "schedule"
 
 faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took

@@ -2,7 +2,7 @@
 
 A generic reader interprets the schema for every record and calls a function for every field; code generated once per
 schema is about three times as fast, and can be read, type-checked and compiled like any other.
-`make generate` writes the modules anew; a test holds them against this one.
+`make generate` writes the modules again; a test holds them against this one.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

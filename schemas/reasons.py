@@ -75,7 +75,7 @@ class ClosedError(CoreTablesError):
 
 
 class SetupError(CoreTablesError):
-    """Something is missing or not as expected; `init` or an operator mends it. `subject` says what sort of thing."""
+    """Something is missing or not as expected; `init` or an operator repairs it. `subject` says what sort of thing."""
 
     def __init__(self, message: str, subject: Literal["topic", "database", "permission", "machine"]) -> None:
         super().__init__(message)
@@ -87,4 +87,4 @@ class UnknownSchemaError(CoreTablesError):
 
 
 class LaneStoppedError(CoreTablesError):
-    """A lane cannot go on without a person: nothing is skipped; the message names the cause and the next step."""
+    """A lane cannot continue without a person: nothing is skipped; the message names the cause and the next step."""

@@ -63,7 +63,7 @@ def contract_violation(event: LedgerEvent, payload_bytes: int) -> Violation | No
 
 
 def first_violation(event: LedgerEvent, payload_bytes: int) -> Violation | None:
-    """All checks that need no state, for whoever wants to know before sending."""
+    """All checks that need no state, for a program that wants to know before it sends."""
     return malformed_identity(event) or contract_violation(event, payload_bytes)
 
 

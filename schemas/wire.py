@@ -57,7 +57,7 @@ def encode_event(event: LedgerEvent) -> bytes:
 def decode_event(value: bytes | None) -> SizedEvent | Violation:
     """Decode a record's value, checking marker, schema and body, in this order.
 
-    Raises UnknownSchemaError for a well-formed marker with a fingerprint that nobody told us about.
+    Raises UnknownSchemaError for a well-formed marker with a fingerprint that this release does not know.
     """
     if value is None:
         return contract_failure(None, "the record has no value; a ledger event was expected")

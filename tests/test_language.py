@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 # What is scanned, as globs from the root: whole files, so prose, comments, messages and names alike. A new glob is one line.
 PATHS: Final = (
     "CHANGELOG.md",
+    "Makefile",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -23,6 +24,10 @@ PATHS: Final = (
     "peers/**/*.py",
     "peers/README.md",
     "producer/*.py",
+    "schemas/*.py",
+    "projection/fold/*.py",
+    "projection/postgres/*.py",
+    "projection/postgres/*/*.sql",
     "projection/cache/*.py",
     "projection/cache/lua/*.lua",
     "projection/verify/*.py",

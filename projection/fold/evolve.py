@@ -150,14 +150,14 @@ def _approval(payload: ExternalApprovalRequested) -> Approval:
 
 
 def _resolved(approval: Approval, payload: ExternalApprovalResolved) -> Approval:
-    """The answer ends the wait for its own request; any other stands in the ledger only."""
+    """The answer ends the wait for its own request; any other is in the ledger only."""
     if not approval.pending or approval.request_id != payload.request_id:
         return approval
     return replace(approval, pending=False, decision=payload.decision)
 
 
 def _start(state: WorkOrder, event: LedgerEvent, payload: StepStarted) -> WorkOrder:
-    """An attempt runs: its row is written anew, whatever it held."""
+    """An attempt runs: its row is replaced, whatever it held."""
     step_id = event.step_id or ""
     attempt = Attempt(
         status="RUNNING",

@@ -30,7 +30,7 @@ def named_attempts(
     """The attempts that a batch changes in part, or takes limits from, and that are not in memory: their rows may exist, closed."""
     named: set[tuple[str, str, str, int]] = set()
     for event in events:
-        # A start writes the row anew; but one that is refused does not, so it spares no later event the row of before.
+        # A start replaces the row, but not if it is refused, so later events may still need the row from before.
         if event.step_id is None or not isinstance(event.payload, (StepFinished, StepFailed, StepRetryScheduled)):
             continue
         key = (event.tenant_id, event.work_order_id)

@@ -64,12 +64,12 @@ def checked(query: PendingQuery) -> PendingQuery:
 
 
 def is_pending(state: WorkOrder) -> bool:
-    """Whether a work order stands in its requester's list."""
+    """Whether a work order is in its requester's list."""
     return state.last.work_order_status in PENDING_STATUSES and state.origin.requester_user_id is not None
 
 
 def pending_record(state: WorkOrder) -> PendingRecord | None:
-    """The record of a work order as it stands in its requester's list, or None if it stands in no list."""
+    """The record of a work order as its requester's list holds it, or None if no list does."""
     if not is_pending(state):
         return None
     identity, last = state.identity, state.last

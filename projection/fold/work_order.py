@@ -24,7 +24,7 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Last(Struct, frozen=True, gc=False, kw_only=True):
-    """What every accepted event says anew; the step and lease columns are the event's own, null included."""
+    """What every accepted event replaces; the step and lease columns are the event's own, null included."""
 
     turn_id: int
     work_order_status: WorkOrderStatus

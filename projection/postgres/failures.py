@@ -18,7 +18,7 @@ from core_tables.schemas.reasons import (
 )
 
 APPEND_ONLY_STATE: Final = "CT001"
-# Classes and states of errors that go away by themselves, or when somebody has mended the server.
+# Classes and states of errors that go away by themselves, or when somebody has repaired the server.
 PASSING_CLASSES: Final = {
     "08": "the connection is lost or refused",
     "40": "a deadlock or a serialization failure",

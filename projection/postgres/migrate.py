@@ -49,7 +49,7 @@ def register_topic(connection: Connection, row: LedgerTopic) -> bool:
             if known.topic == row.topic:
                 raise SetupError(
                     f"the database was filled from another topic called {row.topic} (id {known.topic_id}); "
-                    "the broker's was deleted and made again: restore it, or start with an empty database",
+                    "the broker's was deleted and recreated: restore it, or start with an empty database",
                     "database",
                 )
         run(connection, "insert_topic", *row)
@@ -101,9 +101,9 @@ def _break_lock(backend: Any, user: str) -> None:
 
 
 def _yoyo_uri(connection: Connection) -> str:
-    """The connection's address as the migration library takes it; our time-outs are not for migrations."""
-    told = connection.info.get_parameters()
-    told.pop("options", None)
+    """The connection's address as the migration library takes it; our timeouts are not for migrations."""
+    parameters = connection.info.get_parameters()
+    parameters.pop("options", None)
     if connection.info.password:
-        told["password"] = connection.info.password
-    return f"postgresql+psycopg:///?{urlencode(told)}"
+        parameters["password"] = connection.info.password
+    return f"postgresql+psycopg:///?{urlencode(parameters)}"

@@ -237,7 +237,7 @@ class Reads:
     def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:
         """The pending list of a requester; cache and Postgres answer the same at the same position.
 
-        A cached list from before event `at_least` is passed over: whoever knows the outcome of an append sees what it changed.
+        A cached list from before event `at_least` is passed over: a caller that knows the outcome of an append sees its effect.
         """
         checked(query)
         checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)

@@ -171,7 +171,7 @@ class Store:
                 )
 
     def commit(self, applied: Mapping[int, int]) -> bool:
-        """Commit the batch, and wake whoever waits for an outcome in lanes that are applied to these positions now.
+        """Commit the batch, and wake the programs that wait for an outcome in lanes that are applied to these positions now.
 
         An error leaves the result unknown: reopen the lanes, never commit again. Return whether the wake-up was sent, which
         is a transaction of its own: inside of this one it would hold a global lock over the commit's fsync.

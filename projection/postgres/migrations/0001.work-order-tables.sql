@@ -34,7 +34,7 @@ create table os_core.work_order_topics (
     audit_topic_id text not null,
     -- 2 048 lanes keep ids below 2^53.
     constraint lanes_within_ids check (first_lane >= 0 and first_lane + partitions <= 2048),
-    -- a topic that was deleted and made again is another topic.
+    -- a topic that was deleted and recreated is another topic.
     constraint one_row_per_topic unique (topic_id)
 );
 

@@ -1,4 +1,4 @@
--- Some work orders by chance: those of pages that are chosen with given chances (in per cent), of current and of ledger.
+-- Some work orders at random: those of pages that are chosen with given chances (in per cent), of current and of ledger.
 select tenant_id, work_order_id
 from (
     select tenant_id, work_order_id from os_core.work_orders_current tablesample system (%b::real)
