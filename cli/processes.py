@@ -21,7 +21,7 @@ def run_workers(count: int, arguments: Sequence[str], log: Any) -> int:
     Kafka's consumer group shares the lanes among them. If one dies, the others are ended too, so that a supervisor restarts
     the whole command. If all lanes of one have stopped, the others keep running, since their lanes are fine.
     """
-    _forget_others(count)
+    _remove_old_health_files(count)
     command = [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments]
     # In sessions of their own, so that Ctrl-C reaches them once, through this process.
     running = [
@@ -53,8 +53,8 @@ def _environment(number: int) -> dict[str, str]:
     return dict(os.environ) if file is None else {**os.environ, HEALTH_FILE: f"{file}.{number}"}
 
 
-def _forget_others(count: int) -> None:
-    """Remove the health files of workers that were more: of those, one that was killed could not take its file along."""
+def _remove_old_health_files(count: int) -> None:
+    """Remove health files with higher numbers. An earlier command had more workers, and one that was killed left its file."""
     file = os.environ.get(HEALTH_FILE)
     if file is not None:
         for path in Path(file).parent.glob(f"{Path(file).name}.*"):

@@ -47,12 +47,12 @@ def status(as_json: bool) -> None:
     output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
     for line in (*_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
         output.out.print(line, markup=False)
-    failed = cache_failure(wiring.cache(settings, connection), topic.first_lane)
+    failed = _cache_failure(wiring.cache(settings, connection), topic.first_lane)
     if failed is not None:
         output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
 
 
-def cache_failure(cache: PendingCache | None, lane: int) -> str | None:
+def _cache_failure(cache: PendingCache | None, lane: int) -> str | None:
     """Why the cache does not answer for a lane, as it is asked with each pending list; None if it does."""
     if cache is None:
         return None

@@ -47,16 +47,15 @@ def log_ends(
     """The ends of partitions, in two requests for all of them. Raises UnavailableError or SetupError."""
     targets = {partition: TopicPartition(topic, partition) for partition in partitions}
     newest = {target: OffsetSpec.latest() for target in targets.values()}  # type: ignore[no-untyped-call]
-    # In this order: what is committed between the two must not look like an open transaction.
-    asked = [
-        admin.list_offsets(newest, isolation_level=level, request_timeout=timeout_s)
-        for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-    ]
+
+    def ask(level: IsolationLevel) -> dict[int, int]:
+        answers = admin.list_offsets(newest, isolation_level=level, request_timeout=timeout_s)
+        return {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}
+
     try:
-        highs, stables = (
-            {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}
-            for answers in asked
-        )
+        # One after the other: what is appended between the two must not look like an open transaction.
+        highs = ask(IsolationLevel.READ_UNCOMMITTED)
+        stables = ask(IsolationLevel.READ_COMMITTED)
     except TimeoutError as error:
         raise unread(topic, min(targets)) from error
     except KafkaException as error:
@@ -179,12 +178,13 @@ class PartitionLog:
     def __init__(self, settings: KafkaSettings, topic: str, partition: int) -> None:
         self._settings = settings
         self._topic, self._partition = topic, partition
+        self._admin = admin_client(settings)
         self._reader: TopicReader | None = None
 
     def end(self, deadline: float) -> LogEnd:
         """Where the log ends, asked for until `deadline` (monotonic seconds). Raises UnavailableError or SetupError."""
         timeout_s = min(_ANSWER_TIMEOUT_S, max(_LEAST_WAIT_S, deadline - time.monotonic()))
-        return log_ends(admin_client(self._settings), self._topic, [self._partition], timeout_s)[self._partition]
+        return log_ends(self._admin, self._topic, [self._partition], timeout_s)[self._partition]
 
     def holds_record(self, start: int, end: int, deadline: float) -> bool:
         """Whether there is a record at or above `start` and below `end`.

@@ -21,6 +21,8 @@ from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
+from .world import wait_until
+
 ARCHITECTURE = Path(__file__).parent.parent / "docs" / "ARCHITECTURE.md"
 PERMISSIONS = [code for code, meaning in MEANINGS.items() if meaning == "permission"]
 TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
@@ -165,13 +167,12 @@ def test_a_partition_that_says_nothing_is_given_up_at_the_deadline() -> None:
 
 
 def test_a_deadline_holds_though_records_come() -> None:
-    def slowly(batches: Iterable[list[Any]]) -> None:
-        for _ in batches:
-            time.sleep(0.001)
-
-    steady = reader(*([Message(0, at)] for at in range(1000)))
+    deadline = time.monotonic() + 0.2
+    steady = reader(*([Message(0, at)] for at in range(1000))).batches({0: 0}, deadline)
+    next(steady)
+    wait_until(lambda: time.monotonic() >= deadline, "the deadline", 10)
     with pytest.raises(UnavailableError, match="partition 0 of ledger"):
-        slowly(steady.batches({0: 0}, time.monotonic() + 0.01))
+        next(steady)
 
 
 def test_a_record_at_an_offset_is_that_record_or_none() -> None:

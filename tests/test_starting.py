@@ -82,11 +82,13 @@ def test_a_refused_password_is_waited_for_by_a_session_that_was_open_before() ->
     assert session.store() is Store
 
 
-def test_health_files_of_workers_that_were_more_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_files_of_an_earlier_command_with_more_workers_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(processes.HEALTH_FILE, str(tmp_path / "health"))
     for name in ("health.1", "health.2", "health.3", "health.new", "other.3"):
         (tmp_path / name).touch()
-    processes._forget_others(2)
+    processes._remove_old_health_files(2)
     assert sorted(os.listdir(tmp_path)) == ["health.1", "health.2", "health.new", "other.3"]
 
 

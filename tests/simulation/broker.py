@@ -170,9 +170,9 @@ class Consumer:
 
     def take(self, partitions: Sequence[int]) -> None:
         """Revoke partitions at the next poll, or let them be lost: in turns."""
-        self.lost_last = not self.lost_last
-        drop = self.on_lost if self.lost_last else self.on_revoke
-        self.callbacks.append(lambda: drop(self, [TopicPartition("ledger", p) for p in partitions]))
+        self.lost_last = lost = not self.lost_last
+        targets = [TopicPartition("ledger", p) for p in partitions]
+        self.callbacks.append(lambda: self.on_lost(self, targets) if lost else self.on_revoke(self, targets))
 
     def consume(self, count: int, _timeout: float) -> list[Message]:
         """Callbacks first, then messages: some of each partition, in order."""
