@@ -18,7 +18,7 @@ def init() -> None:
     """Create the topics, tables, roles and lanes that are missing.
 
     Run it before the first worker, and again after an upgrade. It changes nothing that exists, and refuses topics whose
-    settings would lose records.
+    settings could lose records.
     """
     done = initialize(Settings())
     for line in done:

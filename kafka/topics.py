@@ -24,8 +24,15 @@ TOPIC_SETTINGS: Final[Mapping[str, TopicSetting]] = {
     "cleanup.policy": TopicSetting("delete", required=True),
     "retention.ms": TopicSetting("-1", required=True),
     "retention.bytes": TopicSetting("-1", required=True),
+    # Otherwise a replica that missed acknowledged records may become the leader, and they are gone.
+    "unclean.leader.election.enable": TopicSetting("false", required=True),
     "message.timestamp.type": TopicSetting("CreateTime", required=False),
 }
+# How many replicas must have a record before it is acknowledged, from this replication on. With fewer replicas, the loss of
+# one broker would refuse every append.
+IN_SYNC: Final = "min.insync.replicas"
+IN_SYNC_REPLICAS: Final = 2
+_REPLICATED: Final = 3
 # For a topic that is gone or was replaced. Event ids are made from its offsets, so a new topic is another ledger.
 RESTORE_OR_REPLACE: Final = (
     f"{RESTORE_TOPIC}, or give the ledger a new topic (set CORE_TABLES_TOPIC and CORE_TABLES_AUDIT_TOPIC, then run "
@@ -40,7 +47,7 @@ def create_topics(admin: AdminClient, names: list[str], partitions: int, replica
 
     Raises UnavailableError or SetupError.
     """
-    settings: Any = {name: setting.value for name, setting in TOPIC_SETTINGS.items()}
+    settings: Any = settings_of_new_topics(replication)
     wanted = [NewTopic(name, partitions, replication, config=settings) for name in names]
     created = []
     for name, future in admin.create_topics(wanted, request_timeout=_CREATION_TIMEOUT_S).items():
@@ -52,6 +59,12 @@ def create_topics(admin: AdminClient, names: list[str], partitions: int, replica
                 raise translate_creation(name, error) from error
     _wait_until_shown(admin, created)
     return created
+
+
+def settings_of_new_topics(replication: int) -> dict[str, str]:
+    """The settings of a topic that `init` creates with a replication factor."""
+    settings = {name: setting.value for name, setting in TOPIC_SETTINGS.items()}
+    return settings | {IN_SYNC: str(IN_SYNC_REPLICAS if replication >= _REPLICATED else 1)}
 
 
 def _wait_until_shown(admin: AdminClient, names: list[str]) -> None:
@@ -78,6 +91,7 @@ class TopicFacts(NamedTuple):
     topic_id: str
     partitions: int
     settings: Mapping[str, str]
+    replication: int = 1  # of the partition that has the fewest replicas
 
 
 class ClusterFacts(NamedTuple):
@@ -105,7 +119,8 @@ def describe_topics(admin: AdminClient, names: list[str]) -> ClusterFacts:
         }
         for name, future in described.items():
             topic = future.result()
-            topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name])
+            replication = min(len(partition.replicas) for partition in topic.partitions)
+            topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name], replication)
     except KafkaException as error:
         raise translate_running(error) from error  # a topic that is unknown now was deleted after `list_topics`
     return ClusterFacts(cluster.cluster_id, topics)
@@ -117,17 +132,23 @@ def lost_topic(name: str) -> SetupError:
 
 
 def check_settings(facts: ClusterFacts, name: str) -> None:
-    """Check that a topic exists and keeps its records forever. Raises SetupError."""
+    """Check that a topic exists and keeps its records forever, whichever broker fails. Raises SetupError."""
     topic = facts.topics.get(name)
     if topic is None:
         raise lost_topic(name)
     for setting, (value, required) in TOPIC_SETTINGS.items():
         if required and topic.settings.get(setting) != value:
-            raise SetupError(
-                f"the topic {name} has {setting}={topic.settings.get(setting)} and would lose records; set it to {value} "
-                f"with `kafka-configs --alter --topic {name} --add-config {setting}={value}`",
-                "topic",
-            )
+            raise _losing(name, topic, setting, value)
+    if topic.replication >= _REPLICATED and int(topic.settings[IN_SYNC]) < IN_SYNC_REPLICAS:
+        raise _losing(name, topic, IN_SYNC, str(IN_SYNC_REPLICAS))
+
+
+def _losing(name: str, topic: TopicFacts, setting: str, wanted: str) -> SetupError:
+    return SetupError(
+        f"the topic {name} has {setting}={topic.settings.get(setting)} and could lose records; set it to {wanted} "
+        f"with `kafka-configs --alter --topic {name} --add-config {setting}={wanted}`",
+        "topic",
+    )
 
 
 def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:

@@ -19,6 +19,7 @@ from core_tables.kafka.errors import (
 )
 from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.kafka.tail import AuditTail, LogProbe
+from core_tables.kafka.topics import ClusterFacts, TopicFacts, check_settings, settings_of_new_topics
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
 from .world import wait_until
@@ -82,6 +83,18 @@ def test_a_setting_that_the_client_rejects_is_an_error_of_the_setup(extra: dict[
         with pytest.raises(ClientSettingError, match="rejects a setting") as caught:
             make(settings)
         assert isinstance(caught.value, SetupError)
+
+
+@pytest.mark.parametrize(("replication", "in_sync"), [(1, "1"), (2, "1"), (3, "2"), (5, "2")])
+def test_a_record_is_acknowledged_by_two_replicas_where_there_are_three(replication: int, in_sync: str) -> None:
+    settings = settings_of_new_topics(replication)
+    assert settings["min.insync.replicas"] == in_sync
+    topic = TopicFacts("id", 12, settings, replication)
+    check_settings(ClusterFacts("cluster", {"ledger": topic}), "ledger")
+    alone = topic._replace(settings={**settings, "min.insync.replicas": "1"})
+    if replication > 2:
+        with pytest.raises(SetupError, match=r"has min.insync.replicas=1 .*--add-config min.insync.replicas=2"):
+            check_settings(ClusterFacts("cluster", {"ledger": alone}), "ledger")
 
 
 class Message:

@@ -31,7 +31,13 @@ STEP = re.compile(
     r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that|check "
     r"|deploy a worker"
 )
-KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+KEPT = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "unclean.leader.election.enable": "false",
+}
+ALONE = {**KEPT, "min.insync.replicas": "1"}
 ROW = LedgerTopic(0, "ledger", "id-1", "cluster", 12, "audit", "id-2")
 POSITION = LanePosition(3, 10, 5, 0, 1)
 
@@ -77,6 +83,9 @@ def stops() -> Iterator[CoreTablesError]:
     yield raised(lambda: check_identity(facts(ledger=("id-1", 11)), ROW))
     yield raised(lambda: check_topics(ClusterFacts("cluster", {}), ROW))
     yield raised(lambda: check_settings(facts(settings={**KEPT, "cleanup.policy": "compact"}), "ledger"))
+    yield raised(
+        lambda: check_settings(ClusterFacts("cluster", {"ledger": TopicFacts("id-1", 12, ALONE, 3)}), "ledger")
+    )
     yield no_row(3)
     yield defect("the fold failed", ZeroDivisionError())
     yield of_the_audit(last_event_id=lambda _: event_id_at(0, 1))
@@ -101,7 +110,7 @@ def stops() -> Iterator[CoreTablesError]:
 
 def test_every_message_of_a_stop_names_its_cause_and_the_next_step() -> None:
     found = [error.message for error in stops()]
-    assert len(found) == len(set(found)) == 25
+    assert len(found) == len(set(found)) == 26
     for message in found:
         cause, separator, _ = message.partition("; ")
         assert separator or ": " in message, message

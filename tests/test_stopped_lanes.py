@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Produc
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.tail import LogProbe
-from core_tables.kafka.topics import create_topics, describe_topics
+from core_tables.kafka.topics import IN_SYNC, create_topics, describe_topics
 from core_tables.projection.fold.batch import fold_in_parts
 from core_tables.projection.fold.values import Changed, Decided, Loaded, Record
 from core_tables.projection.postgres.store import Store
@@ -111,10 +111,15 @@ def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
     assert "audit topic" in cause.message
 
 
-@pytest.mark.parametrize(("setting", "value"), [("cleanup.policy", "compact"), ("retention.ms", "86400000")])
-def test_a_topic_that_would_lose_records_is_refused(fresh: World, setting: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("cleanup.policy", "compact"), ("retention.ms", "86400000"), ("unclean.leader.election.enable", "true")],
+)
+def test_a_topic_that_could_lose_records_is_refused(fresh: World, setting: str, value: str) -> None:
     name, admin = fresh.settings.audit_topic, fresh.kafka_admin()
     fresh.set_topic(name, setting, value)
+    topic = describe_topics(admin, [name]).topics[name]
+    assert topic.replication == int(topic.settings[IN_SYNC]) == 1
     wait_until(lambda: describe_topics(admin, [name]).topics[name].settings[setting] == value, "the broker to show it")
     with pytest.raises(SetupError, match=setting):
         fresh.init()
