@@ -12,10 +12,18 @@ from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, 
 from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
-from core_tables.kafka.clients import admin_client, audit_producer, ledger_consumer, no_log, partition_consumer
+from core_tables.kafka.clients import (
+    admin_client,
+    audit_producer,
+    ledger_consumer,
+    no_log,
+    partition_consumer,
+    tail_group,
+)
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.group import worker_client_id
 from core_tables.kafka.log import TopicReader, log_bounds, log_ends
+from core_tables.kafka.rights import check_rights, worker_rights
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
@@ -81,6 +89,8 @@ def worker(
     check_database(connection)
     topic = registered_topic(settings, connection)
     admin = admin_client(kafka)
+    groups = (kafka.group_id, tail_group(kafka))
+    check_rights(admin, worker_rights(topic.topic, topic.audit_topic, groups, audit=audit))
     check_topics(describe_topics(admin, [topic.topic, topic.audit_topic]), topic)
     check = partial(check_again, admin, topic)
     pending_lists = cache(settings, connection)
@@ -90,7 +100,7 @@ def worker(
     if queue is not None:
         shared = partition_consumer(kafka)
         tail = AuditTail(
-            TopicReader(shared, topic.audit_topic, translate_running),
+            TopicReader(shared, topic.audit_topic, tail_group(kafka), translate_running),
             lambda partition: log_ends(admin, topic.audit_topic, [partition])[partition],
         )
         ports = AuditPorts(
@@ -108,7 +118,9 @@ def worker(
         postgres=Session(partial(worker_store, settings.worker(), name)),
         cache=pending_lists,
         audit=queue,
-        find_gaps=LogProbe(TopicReader(partition_consumer(kafka), topic.topic, translate_running)).gaps,
+        find_gaps=LogProbe(
+            TopicReader(partition_consumer(kafka), topic.topic, tail_group(kafka), translate_running)
+        ).gaps,
         check_topics=check,
     )
     return Worker(topic, worker_settings, dependencies, log), thread
@@ -132,7 +144,8 @@ def _audited(dsn: str, lane: int) -> int:
 
 def topic_reader(settings: Settings, topic: str) -> TopicReader:
     """A reader of one of the topics; it joins no group and commits nothing."""
-    return TopicReader(partition_consumer(settings.kafka_settings()), topic)
+    kafka = settings.kafka_settings()
+    return TopicReader(partition_consumer(kafka), topic, tail_group(kafka))
 
 
 def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:

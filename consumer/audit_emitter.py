@@ -165,7 +165,7 @@ class AuditEmitter:
     def _failed(self, queue: LaneQueue, error: Exception) -> None:
         """Close a lane's producer. Start again after a pause if that can help, otherwise stop the lane."""
         self._close_output(queue.lane)
-        cause = translate_running(error) if isinstance(error, KafkaException) else error
+        cause = translate_running(error, self._needs(queue)) if isinstance(error, KafkaException) else error
         if isinstance(cause, CoreTablesError) and not cause.retryable:
             self._queue.stop(queue, cause)
             return
@@ -181,6 +181,13 @@ class AuditEmitter:
             cause=str(cause),
             pause_s=round(pause, 2),
         )
+
+    def _needs(self, queue: LaneQueue) -> str:
+        """The rights without which a producer's call is denied."""
+        return f"WRITE on the topic {self._topic} and on the transactional id {self._transactional_id(queue)}"
+
+    def _transactional_id(self, queue: LaneQueue) -> str:
+        return f"{self._topic}.{self._partition(queue)}"
 
     def _partition(self, queue: LaneQueue) -> int:
         """The partition of a lane, in the ledger topic as in the audit topic."""
@@ -238,7 +245,7 @@ class AuditEmitter:
 
     def _init(self, queue: LaneQueue) -> None:
         """Open a lane's producer, which fences the previous holder of its transactional.id."""
-        producer = self._ports.open_producer(f"{self._topic}.{self._partition(queue)}")
+        producer = self._ports.open_producer(self._transactional_id(queue))
         output = _Output(producer, 0, True, queue)
         self._outputs[queue.lane] = output
         producer.init_transactions(REQUEST_TIMEOUT_S)

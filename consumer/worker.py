@@ -162,7 +162,7 @@ class Worker:
     def _handle_errors(self, batch: Batch) -> None:
         """Handle the errors that came in place of records: reopen or stop their lanes, or raise."""
         for failure in batch.failures:
-            cause = translate_running(failure.error)
+            cause = translate_running(failure.error, f"READ on the topic {self.topic.topic} and on the workers' group")
             if not cause.retryable:
                 raise cause
             self._log.warning("kafka_error", topic=self.topic.topic, partition=failure.partition, cause=cause.message)

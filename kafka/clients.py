@@ -13,10 +13,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.errors import ClientSettingError
+from core_tables.kafka.reported import note
 
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
 DELIVERY_TIMEOUT_S: Final = 30.0
+LOG_END_GROUP: Final = "core-tables.log-end"
 _READING: Final = {
     "enable.auto.commit": False,
     "isolation.level": "read_committed",
@@ -68,11 +70,16 @@ def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = 
     )
 
 
+def tail_group(settings: KafkaSettings) -> str:
+    """The group of a `partition_consumer`. It has no members, but the broker asks for READ on it."""
+    return f"{settings.group_id}.audit-tail"
+
+
 def partition_consumer(settings: KafkaSettings) -> Consumer:
     """A consumer that reads partitions from given offsets; it joins no group and commits nothing."""
     return _client(
         Consumer,
-        {**_common(settings), **_READING, "group.id": f"{settings.group_id}.audit-tail", "auto.offset.reset": "error"},
+        {**_common(settings), **_READING, "group.id": tail_group(settings), "auto.offset.reset": "error"},
     )
 
 
@@ -83,7 +90,7 @@ def log_end_consumer(settings: KafkaSettings) -> Consumer:
         {
             **_common(settings),
             **_READING,
-            "group.id": "core-tables.log-end",
+            "group.id": LOG_END_GROUP,
             "auto.offset.reset": "earliest",
             "fetch.message.max.bytes": 65_536,
             "queued.max.messages.kbytes": 256,
@@ -156,7 +163,7 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
 
 def _client(kind: Callable[..., Client], config: dict[str, Any], log: logging.Logger | None = None) -> Client:
     try:
-        return kind(config, logger=log or no_log())
+        return kind({"error_cb": note, **config}, logger=log or no_log())
     except KafkaException as error:
         cause = error.args[0]
         if isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG:

@@ -1,15 +1,18 @@
 """What errors of the Kafka client mean, and which of our errors they become."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
+from core_tables.kafka.reported import reported
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
+# An error of the client, and the right that its call needed, as the error of ours.
+Translate = Callable[[KafkaError | KafkaException, str], CoreTablesError]
 RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
-Meaning = Literal["passes", "lost", "topic", "permission", "group"]
+Meaning = Literal["passes", "lost", "topic", "permission", "login", "group"]
 # A code that is not listed passes too. Only where a topic is created, it must be one that the client calls retriable.
 MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError._TIMED_OUT: "passes",
@@ -23,11 +26,22 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: "permission",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "permission",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "permission",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "permission",
-    KafkaError._AUTHENTICATION: "permission",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "login",
+    KafkaError._AUTHENTICATION: "login",
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: "group",
     KafkaError.UNSUPPORTED_ASSIGNOR: "group",
 }
+# What a call says that was not answered. Why is what the client reported, if it reported anything.
+UNANSWERED: Final = {
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+}
+_CHECK_SETTINGS: Final = (
+    "check CORE_TABLES_BOOTSTRAP_SERVERS and the security settings in CORE_TABLES_KAFKA, and that the broker is running"
+)
 
 
 class ClientSettingError(SetupError):
@@ -38,21 +52,27 @@ class ClientSettingError(SetupError):
         self.why = why
 
 
-def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
-    """The error of ours for an error of the Kafka client."""
+def translate_kafka(error: KafkaError | KafkaException, needs: str = "") -> CoreTablesError:
+    """The error of ours for an error of the Kafka client.
+
+    `needs`: the right that the call needed, such as `READ on the topic x`; the client's error does not say.
+    """
     meaning, detail = _read(error)
     match meaning:
         case "lost":
             return LaneStoppedError(f"records still to be read are no longer in the topic ({detail}); {RESTORE_TOPIC}")
         case "topic":
             return SetupError(
-                f"Kafka does not know a topic: {detail}; check its name in the settings, create it with `core-tables init` "
-                f"if it is new, and if it was deleted, {RESTORE_TOPIC}",
+                f"Kafka does not show a topic: {detail}; check its name in the settings, and that this user has DESCRIBE on it; "
+                f"create it with `core-tables init` only if it is new; if it was deleted, {RESTORE_TOPIC}",
                 "topic",
             )
         case "permission":
+            return denied(detail, [needs] if needs else [])
+        case "login":
             return SetupError(
-                f"Kafka denied access: {detail}; ask an administrator for it, then try again", "permission"
+                f"Kafka refused the login: {detail}; correct the credentials (set CORE_TABLES_KAFKA), then try again",
+                "permission",
             )
         case "group":
             return UnavailableError(
@@ -61,26 +81,33 @@ def translate_kafka(error: KafkaError | KafkaException) -> CoreTablesError:
                 "give that program a group of its own, or the workers one (CORE_TABLES_GROUP_ID)",
             )
         case _:
-            return UnavailableError("kafka", f"Kafka did not answer: {detail}; check that the broker is running")
+            return UnavailableError("kafka", f"Kafka did not answer: {detail}; {_CHECK_SETTINGS}")
 
 
-def translate_running(error: KafkaError | KafkaException) -> CoreTablesError:
-    """Like `translate_kafka`, for topics that existed at startup.
+def denied(detail: str, needs: Sequence[str]) -> SetupError:
+    """The error of a program that lacks rights; `needs` names them, each as an operation and what it is on."""
+    missing = f"this needs {', '.join(needs)}; " if needs else ""
+    return SetupError(
+        f"Kafka denied access: {detail}; {missing}ask an administrator for it, then try again", "permission"
+    )
+
+
+def translate_running(error: KafkaError | KafkaException, needs: str = "") -> CoreTablesError:
+    """Like `translate_kafka`, for a program that has worked with these topics.
 
     If one of them is unknown now, either the broker's metadata lags or the topic was deleted. If it comes back as a different
-    topic, the check of its id notices that.
+    topic, the check of its id notices that. A login that is refused now may be in the middle of a rotation.
     """
-    cause = translate_kafka(error)
-    if isinstance(cause, SetupError) and cause.subject == "topic":
-        return UnavailableError("kafka", cause.message)
-    return cause
+    cause = translate_kafka(error, needs)
+    meaning, _ = _read(error)
+    return UnavailableError("kafka", cause.message) if meaning in ("topic", "login") else cause
 
 
 def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
     """Like `translate_kafka`, for a topic that could not be created: a code not in the table is a wrong setup."""
     meaning, detail = _read(error)
     if meaning is not None:
-        return translate_kafka(error)
+        return translate_kafka(error, f"CREATE on the topic {topic}")
     return SetupError(
         f"the topic {topic} could not be created: {detail}; check that there are as many brokers as CORE_TABLES_REPLICATION "
         "says, and that this user may create topics",
@@ -92,8 +119,19 @@ def unread(topic: str, partition: int) -> UnavailableError:
     """The error of a reader that reached neither a record nor the end of a partition in time."""
     return UnavailableError(
         "kafka",
-        f"Kafka did not answer: partition {partition} of {topic} could not be read in time; check that the Kafka broker is running",
+        f"Kafka did not answer: partition {partition} of {topic} could not be read in time{as_reported()}; {_CHECK_SETTINGS}",
     )
+
+
+def explained(error: KafkaError) -> str:
+    """The text of an error of the Kafka client, with why a call was not answered."""
+    return f"{error.str()}{as_reported()}" if error.code() in UNANSWERED else error.str()
+
+
+def as_reported() -> str:
+    """What a Kafka client of this process reported lately, to be put behind a text."""
+    report = reported()
+    return "" if report is None else f" (the Kafka client reported: {report.str()})"
 
 
 def _read(error: KafkaError | KafkaException) -> tuple[Meaning | None, str]:
@@ -101,4 +139,7 @@ def _read(error: KafkaError | KafkaException) -> tuple[Meaning | None, str]:
     cause = error.args[0] if isinstance(error, KafkaException) else error
     if not isinstance(cause, KafkaError):
         return "passes", str(cause)
-    return MEANINGS.get(cause.code(), "passes" if cause.retriable() else None), cause.str()
+    report = reported() if cause.code() in UNANSWERED else None
+    if report is not None and MEANINGS.get(report.code()) == "login":
+        return "login", explained(cause)
+    return MEANINGS.get(cause.code(), "passes" if cause.retriable() else None), explained(cause)

@@ -1,17 +1,23 @@
 """The log of a partition: where it begins and ends, and its records."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S, KafkaSettings, admin_client, log_end_consumer
-from core_tables.kafka.errors import translate_kafka, translate_running, unread
+from core_tables.kafka.clients import (
+    LOG_END_GROUP,
+    REQUEST_TIMEOUT_S,
+    KafkaSettings,
+    admin_client,
+    log_end_consumer,
+)
+from core_tables.kafka.errors import Translate, translate_kafka, translate_running, unread
+from core_tables.kafka.reported import hearing
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError
 
-Translate = Callable[[KafkaError | KafkaException], CoreTablesError]
 LOOK_EVERY_S: Final = 0.25
 LOOK_AHEAD: Final = 2000
 _WAIT_S: Final = 0.2
@@ -27,7 +33,7 @@ def log_bounds(
     try:
         low, high = consumer.get_watermark_offsets(target, timeout=REQUEST_TIMEOUT_S, cached=False)
     except KafkaException as error:
-        raise translate(error) from error
+        raise translate(error, f"DESCRIBE on the topic {topic}") from error
     return low, high
 
 
@@ -54,12 +60,13 @@ def log_ends(
 
     try:
         # One after the other: what is appended between the two must not look like an open transaction.
-        highs = ask(IsolationLevel.READ_UNCOMMITTED)
-        stables = ask(IsolationLevel.READ_COMMITTED)
+        with hearing(admin):
+            highs = ask(IsolationLevel.READ_UNCOMMITTED)
+            stables = ask(IsolationLevel.READ_COMMITTED)
     except TimeoutError as error:
         raise unread(topic, min(targets)) from error
     except KafkaException as error:
-        raise translate_kafka(error) from error
+        raise translate_kafka(error, f"DESCRIBE on the topic {topic}") from error
     return {partition: LogEnd(stables[partition], max(highs[partition], stables[partition])) for partition in targets}
 
 
@@ -70,10 +77,13 @@ def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[i
     UnavailableError or SetupError.
     """
     try:
-        shown = admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions
+        with hearing(admin):
+            found = admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
     except KafkaException as error:
         raise translate_kafka(error) from error
-    beyond = sorted(partition for partition in shown if partition >= partitions)
+    if found.error is not None:
+        raise translate_kafka(found.error, f"DESCRIBE on the topic {topic}")
+    beyond = sorted(partition for partition in found.partitions if partition >= partitions)
     return (
         {partition: end.high for partition, end in log_ends(admin, topic, beyond).items() if end.high} if beyond else {}
     )
@@ -87,10 +97,12 @@ class TopicReader:
     of a partition comes for REQUEST_TIMEOUT_S.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, translate: Translate = translate_kafka) -> None:
+    def __init__(self, consumer: Consumer, topic: str, group: str, translate: Translate = translate_kafka) -> None:
+        """`group` is the consumer's; only a message about a missing right names it."""
         self._consumer = consumer
         self._topic = topic
         self._translate = translate
+        self._needs = f"READ on the topic {topic} and on the consumer group {group}"
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a log, and the one after its last."""
@@ -114,7 +126,7 @@ class TopicReader:
                 if deadline is None:  # counted from here, since the caller may have worked on them for long
                     limit = time.monotonic() + REQUEST_TIMEOUT_S
             if failed is not None:
-                raise self._translate(failed)
+                raise self._translate(failed, self._needs)
             unfinished -= ended
 
     def records(self, starts: Mapping[int, int]) -> Iterator[Message]:
@@ -150,7 +162,7 @@ class TopicReader:
             records, _, failed = self._read(_WAIT_S)
             yield records
             if failed is not None:
-                raise self._translate(failed)
+                raise self._translate(failed, self._needs)
 
     def close(self) -> None:
         """Close the consumer."""
@@ -193,7 +205,7 @@ class PartitionLog:
         the topic, but not read it.
         """
         if self._reader is None:  # opened only when needed: only logs that end with a gap are read
-            self._reader = TopicReader(log_end_consumer(self._settings), self._topic)
+            self._reader = TopicReader(log_end_consumer(self._settings), self._topic, LOG_END_GROUP)
         try:
             messages = next(self._reader.batches({self._partition: start}, deadline), None)
         except CoreTablesError:

@@ -1,14 +1,22 @@
 """The two topics of a ledger: creating them, and checking their identity and settings."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import RESTORE_TOPIC, translate_creation, translate_kafka, translate_running
+from core_tables.kafka.errors import (
+    RESTORE_TOPIC,
+    Translate,
+    translate_creation,
+    translate_kafka,
+    translate_running,
+)
+from core_tables.kafka.reported import answered, hearing
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -52,7 +60,8 @@ def create_topics(admin: AdminClient, names: list[str], partitions: int, replica
     created = []
     for name, future in admin.create_topics(wanted, request_timeout=_CREATION_TIMEOUT_S).items():
         try:
-            future.result()
+            with hearing(admin):
+                future.result()
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -72,7 +81,8 @@ def _wait_until_shown(admin: AdminClient, names: list[str]) -> None:
     deadline = time.monotonic() + _CREATION_TIMEOUT_S
     while True:
         try:
-            shown = admin.list_topics(timeout=_CREATION_TIMEOUT_S).topics if names else {}
+            with hearing(admin):
+                shown = admin.list_topics(timeout=_CREATION_TIMEOUT_S).topics if names else {}
         except KafkaException as error:
             raise translate_kafka(error) from error
         unseen_topics = [name for name in names if name not in shown or not shown[name].partitions]
@@ -101,29 +111,54 @@ class ClusterFacts(NamedTuple):
     topics: Mapping[str, TopicFacts]
 
 
-def describe_topics(admin: AdminClient, names: list[str]) -> ClusterFacts:
+def describe_topics(admin: AdminClient, names: list[str], translate: Translate = translate_kafka) -> ClusterFacts:
     """Ask the broker about itself and about topics. Raises UnavailableError or SetupError."""
-    try:
-        cluster: Any = admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result()
-        existing = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        found = [name for name in names if name in existing]
-        topics = {}
-        described: Any = (
-            admin.describe_topics(TopicCollection(found), request_timeout=REQUEST_TIMEOUT_S) if found else {}
-        )
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
-        configs: Any = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if found else {}
-        settings = {
-            resource.name: {name: entry.value for name, entry in future.result().items()}
-            for resource, future in configs.items()
-        }
-        for name, future in described.items():
-            topic = future.result()
-            replication = min(len(partition.replicas) for partition in topic.partitions)
-            topics[name] = TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name], replication)
-    except KafkaException as error:
-        raise translate_running(error) from error  # a topic that is unknown now was deleted after `list_topics`
+    with _translated(translate):
+        cluster: Any = answered(admin, admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S))
+    described = _described(admin, names, translate)
+    settings = _settings(admin, list(described), translate)
+    topics = {
+        name: TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name], _fewest_replicas(topic))
+        for name, topic in described.items()
+    }
     return ClusterFacts(cluster.cluster_id, topics)
+
+
+def _described(admin: AdminClient, names: list[str], translate: Translate) -> dict[str, Any]:
+    """What the broker says about the topics that exist. One that this user may not see is none that does not exist."""
+    found = {}
+    futures = admin.describe_topics(TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S)
+    for name, future in futures.items():
+        with hearing(admin), _translated(translate, f"DESCRIBE on the topic {name}"):
+            try:
+                found[name] = future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+    return found
+
+
+def _settings(admin: AdminClient, names: list[str], translate: Translate) -> dict[str, dict[str, str]]:
+    """The settings of topics, by name."""
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    configs: Any = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if names else {}
+    found = {}
+    for resource, future in configs.items():
+        with hearing(admin), _translated(translate, f"DESCRIBE_CONFIGS on the topic {resource.name}"):
+            found[resource.name] = {name: entry.value for name, entry in future.result().items()}
+    return found
+
+
+@contextmanager
+def _translated(translate: Translate, needs: str = "") -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        raise translate(error, needs) from error
+
+
+def _fewest_replicas(topic: Any) -> int:
+    return min(len(partition.replicas) for partition in topic.partitions)
 
 
 def lost_topic(name: str) -> SetupError:
@@ -164,7 +199,7 @@ def check_again(admin: AdminClient, row: LedgerTopic) -> None:
     Stopping would not bring back records that a changed setting has deleted. Raises UnavailableError if a topic is missing
     now; if it comes back as a different topic, the next check notices that.
     """
-    facts = describe_topics(admin, [row.topic, row.audit_topic])
+    facts = describe_topics(admin, [row.topic, row.audit_topic], translate_running)
     for name in (row.topic, row.audit_topic):
         if name not in facts.topics:
             raise UnavailableError("kafka", f"the topic {name} no longer exists; {RESTORE_OR_REPLACE}")

@@ -235,7 +235,7 @@ class Ledger:
             if error is None and partition is not None and offset is not None:
                 receipt.settle((partition, offset), None, self._first_lane)
             else:
-                receipt.settle(None, delivery_error(receipt.event, error))
+                receipt.settle(None, delivery_error(receipt.event, error, self._settings.topic))
 
         return delivered
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from confluent_kafka import KafkaError
 
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S
-from core_tables.kafka.errors import translate_kafka
+from core_tables.kafka.errors import UNANSWERED, as_reported, explained, translate_kafka
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.outcomes import Outcome
@@ -61,7 +61,7 @@ class Receipt:
         if self._error is not None:
             raise self._error
         if self._place is None:
-            raise _unknown(self.event, "no answer in time")
+            raise _unknown(self.event, f"no answer in time{as_reported()}")
         return self._place
 
     def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
@@ -101,7 +101,7 @@ def no_database() -> SetupError:
     )
 
 
-def delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesError:
+def delivery_error(event: LedgerEvent, error: KafkaError | None, topic: str) -> CoreTablesError:
     """What a delivery report without a place means: a definite refusal, a wrong setup, or that nothing is known."""
     if error is None:
         return _unknown(event, "the broker reported no offset")
@@ -110,8 +110,9 @@ def delivery_error(event: LedgerEvent, error: KafkaError | None) -> CoreTablesEr
     if error.code() in _REFUSALS:
         advice = _REFUSALS[error.code()]
         return SetupError(f"the broker refused the record, and nothing was written: {error.str()}; {advice}", "machine")
-    known = translate_kafka(error)
-    return known if isinstance(known, SetupError) else _unknown(event, error.str())
+    known = translate_kafka(error, f"WRITE on the topic {topic}")
+    definite = isinstance(known, SetupError) and error.code() not in UNANSWERED
+    return known if definite else _unknown(event, explained(error))
 
 
 def _unknown(event: LedgerEvent, cause: str) -> UnavailableError:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from core_tables.kafka import reported
 from core_tables.kafka.clients import KafkaSettings, ledger_producer, no_log, partition_consumer
 from core_tables.kafka.errors import (
     MEANINGS,
@@ -16,6 +17,7 @@ from core_tables.kafka.errors import (
     translate_creation,
     translate_kafka,
     translate_running,
+    unread,
 )
 from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.kafka.tail import AuditTail, LogProbe
@@ -26,6 +28,7 @@ from .world import wait_until
 
 ARCHITECTURE = Path(__file__).parent.parent / "docs" / "ARCHITECTURE.md"
 PERMISSIONS = [code for code, meaning in MEANINGS.items() if meaning == "permission"]
+LOGINS = [code for code, meaning in MEANINGS.items() if meaning == "login"]
 TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
 
 
@@ -33,6 +36,7 @@ TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
     ("codes", "at_start", "running", "creating"),
     [
         (PERMISSIONS, "permission", "permission", "permission"),
+        (LOGINS, "permission", "kafka", "permission"),
         (TOPICS, "topic", "kafka", "topic"),
         ([KafkaError._AUTO_OFFSET_RESET], "lost", "lost", "lost"),
         ([KafkaError.INCONSISTENT_GROUP_PROTOCOL], "kafka", "kafka", "kafka"),
@@ -43,7 +47,8 @@ TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
 def test_what_an_error_means_depends_on_its_code_and_on_when_it_comes(
     codes: list[int], at_start: str, running: str, creating: str
 ) -> None:
-    assert len(PERMISSIONS) == 6
+    assert len(PERMISSIONS) == 4
+    assert len(LOGINS) == 2
     assert len(TOPICS) == 3
     for code in codes:
         error = KafkaError(code)
@@ -65,7 +70,7 @@ def kind(error: CoreTablesError) -> str:
 
 def test_the_table_of_errors_in_the_architecture_page_is_that_of_the_code() -> None:
     rows = re.findall(
-        r"^\| (lost|topic|permission|group|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE
+        r"^\| (lost|topic|permission|login|group|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE
     )
     written = {getattr(KafkaError, code): meaning for meaning, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     assert written == MEANINGS
@@ -74,6 +79,26 @@ def test_the_table_of_errors_in_the_architecture_page_is_that_of_the_code() -> N
 def test_an_error_that_the_client_calls_retriable_passes_where_a_topic_is_created() -> None:
     retriable = KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE, "planted", False, True))
     assert kind(translate_creation("ledger", retriable)) == "kafka"
+
+
+def test_an_error_that_a_right_is_missing_for_names_it() -> None:
+    for code in PERMISSIONS:
+        assert "needs READ on the topic x" in translate_kafka(KafkaError(code), "READ on the topic x").message
+
+
+def test_a_call_that_was_not_answered_quotes_what_the_client_reported_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reported, "_latest", [])
+    timeout = KafkaError(KafkaError._TIMED_OUT)
+    assert "reported" not in translate_kafka(timeout).message
+    reported.note(KafkaError(KafkaError._SSL, "certificate verify failed"))
+    reported.note(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert "certificate verify failed" in translate_kafka(timeout).message
+    assert "certificate verify failed" in unread("ledger", 0).message
+    assert "reported" not in translate_kafka(KafkaError(KafkaError.POLICY_VIOLATION)).message
+    assert reported.reported(lambda: time.monotonic() + reported.RECENT_S) is None
+    reported.note(KafkaError(KafkaError._AUTHENTICATION, "invalid password"))
+    assert kind(translate_kafka(timeout)) == "permission"
+    assert kind(translate_running(timeout)) == "kafka"
 
 
 @pytest.mark.parametrize("extra", [{"no.such.property": "1"}, {"socket.timeout.ms": "soon"}])
@@ -146,7 +171,7 @@ class Consumer:
 
 def reader(*pieces: Iterable[Message]) -> TopicReader:
     consumer: Any = Consumer(*pieces)
-    return TopicReader(consumer, "ledger")
+    return TopicReader(consumer, "ledger", "a group")
 
 
 def offsets(messages: Iterable[Any]) -> list[tuple[int, int]]:

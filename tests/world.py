@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -228,6 +229,7 @@ class World:
             "CORE_TABLES_AUDIT_TOPIC": settings.audit_topic,
             "CORE_TABLES_GROUP_ID": settings.group_id,
             "CORE_TABLES_PARTITIONS": str(settings.partitions),
+            "CORE_TABLES_KAFKA": json.dumps(dict(settings.kafka)),
         }
 
     def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":

@@ -165,7 +165,7 @@ def _uncommitted(world: World, partition: int) -> list[Message]:
     """The audit records of a partition that lie in the broker, committed or not."""
     servers = {"bootstrap.servers": world.settings.kafka_servers(), "group.id": f"{world.name}-uncommitted"}
     consumer = Consumer({**servers, "isolation.level": "read_uncommitted", "enable.partition.eof": True})
-    with closing(TopicReader(consumer, world.settings.audit_topic)) as reader:
+    with closing(TopicReader(consumer, world.settings.audit_topic, "a group")) as reader:
         return list(reader.records({partition: 0}))
 
 
