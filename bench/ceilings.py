@@ -28,7 +28,7 @@ from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.audit import encode_audit
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.wire import read_record
+from core_tables.schemas.wire import KNOWN_SCHEMAS, read_record
 
 POLL_S: Final = 0.1
 
@@ -92,7 +92,8 @@ def consume(settings: Settings, folder: Path) -> Measured:
                     partition = message.partition()
                     if message.error() is not None or partition is None:
                         raise RuntimeError(f"the ledger topic could not be read: {message.error()}")
-                    read_record(message.key(), message.value(), partition, settings.partitions)
+                    key, value, offset = message.key(), message.value(), message.offset() or 0
+                    read_record(key, value, partition, settings.partitions, offset, KNOWN_SCHEMAS)
                     seen += 1
 
         return _timed(folder, events, read)

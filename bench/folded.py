@@ -12,6 +12,7 @@ from core_tables.projection.fold.values import Folded, Loaded, Record
 from core_tables.projection.fold.work_order import settled
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.vocabulary import NS_PER_MS
+from core_tables.schemas.wire import KNOWN_SCHEMAS
 
 BATCH = 2000
 
@@ -23,7 +24,9 @@ def records(settings: Settings) -> Iterator[Record]:
         for message in reader.records(held):
             partition, offset = message.partition() or 0, message.offset() or 0
             event_id = event_id_at(partition, offset)
-            content = read_content(event_id, message.key(), message.value(), partition, settings.partitions)
+            content = read_content(
+                event_id, message.key(), message.value(), partition, settings.partitions, KNOWN_SCHEMAS
+            )
             yield Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, None)
 
 

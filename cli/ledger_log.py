@@ -16,6 +16,7 @@ from core_tables.projection.verify.report import Difference, Progress, Report
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.wire import Schemas
 
 
 class LedgerLog:
@@ -29,11 +30,11 @@ class LedgerLog:
         """The first offset of the log, and the one after its last."""
         return self._reader.bounds(partition)
 
-    def records(self, partition: int, start: int, end: int) -> Iterator[Record]:
+    def records(self, partition: int, start: int, end: int, schemas: Schemas) -> Iterator[Record]:
         """The records from `start` up to but not including `end`, without the broker's time, which no decision needs."""
         for message in self._reader.between(partition, start, end):
             event_id = event_id_at(self._topic.first_lane + partition, message.offset() or 0)
-            content = read_content(event_id, message.key(), message.value(), partition, self._topic.partitions)
+            content = read_content(event_id, message.key(), message.value(), partition, self._topic.partitions, schemas)
             yield Record(event_id, content, 0, None)
 
 

@@ -18,6 +18,7 @@ from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
 from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
 from core_tables.cli.records import audit, refused
+from core_tables.cli.schemas import schemas
 from core_tables.cli.status import status
 from core_tables.cli.verify import rebuild, verify
 from core_tables.kafka.errors import ClientSettingError, translate_kafka
@@ -88,7 +89,7 @@ def main(context: click.Context) -> None:
 
 for command in (
     *(stack, init, worker, append, cancel, get, ledger, outcome, steps, lease, due, pending),
-    *(audit, refused, verify, rebuild, status, health, demo),
+    *(audit, refused, schemas, verify, rebuild, status, health, demo),
 ):
     main.add_command(command)
 

@@ -25,7 +25,7 @@ from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.reasons import SetupError, UnknownSchemaError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
-from core_tables.schemas.wire import decode_event
+from core_tables.schemas.wire import Schemas, decode_event, lane_schemas
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -176,7 +176,8 @@ def show_refused(event_id: int, as_json: bool) -> None:
     if message is None:
         output.err.print(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
         sys.exit(output.EXIT_NOT_FOUND)
-    record = _record_json(event_id, partition, message)
+    schemas = lane_schemas(wiring.positions(settings, connection)[lane_of(event_id)].schemas)
+    record = _record_json(event_id, partition, message, schemas)
     if as_json:
         output.emit_json(record)
     else:
@@ -200,7 +201,7 @@ def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
         return {"name": name, "value_hex": value.hex()}
 
 
-def _record_json(event_id: int, partition: int, message: Message) -> dict[str, Any]:
+def _record_json(event_id: int, partition: int, message: Message, schemas: Schemas) -> dict[str, Any]:
     key, value = message.key(), message.value()
     record: dict[str, Any] = {
         "event_id": event_id,
@@ -212,7 +213,7 @@ def _record_json(event_id: int, partition: int, message: Message) -> dict[str, A
         "value_hex": None if value is None else value.hex(),
     }
     try:
-        decoded = decode_event(value)
+        decoded = decode_event(value, offset_of(event_id), schemas)
     except UnknownSchemaError as error:
         record["unreadable"] = error.message
         return record

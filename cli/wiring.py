@@ -33,6 +33,7 @@ from core_tables.projection.postgres.lanes import LanePosition, lane_positions, 
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.registrations import check_registered
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.topic import LedgerTopic
 
@@ -88,6 +89,8 @@ def worker(
     connection = connect(settings.worker(), name=name)
     check_database(connection)
     topic = registered_topic(settings, connection)
+    for position in positions(settings, connection).values():
+        check_registered(position.lane, position.schemas)
     admin = admin_client(kafka)
     groups = (kafka.group_id, tail_group(kafka))
     check_rights(admin, worker_rights(topic.topic, topic.audit_topic, groups, audit=audit))

@@ -17,10 +17,11 @@ from core_tables.schemas.reasons import UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.traceparent import well_formed
 from core_tables.schemas.vocabulary import NS_PER_MS
+from core_tables.schemas.wire import KNOWN_SCHEMAS, Schemas
 
 
 class Unknown(NamedTuple):
-    """A record that only a later release can read."""
+    """A record of a registered schema that only a later release can read."""
 
     event_id: int
     error: UnknownSchemaError
@@ -39,7 +40,8 @@ Read = Record | Unknown | Failure
 class Fetcher:
     """Fetches partitions from where the fold is; the group's callbacks run inside of `take` and `failures`.
 
-    Messages are held in the order in which they came: the first have been read into records, the others not yet.
+    Messages are held in the order in which they came: the first have been read into records, the others not yet. A record is
+    read with the schemas that are registered for its lane, as they were when the lane was opened.
     """
 
     def __init__(self, consumer: Consumer, topic: LedgerTopic) -> None:
@@ -47,10 +49,13 @@ class Fetcher:
         self._topic = topic
         self._reads: list[Read] = []
         self._messages: list[Message] = []
+        self._schemas: dict[int, Schemas] = {}  # by partition
         self.paused = False
 
-    def start(self, partition: int, offset: int) -> None:
-        """Begin to fetch a partition at an offset."""
+    def start(self, partition: int, offset: int, schemas: Schemas) -> None:
+        """Begin to fetch a partition at an offset, with the schemas that are registered for its lane."""
+        self.forget(partition)  # what came after a stop was read with the schemas of before
+        self._schemas[partition] = schemas
         self._consumer.incremental_assign([TopicPartition(self._topic.topic, partition, offset)])
         if self.paused:
             self._consumer.pause(self._targets([partition]))
@@ -89,7 +94,7 @@ class Fetcher:
         self._hold(self._consumer.consume(1, wait_s))
         failed = [message for message in self._messages if message.error() is not None]
         self._messages = [message for message in self._messages if message.error() is None]
-        return [_read(message, self._topic) for message in failed]
+        return [self._read(message) for message in failed]
 
     def may_read_ahead(self) -> bool:
         """Whether messages are held that have not been read yet."""
@@ -107,9 +112,27 @@ class Fetcher:
 
     def _read_some(self, count: int) -> None:
         if count > 0:
-            reads = [_read(message, self._topic) for message in self._messages[:count]]
+            reads = [self._read(message) for message in self._messages[:count]]
             self._messages = self._messages[count:]
             self._reads += reads
+
+    def _read(self, message: Message) -> Read:
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is not None:
+            return Failure(partition, error)
+        assert partition is not None  # noqa: S101 - only a message that was never produced has none
+        assert offset is not None  # noqa: S101
+        topic = self._topic
+        event_id = event_id_at(topic.first_lane + partition, offset)
+        headers = message.headers()
+        trace = well_formed(header(headers, "traceparent")) if headers else None
+        schemas = self._schemas.get(partition, KNOWN_SCHEMAS)  # of a lane that is not open, nothing is folded
+        try:
+            content = read_content(event_id, message.key(), message.value(), partition, topic.partitions, schemas)
+        except UnknownSchemaError as unknown:
+            what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.message}"
+            return Unknown(event_id, UnknownSchemaError(what))
+        return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)
 
     def _hold(self, messages: list[Message]) -> None:
         # The list is looked up after `consume` has returned: a callback in there may have replaced it.
@@ -120,20 +143,3 @@ class Fetcher:
 
     def _targets(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic.topic, partition) for partition in partitions]
-
-
-def _read(message: Message, topic: LedgerTopic) -> Read:
-    error, partition, offset = message.error(), message.partition(), message.offset()
-    if error is not None:
-        return Failure(partition, error)
-    assert partition is not None  # noqa: S101 - only a message that was never produced has none
-    assert offset is not None  # noqa: S101
-    event_id = event_id_at(topic.first_lane + partition, offset)
-    headers = message.headers()
-    trace = well_formed(header(headers, "traceparent")) if headers else None
-    try:
-        content = read_content(event_id, message.key(), message.value(), partition, topic.partitions)
-    except UnknownSchemaError as unknown:
-        what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.message}"
-        return Unknown(event_id, UnknownSchemaError(what))
-    return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)

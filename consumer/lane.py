@@ -10,6 +10,7 @@ from core_tables.projection.fold.values import Changed, KnownState, Loaded, Work
 from core_tables.projection.fold.work_order import WorkOrder, settled
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.wire import Schemas
 
 MIN_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 10.0
@@ -60,6 +61,7 @@ class Lane:
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None
     touched_at: float = 0.0
+    schemas: Schemas = field(default_factory=dict)  # those that are registered; true while the guard holds
     states: StateCache = field(default_factory=StateCache)
 
 

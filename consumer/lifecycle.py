@@ -16,8 +16,10 @@ from core_tables.consumer.timer import Clock, Timer
 from core_tables.kafka.log import log_bounds
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.lanes import LanePosition
-from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+from core_tables.projection.postgres.registrations import check_registered
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError, UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.wire import lane_schemas
 
 TOPIC_CHECK_S: Final = 10.0
 
@@ -89,6 +91,7 @@ class LaneLifecycle:
         """Check that a lane can continue where Postgres says it is, and begin to fetch there with nothing in memory."""
         if row is None:
             raise no_row(lane.lane)
+        check_registered(row.lane, row.schemas)
         if row.fold_version != FOLD_VERSION:
             self._log.warning(
                 "other_fold_version",
@@ -101,11 +104,11 @@ class LaneLifecycle:
         lane.applied, lane.epoch, lane.audited = row.applied, row.epoch, row.audited
         lane.next_offset = row.applied if self._audit is None else min(row.applied, row.audited)
         check_log(row, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
-        lane.states, lane.gaps = StateCache(), {}
+        lane.states, lane.gaps, lane.schemas = StateCache(), {}, lane_schemas(row.schemas)
         lane.opened = True
         if self._audit is not None:
             self._audit.open(lane.lane, lane.audited, lane.next_offset)
-        self._fetcher.start(lane.partition, lane.next_offset)
+        self._fetcher.start(lane.partition, lane.next_offset, lane.schemas)
         self._log.info(
             "lane_opened",
             lane=lane.lane,
@@ -147,14 +150,24 @@ class LaneLifecycle:
     def stop(self, lane: Lane, error: CoreTablesError) -> None:
         """Stop a lane: an operator must look at it. No record is skipped."""
         lane.stopped = error
-        self._log.error(
-            "lane_stopped",
-            lane=lane.lane,
-            topic=self.topic.topic,
-            partition=lane.partition,
-            offset=lane.next_offset,
-            cause=error.message,
-        )
+        if isinstance(error, UnknownSchemaError):
+            self._log.error(
+                "lane_waits_for_release",
+                lane=lane.lane,
+                topic=self.topic.topic,
+                partition=lane.partition,
+                offset=lane.next_offset,
+                cause=error.message,
+            )
+        else:
+            self._log.error(
+                "lane_stopped",
+                lane=lane.lane,
+                topic=self.topic.topic,
+                partition=lane.partition,
+                offset=lane.next_offset,
+                cause=error.message,
+            )
         self._close(lane)
 
     def _close(self, lane: Lane) -> None:

@@ -157,7 +157,7 @@ class Worker:
                     gaps=len(lane.gaps),
                 )
                 self._fetcher.stop([partition])
-                self._fetcher.start(partition, lane.next_offset)
+                self._fetcher.start(partition, lane.next_offset, lane.schemas)
 
     def _handle_errors(self, batch: Batch) -> None:
         """Handle the errors that came in place of records: reopen or stop their lanes, or raise."""

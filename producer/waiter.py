@@ -13,6 +13,7 @@ from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.lanes import topic_named
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads, folded_past, missing_outcome
+from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
@@ -40,8 +41,12 @@ class OutcomeWaiter:
         return cls(dsn, Reads(ReadPool.connect(dsn, "core-tables outcomes")), _open_listener(dsn))
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
-        """The first lane of a topic, and how many it has. Raises SetupError if the database does not know it."""
+        """The first lane of a topic, and how many it has.
+
+        Raises SetupError if the database does not know it, or the schema that this release writes is not registered for it.
+        """
         known = topic_named(self.reads.topics(), topic)
+        check_registered(known.first_lane, self.reads.registered_fingerprints(known.first_lane))
         return known.first_lane, known.partitions
 
     def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:

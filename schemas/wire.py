@@ -4,6 +4,7 @@ value = C3 01, CRC-64-AVRO fingerprint of the writer schema in little-endian, bo
 """
 
 import io
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -11,7 +12,7 @@ import fastavro
 from msgspec.structs import asdict, replace
 
 from core_tables.schemas import ledger_event_v1
-from core_tables.schemas.avro_schema import AVRO, LEDGER_SCHEMA, fingerprint_of, load_schema
+from core_tables.schemas.avro_schema import LEDGER_SCHEMA, fingerprint_of, load_schema
 from core_tables.schemas.decoder import BodyError
 from core_tables.schemas.events import EMPTY_PAYLOADS, LedgerEvent, SizedEvent
 from core_tables.schemas.identity import partition_of
@@ -21,6 +22,13 @@ from core_tables.schemas.vocabulary import MAX_TENANT_ID_BYTES, MAX_VALUE_BYTES,
 
 MARKER: Final = b"\xc3\x01"
 HEADER_BYTES: Final = 10
+_UNREGISTERED: Final = (1 << 63, None)  # above every offset
+
+
+# Decodes the body that begins at a position: the event, and the size of its payload in bytes.
+Decode = Callable[[bytes, int], tuple[LedgerEvent, int]]
+# By marker and fingerprint: the first offset of a lane that may have it, and how to decode it (None: only a later release can).
+Schemas = Mapping[bytes, tuple[int, Decode | None]]
 
 
 class Unreadable(NamedTuple):
@@ -33,13 +41,24 @@ class Unreadable(NamedTuple):
 _WRITER_SCHEMA: Final = load_schema(LEDGER_SCHEMA)
 _PARSED: Final = fastavro.parse_schema(_WRITER_SCHEMA)
 PREFIX: Final = MARKER + fingerprint_of(_WRITER_SCHEMA)
-# Every schema that a record of the ledger was ever written with; none ever leaves this table.
-_DECODERS: Final = {PREFIX: ledger_event_v1.decode}
-_REFUSED: Final[frozenset[bytes]] = frozenset(
-    MARKER + bytes.fromhex(line.strip())
-    for line in (AVRO / "refused.txt").read_text("utf-8").splitlines()
-    if line.strip() and not line.startswith("#")
-)
+WRITER_FINGERPRINT: Final = PREFIX[len(MARKER) :].hex()
+# Every schema that a record of the ledger was ever written with, the oldest first; none ever leaves this table.
+DECODERS: Final[dict[bytes, Decode]] = {PREFIX: ledger_event_v1.decode}
+
+
+def known_fingerprints() -> list[str]:
+    """The fingerprints of the writer schemas that this release can decode, the oldest first; hexadecimal, as on the wire."""
+    return [prefix[len(MARKER) :].hex() for prefix in DECODERS]
+
+
+def lane_schemas(first_offsets: Mapping[str, int]) -> Schemas:
+    """The writer schemas of a lane, by the offsets from which on their fingerprints are registered."""
+    prefixes = {MARKER + bytes.fromhex(fingerprint): first for fingerprint, first in first_offsets.items()}
+    return {prefix: (first, DECODERS.get(prefix)) for prefix, first in prefixes.items()}
+
+
+# Of a lane where all that this release knows is registered from the beginning of the log.
+KNOWN_SCHEMAS: Final = lane_schemas(dict.fromkeys(known_fingerprints(), 0))
 
 
 def encode_event(event: LedgerEvent) -> bytes:
@@ -54,16 +73,22 @@ def encode_event(event: LedgerEvent) -> bytes:
     return buffer.getvalue()
 
 
-def decode_event(value: bytes | None) -> SizedEvent | Violation:
+def decode_event(value: bytes | None, offset: int = 0, schemas: Schemas = KNOWN_SCHEMAS) -> SizedEvent | Violation:
     """Decode a record's value, checking marker, schema and body, in this order.
 
-    Raises UnknownSchemaError for a well-formed marker with a fingerprint that this release does not know.
+    `offset` and `schemas` are those of its lane. Raises UnknownSchemaError if its schema is registered, and only a later
+    release can decode it.
     """
     if value is None:
         return contract_failure(None, "the record has no value; a ledger event was expected")
-    decode = _DECODERS.get(value[:HEADER_BYTES])
+    first_offset, decode = schemas.get(value[:HEADER_BYTES], _UNREGISTERED)
+    if offset < first_offset:
+        return _unregistered(value)
     if decode is None:
-        return _no_decoder(value)
+        raise UnknownSchemaError(
+            f"the writer schema {_fingerprint(value)} is registered, but unknown to this release; deploy a worker of a "
+            "release that knows it"
+        )
     if len(value) > MAX_VALUE_BYTES:
         return contract_failure(
             None, f"the record's value is {len(value)} bytes long; at most {MAX_VALUE_BYTES} are allowed"
@@ -77,16 +102,16 @@ def decode_event(value: bytes | None) -> SizedEvent | Violation:
     return SizedEvent(event=event, payload_bytes=payload_bytes)
 
 
-def _no_decoder(value: bytes) -> Violation:
+def _unregistered(value: bytes) -> Violation:
     if len(value) < HEADER_BYTES or not value.startswith(MARKER):
         return contract_failure(None, "the value does not begin with C3 01 and a fingerprint of 8 bytes")
-    fingerprint = value[len(MARKER) : HEADER_BYTES].hex()
-    if value[:HEADER_BYTES] in _REFUSED:
-        return contract_failure(None, f"records of the writer schema {fingerprint} are refused")
-    raise UnknownSchemaError(
-        f"the writer schema {fingerprint} is unknown to this release; deploy a worker that knows it, "
-        "or list the fingerprint in schemas/avro/refused.txt"
-    )
+    # No offset is named: a schema that is registered later leaves this message as it is.
+    sentence = f"the writer schema {_fingerprint(value)} was not registered when the record was written"
+    return contract_failure("schema", sentence)
+
+
+def _fingerprint(value: bytes) -> str:
+    return value[len(MARKER) : HEADER_BYTES].hex()
 
 
 @lru_cache(maxsize=65536)
@@ -106,14 +131,16 @@ def _known_key(key: bytes, partition: int, partitions: int) -> str | None:
     return tenant_id if is_tenant_id(tenant_id) and partition_of(key, partitions) == partition else None
 
 
-def read_record(key: bytes | None, value: bytes | None, partition: int, partitions: int) -> SizedEvent | Unreadable:
+def read_record(
+    key: bytes | None, value: bytes | None, partition: int, partitions: int, offset: int, schemas: Schemas
+) -> SizedEvent | Unreadable:
     """Decode a record of the ledger topic and check that it lies where its tenant's records belong.
 
     The order is the contract's (section 2): marker and schema, body, key is the tenant, partition is the tenant's.
-    Raises UnknownSchemaError.
+    Raises UnknownSchemaError, as `decode_event` does.
     """
     tenant_of_key = _known_key(key, partition, partitions) if key is not None else None
-    decoded = decode_event(value)
+    decoded = decode_event(value, offset, schemas)
     if isinstance(decoded, SizedEvent):
         if tenant_of_key == decoded.event.tenant_id:
             return decoded

@@ -8,13 +8,14 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Outcome, Refused
 from core_tables.schemas.vocabulary import PARTITIONS
-from core_tables.schemas.wire import encode_event
+from core_tables.schemas.wire import KNOWN_SCHEMAS, Schemas, encode_event
 
 
 class Book:
     """Appends events one after the other, and keeps what was decided."""
 
-    def __init__(self) -> None:
+    def __init__(self, schemas: Schemas = KNOWN_SCHEMAS) -> None:
+        self.schemas = schemas
         self._fold = FoldInMemory()
         self.decided: list[Decided] = []
         self.offset = 0
@@ -37,7 +38,7 @@ class Book:
         """Append a record as it is."""
         event_id = event_id_at(partition, self.offset)
         self.offset += 1
-        content = read_content(event_id, key, value, partition, partitions)
+        content = read_content(event_id, key, value, partition, partitions, self.schemas)
         self.decided += self._fold.decide([Record(event_id, content, 5, None)])
         return self.decided[-1].outcome
 

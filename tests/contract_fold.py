@@ -71,6 +71,14 @@ def outside(value: int | None, low: int, high: int) -> bool:
     return value is not None and not low <= value <= high
 
 
+def broken_schema(value: bytes | None, offset: int, registered: dict[str, int]) -> Why | None:
+    """Step 1 of the order of checks; `registered` has the fingerprints of the lane, each with its first offset."""
+    if value is None or len(value) < 10 or value[:2] != b"\xc3\x01":
+        return CONTRACT, None
+    fingerprint = value[2:10].hex()
+    return None if fingerprint in registered and offset >= registered[fingerprint] else (CONTRACT, "schema")
+
+
 def malformed_name(event: Json) -> Why | None:
     """Step 5 of the order of checks."""
     for name in ("work_order_id", "idempotency_key"):

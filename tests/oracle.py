@@ -21,14 +21,14 @@ from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import decode_audit, encode_audit
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.identity import event_id_at, lane_of
+from core_tables.schemas.identity import event_id_at, lane_of, offset_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome
 from core_tables.schemas.vocabulary import NS_PER_HOUR, NS_PER_MS
-from core_tables.schemas.wire import encode_event
+from core_tables.schemas.wire import encode_event, lane_schemas
 
 from .both_folds import as_the_contract_fold_says, plain
 from .builders import START
-from .contract_fold import ContractFold
+from .contract_fold import ContractFold, broken_schema
 from .world import World, wait_until
 
 _numbers = itertools.count(1)
@@ -66,11 +66,14 @@ def check_everything(world: World, appended: int, *, unknown: Collection[LedgerE
 def _topic(world: World) -> Records:
     with closing(wiring.operator(world.settings)) as connection:
         first_lane = wiring.registered_topic(world.settings, connection).first_lane
+        positions = wiring.positions(world.settings, connection)
     kept: Records = {}
     for partition, messages in world.messages(world.settings.topic).items():
+        schemas = lane_schemas(positions[first_lane + partition].schemas)
         for message in messages:
             event_id = event_id_at(first_lane + partition, message.offset() or 0)
-            content = read_content(event_id, message.key(), message.value(), partition, world.settings.partitions)
+            key, value, partitions = message.key(), message.value(), world.settings.partitions
+            content = read_content(event_id, key, value, partition, partitions, schemas)
             record = Record(event_id, content, message.timestamp()[1] * NS_PER_MS, None)
             kept[event_id] = Kept(partition, message, record)
     return kept
@@ -182,8 +185,12 @@ def _check_contract(world: World, records: Records) -> None:
     """What became of each record is what the contract says, in a fold that was written from it alone."""
     outcomes, statuses = _outcomes(world)
     folds: dict[int, ContractFold] = {}
+    with closing(wiring.operator(world.settings)) as connection:
+        positions = wiring.positions(world.settings, connection)
     for event_id, kept in sorted(records.items()):
-        content = kept.record.content
+        content, lane = kept.record.content, lane_of(event_id)
+        if why := broken_schema(kept.message.value(), offset_of(event_id), dict(positions[lane].schemas)):
+            assert as_the_contract_fold_says(outcomes[event_id], None) == ("refused", *why), f"record {event_id}"
         if not isinstance(content, Request):
             continue
         fold = folds.setdefault(kept.partition, ContractFold())

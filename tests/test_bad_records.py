@@ -113,6 +113,13 @@ def test_an_unknown_enum_symbol_is_refused(world: World) -> None:
     assert "EventType has number 15" in row[5]
 
 
+def test_a_record_of_a_schema_that_is_not_registered_is_refused_and_stops_no_lane(world: World) -> None:
+    row, audit = fate(world, b"acme", b"\xc3\x01" + bytes(8))
+    assert row[:5] == ("acme", None, "REFUSED", CONTRACT_VALIDATION_FAILED, "schema")
+    assert "0000000000000000 was not registered" in row[5]
+    assert audit.payload_min["field"] == "schema"
+
+
 def test_a_record_of_one_mebibyte_is_refused(world: World) -> None:
     world.set_topic(world.settings.topic, "max.message.bytes", "2000000")
     row, _ = fate(world, b"acme", VALID + b"x" * 2**20)

@@ -24,7 +24,7 @@ from core_tables.schemas.text import WHITE_SPACE, is_blank
 from core_tables.schemas.traceparent import well_formed
 from core_tables.schemas.validation import PAYLOAD_BOUNDS
 from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_PAYLOAD_BYTES, EventType
-from core_tables.schemas.wire import HEADER_BYTES, PREFIX, decode_event, encode_event
+from core_tables.schemas.wire import HEADER_BYTES, PREFIX, WRITER_FINGERPRINT, decode_event, encode_event, lane_schemas
 
 from .book import Book
 from .builders import make
@@ -210,12 +210,24 @@ def test_as_many_items_as_a_payload_holds_are_decoded() -> None:
     assert decoded.payload_bytes < MAX_PAYLOAD_BYTES
 
 
-def test_a_fingerprint_that_is_listed_is_refused_and_another_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schema_that_is_not_registered_is_refused_and_a_registered_one_that_nobody_knows_raises() -> None:
     value = b"\xc3\x01" + bytes(8) + b"x"
+    refused = decode_event(value)
+    assert isinstance(refused, Violation)
+    assert refused.field == "schema"
+    assert "0000000000000000" in refused.sentence
+    registered = lane_schemas({"00" * 8: 7})
+    assert decode_event(value, 6, registered) == refused, "as if it had never been registered"
     with pytest.raises(UnknownSchemaError, match="0000000000000000"):
-        decode_event(value)
-    monkeypatch.setattr("core_tables.schemas.wire._REFUSED", frozenset({value[:HEADER_BYTES]}))
-    assert isinstance(decode_event(value), Violation)
+        decode_event(value, 7, registered)
+
+
+def test_a_record_is_decoded_from_the_offset_on_at_which_its_schema_is_registered() -> None:
+    value, registered = encode_event(make("FIELD_SET")), lane_schemas({WRITER_FINGERPRINT: 5})
+    assert isinstance(decode_event(value, 5, registered), SizedEvent)
+    refused = decode_event(value, 4, registered)
+    assert isinstance(refused, Violation)
+    assert refused.field == "schema"
 
 
 @pytest.mark.parametrize(

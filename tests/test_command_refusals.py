@@ -134,6 +134,7 @@ def test_a_reader_without_a_permission_is_told_so(world: World) -> None:
 
 def test_a_worker_whose_lanes_have_stopped_ends_with_an_exit_code_of_its_own(world: World) -> None:
     single = new_world(world.stack, partitions=1)
+    single.register("0102030405060708")
     single.produce(b"acme", b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08" + b"body of a later release", 0)
     process = single.worker_process()
     assert process.wait(60) == output.EXIT_LANE_STOPPED

@@ -8,10 +8,10 @@ from confluent_kafka import KafkaError
 
 from core_tables.consumer import fetcher as module
 from core_tables.consumer.fetcher import Failure, Fetcher, Read, Unknown
-from core_tables.projection.fold.values import Record
+from core_tables.projection.fold.values import Record, Request
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
 from core_tables.schemas.topic import LedgerTopic
-from core_tables.schemas.wire import encode_event
+from core_tables.schemas.wire import KNOWN_SCHEMAS, encode_event, lane_schemas
 
 from .builders import make
 from .simulation.broker import Message
@@ -46,6 +46,9 @@ class Listed:
         self.served()
         given, self.messages = self.messages[:count], self.messages[count:]
         return given
+
+    def incremental_assign(self, _targets: object) -> None:
+        """Its messages are those of the list."""
 
 
 def fetcher_of(consumer: Listed) -> Fetcher:
@@ -127,10 +130,25 @@ def test_what_a_callback_forgets_while_more_is_fetched_does_not_come_back() -> N
 
 def test_a_record_of_an_unknown_schema_has_its_place() -> None:
     fetcher = fetcher_of(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
+    fetcher.start(ACME, 7, lane_schemas({b"unknown!".hex(): 7}))
     (read,) = fetcher.take(1, 1.0)
     assert isinstance(read, Unknown)
     assert (lane_of(read.event_id), offset_of(read.event_id)) == (100 + ACME, 7)
     assert f"offset 7 of partition {ACME} of ledger" in read.error.message
+
+
+def test_what_was_read_before_a_lane_is_opened_again_is_read_again() -> None:
+    """A schema may have been registered meanwhile: what was read without it must not be folded."""
+    consumer = Listed(log(2))
+    fetcher = fetcher_of(consumer)
+    fetcher.start(ACME, 0, {})
+    fetcher.take(1, 1.0)
+    fetcher.read_ahead(1)
+    fetcher.start(ACME, 1, KNOWN_SCHEMAS)
+    consumer.messages = log(2)[1:]
+    (read,) = fetcher.take(2, 1.0)
+    assert isinstance(read, Record)
+    assert isinstance(read.content, Request)
 
 
 def test_a_defect_met_ahead_is_raised_when_its_batch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,12 @@ from core_tables.schemas.events import LedgerEvent, SizedEvent
 from core_tables.schemas.identity import event_id_at, offset_of, partition_of
 from core_tables.schemas.json_form import canonical_json, event_from_json, event_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
-from core_tables.schemas.wire import decode_event, encode_event
+from core_tables.schemas.reasons import UnknownSchemaError, Violation
+from core_tables.schemas.wire import KNOWN_SCHEMAS, MARKER, decode_event, encode_event, lane_schemas
 
 from .book import Book
 from .both_folds import BothFolds
+from .contract_fold import broken_schema
 from .strategies import ledger_events, logs, step_logs
 from .tables import Tables
 
@@ -54,7 +56,9 @@ def records_of(events: Sequence[LedgerEvent]) -> list[Record]:
         key = event.tenant_id.encode()
         partition = partition_of(key, 12)
         event_id = event_id_at(partition, offset)
-        records.append(Record(event_id, read_content(event_id, key, encode_event(event), partition, 12), 0, None))
+        records.append(
+            Record(event_id, read_content(event_id, key, encode_event(event), partition, 12, KNOWN_SCHEMAS), 0, None)
+        )
     return records
 
 
@@ -169,3 +173,23 @@ def test_no_bytes_make_the_decoder_raise(noise: bytes, at: int, byte: int) -> No
     value[10 + at % (len(value) - 10)] = byte
     for damaged in (bytes(value), bytes(value[: at % len(value)]), bytes(value[:10]) + noise):
         decode_event(damaged)
+
+
+@given(
+    st.sampled_from(["aa" * 8, "bb" * 8]),
+    st.integers(0, 3),
+    st.dictionaries(st.sampled_from(["aa" * 8, "bb" * 8]), st.integers(0, 3)),
+    st.integers(0, 12),
+)
+def test_the_records_that_are_refused_for_their_schema_are_those_of_the_contract(
+    fingerprint: str, offset: int, registered: dict[str, int], length: int
+) -> None:
+    value = (MARKER + bytes.fromhex(fingerprint) + b"body")[:length]
+    why = broken_schema(value, offset, registered)
+    try:
+        found = decode_event(value, offset, lane_schemas(registered))
+    except UnknownSchemaError:
+        assert why is None
+    else:
+        assert isinstance(found, Violation)
+        assert (found.reason_code, found.field) == why

@@ -20,10 +20,11 @@ from core_tables.kafka.topics import (
 )
 from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.lanes import LanePosition
+from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
-from core_tables.schemas.wire import read_record
+from core_tables.schemas.wire import decode_event, lane_schemas
 
 from .fakes import IdleProducer, accepted, emitter_over
 
@@ -105,12 +106,14 @@ def stops() -> Iterator[CoreTablesError]:
         yield translate(Postgres(state))
     policy = KafkaException(KafkaError(KafkaError.POLICY_VIOLATION))
     yield translate_creation("ledger", policy)
-    yield raised(lambda: read_record(b"acme", b"\xc3\x01" + bytes(8) + b"later", 0, 12))
+    later = b"\xc3\x01" + bytes(8) + b"later"
+    yield raised(lambda: decode_event(later, 0, lane_schemas({"00" * 8: 0})))
+    yield raised(lambda: check_registered(3, ["00" * 8]))
 
 
 def test_every_message_of_a_stop_names_its_cause_and_the_next_step() -> None:
     found = [error.message for error in stops()]
-    assert len(found) == len(set(found)) == 26
+    assert len(found) == len(set(found)) == 27
     for message in found:
         cause, separator, _ = message.partition("; ")
         assert separator or ": " in message, message

@@ -25,10 +25,12 @@ from .world import World, new_world, wait_until
 pytestmark = pytest.mark.stack
 
 ACME = partition_of(b"acme", 12)
-UNKNOWN = b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08" + b"body of a later release"
+LATER = "0102030405060708"
+UNKNOWN = b"\xc3\x01" + bytes.fromhex(LATER) + b"body of a later release"
 
 
-def test_an_unknown_schema_stops_its_lane_and_no_other(fresh: World) -> None:
+def test_a_registered_schema_that_is_unknown_stops_its_lane_and_no_other(fresh: World) -> None:
+    fresh.register(LATER)
     fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
     stop = fresh.produce(b"acme", UNKNOWN, ACME)
     fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
@@ -39,12 +41,14 @@ def test_an_unknown_schema_stops_its_lane_and_no_other(fresh: World) -> None:
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
         assert isinstance(cause, UnknownSchemaError)
         assert f"offset {stop}" in cause.message
-        assert "0102030405060708" in cause.message
+        assert LATER in cause.message
+        assert [line["lane"] for line in running.log_lines("lane_waits_for_release")] == [ACME]
         assert fresh.positions()[ACME][0] == stop, "what lies before it is folded, and nothing behind it"
 
 
 def test_a_worker_whose_lanes_have_all_stopped_ends_with_the_cause(fresh: World) -> None:
     single = new_world(fresh.stack, partitions=1)
+    single.register(LATER)
     single.produce(b"acme", UNKNOWN, 0)
     with single.working() as running:
         running.thread.join(30)
@@ -227,6 +231,7 @@ def test_an_unknown_schema_stops_no_lane_whose_records_before_it_are_not_folded(
     fresh: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres fails in the same step: the records are read again, and only then the lane stops."""
+    fresh.register(LATER)
     good = fresh.produce(b"acme", encode_event(make("FIELD_SET")), ACME)
     stop = fresh.produce(b"acme", UNKNOWN, ACME)
     real = Store.commit

@@ -29,6 +29,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from core_tables.cli import wiring
 from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
+from core_tables.cli.schemas import CopiedSchema
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.deploy.stack import StackAddresses
@@ -114,6 +115,18 @@ class World:
     def init(self) -> list[str]:
         """What `core-tables init` does."""
         return initialize(self.settings)
+
+    def register(self, fingerprint: str) -> list[str]:
+        """Register a writer schema from the ends of the logs on, as `init` of a release that knows it does."""
+        with contextlib.closing(wiring.operator(self.settings)) as connection:
+            topic = wiring.registered_topic(self.settings, connection)
+        copy = [
+            CopiedSchema(
+                topic=topic.topic, topic_id=topic.topic_id, partition=at, fingerprint=fingerprint, first_offset=end
+            )
+            for at, end in self.log_ends().items()
+        ]
+        return initialize(self.settings, copy)
 
     def kafka_admin(self) -> AdminClient:
         """A client for topics, groups and permissions; keep it until it has answered."""

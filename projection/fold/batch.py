@@ -12,19 +12,20 @@ from core_tables.projection.fold.decide import decide
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.values import Changed, Decided, First, Folded, Loaded, Record, Request
 from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import offset_of
 from core_tables.schemas.outcomes import Accepted, Outcome, refused
 from core_tables.schemas.validation import malformed_identity, malformed_key
 from core_tables.schemas.vocabulary import UNATTRIBUTED, WorkOrderStatus
-from core_tables.schemas.wire import Unreadable, is_tenant_id, read_record
+from core_tables.schemas.wire import Schemas, Unreadable, is_tenant_id, read_record
 
 PART: Final = 500  # records that are folded before Postgres is given them to write
 
 
 def read_content(
-    event_id: int, key: bytes | None, value: bytes | None, partition: int, partitions: int
+    event_id: int, key: bytes | None, value: bytes | None, partition: int, partitions: int, schemas: Schemas
 ) -> Request | Unreadable:
-    """What can be read of a record. Raises UnknownSchemaError."""
-    read = read_record(key, value, partition, partitions)
+    """What can be read of a record; `schemas` are those of its lane. Raises UnknownSchemaError."""
+    read = read_record(key, value, partition, partitions, offset_of(event_id), schemas)
     if isinstance(read, Unreadable):
         return read
     return Request(

@@ -54,6 +54,14 @@ class LaneName(Struct, frozen=True, gc=False):
     lane: int
 
 
+class Registration(Struct, frozen=True, gc=False):
+    """A writer schema that is registered for a lane, from an offset on."""
+
+    lane: int
+    fingerprint: str
+    first_offset: int
+
+
 class Move(Struct, frozen=True, gc=False, order=True):
     """What a batch does to a lane: from `applied` at `epoch` to `reached`; below `audited` all is audited."""
 

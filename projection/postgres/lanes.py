@@ -1,6 +1,7 @@
 """The topics of the ledger, and how far their lanes are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from core_tables.projection.postgres.connection import Connection
@@ -12,13 +13,14 @@ from core_tables.schemas.topic import LedgerTopic
 
 
 class LanePosition(NamedTuple):
-    """A row of os_core.lanes; offsets are "next to do"."""
+    """A row of os_core.lanes; offsets are "next to do". `schemas`: the registered fingerprints, each with its first offset."""
 
     lane: int
     applied: int
     audited: int
     epoch: int
     fold_version: int
+    schemas: Mapping[str, int] = MappingProxyType({})
 
 
 def ledger_topics(connection: Connection) -> list[LedgerTopic]:

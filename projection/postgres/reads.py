@@ -21,6 +21,7 @@ from core_tables.projection.postgres.keys import LaneName, RecordName
 from core_tables.projection.postgres.lanes import LanePosition, newest_topic
 from core_tables.projection.postgres.pipeline import Parameter
 from core_tables.projection.postgres.read_pool import ReadPool
+from core_tables.projection.postgres.registrations import RegisteredSchema
 from core_tables.projection.postgres.row_types import (
     AttemptRow,
     CurrentRow,
@@ -263,6 +264,12 @@ class Reads:
         with self._pool.transaction(self._deadline) as pipeline:
             answer = pipeline.fetch(LedgerTopic, "load_topics")
         return answer.rows
+
+    def registered_fingerprints(self, lane: int) -> set[str]:
+        """The writer schemas that are registered for a lane (contract, section 2, "Schemas")."""
+        with self._pool.transaction(self._deadline) as pipeline:
+            answer = pipeline.fetch(RegisteredSchema, "load_schemas", lane, lane)
+        return {row.fingerprint for row in answer.rows}
 
     def lane_of_tenant(self, tenant_id: str) -> int:
         """The lane that holds a tenant's newest records. Raises SetupError if the database knows no topic."""

@@ -24,6 +24,7 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.wire import Schemas, lane_schemas
 
 RECORDS_PER_CHUNK: Final = 1000
 EVENTS_PER_PAGE: Final = 10_000
@@ -42,8 +43,8 @@ class TopicLog(Protocol):
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of the log, and the one after its last."""
 
-    def records(self, partition: int, start: int, end: int) -> Iterable[Record]:
-        """The records from offset `start` up to but not including `end`."""
+    def records(self, partition: int, start: int, end: int, schemas: Schemas) -> Iterable[Record]:
+        """The records from offset `start` up to but not including `end`, read with the schemas that are registered."""
 
 
 class LaneLog(NamedTuple):
@@ -77,7 +78,7 @@ def verify_topic(
             partition = lane - topic.first_lane
             start, end = log.bounds(partition)
             lane_log = LaneLog(lane, event_id_at(topic.first_lane, 0), start, end, position.applied, rows[lane])
-            records = log.records(partition, start, position.applied)
+            records = log.records(partition, start, position.applied, lane_schemas(position.schemas))
             for count, found in verify_lane(connection, lane_log, records):
                 compared, differences = compared + count, differences + found
                 progress(compared)

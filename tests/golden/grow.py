@@ -138,6 +138,9 @@ def _record(chance: random.Random, event: LedgerEvent) -> tuple[bytes | None, by
             return key, chance.choice([None, b"", value[: chance.randrange(len(value))], value + b"\0"]), partition
         case 2:
             return chance.choice([None, b"acme", b"globex", b"nobody"]), value, chance.randrange(PARTITIONS)
+        case 3:
+            fingerprint = chance.choice([value[2:10][::-1], bytes(8), chance.randbytes(8)])
+            return key, value[:2] + fingerprint + value[10:], partition
         case _:
             return key, value, partition
 

@@ -131,6 +131,10 @@ def _wrong_records() -> dict[str, Keyed]:
         "no value": (key, None, partition),
         "an empty value": (key, b"", partition),
         "no marker": (key, b"\xc3\x02" + value[2:], partition),
+        "a writer schema that is not registered": (key, value[:2] + bytes(range(8)) + value[10:], partition),
+        "the fingerprint in the wrong byte order": (key, value[:2] + value[9:1:-1] + value[10:], partition),
+        "a fingerprint without a body that is not registered": (key, value[:2] + bytes(8), partition),
+        "no fingerprint": (key, value[:9], partition),
         "the body ends early": (key, cut, partition),
         "a byte too many": (key, more, partition),
         "a text that is not UTF-8": (key, named, partition),
@@ -238,6 +242,8 @@ def _sequence() -> list[dict[str, Any]]:
         make("WORK_ORDER_CANCELED", created_at=later, idempotency_key="cancel-2"),
         make("FIELD_SET", idempotency_key=" "),
         make("FIELD_SET", work_order_id=""),
+        make("STATUS_CHANGED", payload=None),
+        make("FIELD_SET", work_order_id="wo-Zürich", correlation_id=1, idempotency_key="\N{SNOWMAN}"),
     ]
     return [decided_vector(event.event_type, book, *_record(event)) for event in records]
 

@@ -11,6 +11,7 @@ from core_tables.projection.postgres.keys import Move
 from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.projection.postgres.store import recalled
 from core_tables.schemas.reasons import UnavailableError
+from core_tables.schemas.wire import WRITER_FINGERPRINT
 from tests.tables import Tables
 
 from .scheduler import Scheduler
@@ -32,7 +33,9 @@ class Database:
 
     def __init__(self, scheduler: Scheduler, lanes: int) -> None:
         self.scheduler = scheduler
-        self.tables = Committed(lanes={lane: LanePosition(lane, 0, 0, 0, FOLD_VERSION) for lane in range(lanes)})
+        self.tables = Committed(
+            lanes={lane: LanePosition(lane, 0, 0, 0, FOLD_VERSION, {WRITER_FINGERPRINT: 0}) for lane in range(lanes)}
+        )
         self.before = self.tables
         self.locks: dict[int, Store] = {}
         self.epoch = 0  # a failover ends every session

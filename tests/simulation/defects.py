@@ -17,6 +17,7 @@ from core_tables.consumer.worker import Worker
 from core_tables.projection.postgres.keys import Move
 from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.reasons import UnavailableError
+from core_tables.schemas.wire import KNOWN_SCHEMAS
 
 from .broker import Broker
 from .cache import Redis
@@ -261,6 +262,31 @@ def lease_forgotten_with_a_state(patch: pytest.MonkeyPatch) -> Callable[[Simulat
     return _nothing
 
 
+def registration_without_epoch(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A worker that has read the schemas before refuses records of the later one."""
+
+    def change(run: Simulation) -> None:
+        run.registration_raises_epoch = False
+
+    return change
+
+
+def ends_asked_before_the_lanes_are_held(_: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """Records that a worker decided meanwhile lie above them, and a failover may have lowered `applied`."""
+
+    def change(run: Simulation) -> None:
+        run.ends_asked_early = True
+
+    return change
+
+
+def schemas_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    def change(_: Simulation) -> None:
+        patch.setattr("core_tables.consumer.lifecycle.lane_schemas", lambda _: KNOWN_SCHEMAS)
+
+    return change
+
+
 # Each defect, and among which seeds the simulation must have found it.
 DEFECTS: dict[Plant, range] = {
     no_compare_and_set: range(20),
@@ -286,4 +312,7 @@ DEFECTS: dict[Plant, range] = {
     watermark_of_the_opening: range(400),
     status_before_forgotten_in_a_recall: range(50),
     lease_forgotten_with_a_state: range(50),
+    registration_without_epoch: range(50),
+    ends_asked_before_the_lanes_are_held: range(100),
+    schemas_kept_over_a_reopen: range(50),
 }

@@ -16,26 +16,21 @@ from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingRecord, pending_record
-from core_tables.projection.fold.values import Decided, WorkOrderKey
+from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
-from core_tables.schemas.vocabulary import EVENT_TYPES, NS_PER_MS, EventType
-from core_tables.schemas.wire import encode_event
-from tests.book import Book
-from tests.builders import START, make
 from tests.tables import Tables
 
 from .broker import Broker, Consumer, Producer
 from .cache import Redis
 from .database import Database, Store
+from .history import LATER_FINGERPRINT, TENANTS, History, release_knows_later_schema
 from .scheduler import Actor, Scheduler
 
 LANES = 2
-EVENTS = 22
-TENANTS = ("acme", "globex", "initech", "umbrella")
 FAULTY_TURNS = 700
 MAX_TURNS = 9000
 TOPIC = LedgerTopic(0, "ledger", "ledger-id", "cluster", LANES, "audit", "audit-id")
@@ -148,19 +143,21 @@ class Simulation:
         self.seed = seed
         self.scheduler = Scheduler(seed)
         self.chance = self.scheduler.chance
-        self.claims = random.Random(seed)  # of its own, so that a seed keeps its schedule
         self.broker = Broker(self.scheduler, LANES)
         self.database = Database(self.scheduler, LANES)
         self.redis = Redis(self.scheduler)
-        self.repair_raises_epoch = True
+        self.repair_raises_epoch = self.registration_raises_epoch = True
+        self.ends_asked_early = False
         self.faults: dict[str, int] = {}
         self.turns = 0
-        self.decided: dict[int, Decided] = {}
         self.seen = [0] * LANES  # how many audit events of a lane were looked at
         self.audited = [0] * LANES
         self.drifted: list[int] = []
-        self.lists: list[dict[int, list[PendingRecord]]] = []  # by lane and offset
-        self._write_the_log()
+        self.history = History(self.chance, seed, LANES)
+        self.registering = random.Random(seed)
+        self.asked_ends: list[int] | None = None  # where the logs ended when `init` began
+        release_knows_later_schema(False)
+        self.history.append_part(self.broker)
         self.processes = [Process(self, name) for name in ("one", "two", "three")[: 3 if seed % 3 == 0 else 2]]
         self.scheduler.start("reader", self._read)
 
@@ -168,45 +165,6 @@ class Simulation:
         """The real client of the cache, over the model of Redis."""
         client: Any = self.redis
         return PendingCache(client, "topic", clock)
-
-    def _write_the_log(self) -> None:
-        """The ledger topic, and what the reference fold makes of it at every offset."""
-        book = Book()
-        gaps = self.chance.choice((0.05, 0.05, 0.05, 0.6))  # a program that appends in transactions leaves many
-        pending: list[dict[int, list[PendingRecord]]] = [{0: []} for _ in range(LANES)]
-        for number in range(EVENTS):
-            event = self._event(number)
-            key, value = event.tenant_id.encode(), encode_event(event)
-            lane = partition_of(key, LANES)
-            book.offset = len(self.broker.ledger[lane])
-            value = value[:-2] if self.chance.random() < 0.04 else value  # a body that cannot be read
-            self.broker.ledger[lane].append((key, value))
-            book.append_record(key, value, lane, LANES)
-            self.decided[book.last_id] = replace(book.decided[-1], broker_time=5 * NS_PER_MS)
-            pending[lane][len(self.broker.ledger[lane])] = _lists_of(book.states, lane)
-            while self.chance.random() < gaps:
-                self.broker.ledger[lane].append(None)
-        self.lists = pending
-        self.records = [[event_id for event_id in self.decided if event_id >> 42 == lane] for lane in range(LANES)]
-        self.ends = [offset(records[-1]) + 1 if records else 0 for records in self.records]
-
-    def _event(self, number: int) -> LedgerEvent:
-        kind = self.chance.choice([*EVENT_TYPES, "WORK_ORDER_CREATED", "WORK_ORDER_CREATED", "STATUS_CHANGED"])
-        event = make(
-            kind,
-            tenant_id=self.chance.choice(TENANTS),
-            work_order_id=self.chance.choice(["o1", "o2"]),
-            created_at=START + number,
-            turn_id=number + 1,
-            idempotency_key=f"key-{self.chance.randrange(EVENTS)}",
-        )
-        return replace(event, **self._claim(kind))
-
-    def _claim(self, kind: EventType) -> dict[str, str]:
-        """Half of the steps claim the lease that there may be, as its owner or as another."""
-        if not kind.startswith("STEP_") or self.claims.random() < 0.5:
-            return {}
-        return {"lease_owner_id": self.claims.choice(["owner-1", "owner-1", "owner-2"]), "lease_token_hash": "token-1"}
 
     def execute(self) -> "Simulation":
         """Run with faults, then without, until everything is folded and audited. Raises ViolationError."""
@@ -220,6 +178,7 @@ class Simulation:
             elif self.turns == FAULTY_TURNS:
                 self._calm()
             self._operate()
+            self._init_of_a_later_release(faulty)
             self.scheduler.turn()
             self._check_always()
             if self.turns > MAX_TURNS:
@@ -228,11 +187,11 @@ class Simulation:
         return self
 
     def _finished(self) -> bool:
-        if self.turns < FAULTY_TURNS or self.drifted:
+        if self.turns < FAULTY_TURNS or self.drifted or not self.history.complete:
             return False
         return all(
-            self.database.tables.lanes[lane].applied == self.ends[lane]
-            and len(self.broker.audit[lane]) == len(self.records[lane])
+            self.database.tables.lanes[lane].applied == self.history.ends[lane]
+            and len(self.broker.audit[lane]) == len(self.history.records[lane])
             and self._label_settled(lane)
             for lane in range(LANES)
         )
@@ -322,6 +281,29 @@ class Simulation:
         tables.lanes[lane] = row._replace(epoch=row.epoch + self.repair_raises_epoch)
         self.database.commit(tables)
 
+    def _init_of_a_later_release(self, faulty: bool) -> None:
+        """`init` registers a schema from the ends of the logs on, under the lanes' locks; workers that know it follow.
+
+        Records are appended before, between its start and the locks, and after. That producers follow only when a standby has
+        the registration is up to people.
+        """
+        if self.history.complete or (faulty and self.registering.random() > 0.01) or self.database.locks:
+            return
+        if self.asked_ends is None:
+            self.asked_ends = [len(log) for log in self.broker.ledger]
+        else:
+            self._count("registration")
+            ends = self.asked_ends if self.ends_asked_early else [len(log) for log in self.broker.ledger]
+            tables, first_offsets = self.database.tables.copy(), {}
+            for lane, row in tables.lanes.items():
+                first_offsets[lane] = max(ends[lane], row.applied)
+                schemas = {**row.schemas, LATER_FINGERPRINT: first_offsets[lane]}
+                tables.lanes[lane] = row._replace(epoch=row.epoch + self.registration_raises_epoch, schemas=schemas)
+            self.database.before = self.database.tables = tables
+            release_knows_later_schema(True)
+            self.history.decide(first_offsets)
+        self.history.append_part(self.broker)
+
     def _read(self) -> None:
         """A reader: the cache, and on a miss Postgres and a fill."""
         cache = self.cache(lambda: self.scheduler.now)
@@ -356,18 +338,20 @@ class Simulation:
                 )
             if len(audits) != self.seen[lane]:
                 self.seen[lane] = len(audits)
-                if [event.event_id for event in audits] != self.records[lane][: len(audits)]:
+                if [event.event_id for event in audits] != self.history.records[lane][: len(audits)]:
                     raise self._violation(f"audit of lane {lane}: {[offset(event.event_id) for event in audits]}")
 
     def _check_end(self) -> None:
         """Ledger = fold = tables = cache, and the audit one to one."""
         tables = self.database.tables
-        if tables.outcomes != {event_id: decided.outcome for event_id, decided in self.decided.items()}:
+        if tables.outcomes != {event_id: decided.outcome for event_id, decided in self.history.decided.items()}:
             raise self._violation("the outcomes are not those of the reference fold")
-        if tables.events() != {at: d.event for at, d in self.decided.items() if isinstance(d.outcome, Accepted)}:
+        if tables.events() != {
+            at: d.event for at, d in self.history.decided.items() if isinstance(d.outcome, Accepted)
+        }:
             raise self._violation("the ledger rows are not the events that the reference fold accepted")
         for lane, audits in enumerate(self.broker.audit):
-            if audits != [audit_of(self.decided[event_id]) for event_id in self.records[lane]]:
+            if audits != [audit_of(self.history.decided[event_id]) for event_id in self.history.records[lane]]:
                 raise self._violation(f"the audit events of lane {lane} do not tell the outcomes of the reference fold")
         for key in drifted_rows(tables):
             raise self._violation(f"the rows of {key} are not the fold of its ledger rows")
@@ -380,7 +364,7 @@ class Simulation:
         """What the cache answers is the fold at its label, and of this tenant."""
         if found.records is None or found.position is None:
             return
-        expected = [_plain(record) for record in self.lists[lane][found.position] if _owner(record) == tenant]
+        expected = [_plain(record) for record in self.history.lists[lane][found.position] if _owner(record) == tenant]
         if sorted(found.records, key=_id) != sorted(expected, key=_id):
             raise self._violation(f"the list of {tenant} is not the fold at its label {found.label}")
 
@@ -388,6 +372,7 @@ class Simulation:
         """End every actor."""
         for actor in self.scheduler.actors:
             actor.kill()
+        release_knows_later_schema(False)
 
     def _count(self, fault: str) -> None:
         self.faults[fault] = self.faults.get(fault, 0) + 1
@@ -420,17 +405,6 @@ def drifted_rows(tables: Tables) -> list[WorkOrderKey]:
     for state in folded(tables.events()).values():
         expected.put(state)
     return [key for key in expected.current if tables.rows(key) != expected.rows(key)]
-
-
-def _lists_of(states: dict[WorkOrderKey, WorkOrder | None], lane: int) -> list[PendingRecord]:
-    found = [s for k, s in states.items() if s is not None and partition_of(k[0].encode(), LANES) == lane]
-    return [_tagged(s) for s in found if pending_record(s) is not None]
-
-
-def _tagged(state: WorkOrder) -> PendingRecord:
-    record = pending_record(state)
-    assert record is not None
-    return replace(record, work_order_id=f"{state.identity.tenant_id}/{record.work_order_id}")
 
 
 def _id(record: PendingRecord) -> str:

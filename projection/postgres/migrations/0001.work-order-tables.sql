@@ -48,6 +48,16 @@ create table os_core.lanes (
     constraint audited_is_a_floor check (audited between 0 and applied)
 ) with (fillfactor = 50);
 
+-- The writer schemas of records, by the fingerprint as it is on the wire. A record of a lane with a fingerprint that is not
+-- here, or below its first offset, is refused. `init` adds rows, and raises the epochs of lanes that are folded already.
+create table os_core.registered_schemas (
+    lane integer not null,
+    fingerprint text collate "C" not null check (fingerprint ~ '^[0-9a-f]{16}$'),
+    first_offset bigint not null check (first_offset >= 0),
+    registered_at timestamptz not null default now(),
+    primary key (lane, fingerprint)
+);
+
 create table os_core.work_order_ledger (
     tenant_id text collate "C" not null,
     work_order_event_id bigint not null check (work_order_event_id > 0),
@@ -210,6 +220,11 @@ create trigger append_only before update or delete or truncate on os_core.work_o
     for each statement execute function os_core.refuse_change();
 
 alter table os_core.work_order_outcomes enable always trigger append_only;
+
+create trigger append_only before update or delete or truncate on os_core.registered_schemas
+    for each statement execute function os_core.refuse_change();
+
+alter table os_core.registered_schemas enable always trigger append_only;
 
 -- One tenant per session, whatever the query says: a session without the setting sees no row.
 alter table os_core.work_order_ledger enable row level security;

@@ -1,0 +1,8 @@
+-- Register writer schemas for lanes, each from an offset on.
+insert into os_core.registered_schemas (lane, fingerprint, first_offset)
+select lane, fingerprint, first_offset
+from json_to_recordset(%b::json) as new (
+    /* record Registration */
+    lane bigint, fingerprint text, first_offset bigint
+    /* end */
+)
