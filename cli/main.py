@@ -12,11 +12,12 @@ from pydantic_settings import SettingsError
 from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
+from core_tables.cli.due import due
 from core_tables.cli.environment import unknown_variables
 from core_tables.cli.init import init
 from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
-from core_tables.cli.read import due, get, lease, ledger, outcome, pending, steps
+from core_tables.cli.read import get, lease, ledger, outcome, pending, steps
 from core_tables.cli.records import audit, refused
 from core_tables.cli.schemas import schemas
 from core_tables.cli.status import status

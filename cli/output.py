@@ -192,6 +192,12 @@ def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object
     out.print(table)
 
 
+def emit_records(title: str, records: Sequence[Mapping[str, object]]) -> None:
+    """Print records as a table, without the columns that are empty in all of them."""
+    filled = [name for name in (records[0] if records else ()) if any(record[name] is not None for record in records)]
+    emit_rows(title, filled, [[record[name] for name in filled] for record in records])
+
+
 def emit_record(title: str, record: Mapping[str, object]) -> None:
     """Print one record, a field a line, without empty fields."""
     emit_rows(

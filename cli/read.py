@@ -1,6 +1,7 @@
 """The commands that read: records, events, outcomes, steps, leases, lists."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import click
@@ -128,7 +129,7 @@ def steps(tenant: str, work_order_id: str, as_json: bool) -> None:
         {"step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
         for (step_id, attempt_index), attempt in found.items()
     ]
-    _emit("step attempts", records, as_json)
+    _emit_list("step attempts", records, as_json)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -145,28 +146,6 @@ def lease(tenant: str, work_order_id: str, now: int | None, as_json: bool) -> No
         output.emit_json(asdict(found))
     else:
         output.emit_record(f"lease of {work_order_id}", asdict(found))
-
-
-@click.command(epilog=output.EXIT_CODES)
-@tenant_option
-@now_option
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many of each kind at most."
-)
-@json_option
-def due(tenant: str, now: int | None, limit: int, as_json: bool) -> None:
-    """Show the retries that are due and the leases that have expired."""
-    reads, when = wiring.reads(Settings()), at(now)
-    retries = [
-        {"work_order_id": work_order_id, "step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
-        for work_order_id, (step_id, attempt_index), attempt in reads.due_retries(tenant, when, limit)
-    ]
-    leases = [{"work_order_id": e.work_order_id, **asdict(e.lease)} for e in reads.expired_leases(tenant, when, limit)]
-    if as_json:
-        output.emit_json({"retries": retries, "expired_leases": leases})
-        return
-    _emit("retries due", retries, as_json)
-    _emit("expired leases", leases, as_json)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -210,13 +189,12 @@ def pending(
     if as_json:
         output.emit_json({"position": answer.position, "from_cache": answer.from_cache, "records": records})
     else:
-        _emit(f"pending of {requester}", records, as_json)
+        output.emit_records(f"pending of {requester}", records)
 
 
-def _emit(title: str, records: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        for record in records:
-            output.emit_json(record)
+def _emit_list(title: str, records: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    if not as_json:
+        output.emit_records(title, records)
         return
-    filled = [name for name in (records[0] if records else ()) if any(record[name] is not None for record in records)]
-    output.emit_rows(title, filled, [[record[name] for name in filled] for record in records])
+    for record in records:
+        output.emit_json(record)

@@ -17,8 +17,9 @@ from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 from core_tables.projection.postgres.lanes import topic_named
-from core_tables.projection.postgres.reads import RefusedRecord, checked_parameters, refused_record
+from core_tables.projection.postgres.ledger_reads import RefusedRecord, refused_record
 from core_tables.projection.postgres.row_types import OutcomeRow
+from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, SizedEvent
 from core_tables.schemas.identity import lane_of, offset_of, partition_of

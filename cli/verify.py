@@ -14,7 +14,7 @@ from core_tables.cli.options import json_option
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect
-from core_tables.projection.postgres.reads import checked_parameters
+from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.projection.verify import repair, tables
 from core_tables.projection.verify.facts import estimate
 from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope

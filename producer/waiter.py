@@ -10,9 +10,10 @@ import psycopg
 from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.forks import reset_after_fork
+from core_tables.projection.postgres.lane_reads import folded_past, missing_outcome
 from core_tables.projection.postgres.lanes import topic_named
 from core_tables.projection.postgres.read_pool import ReadPool
-from core_tables.projection.postgres.reads import Reads, folded_past, missing_outcome
+from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome

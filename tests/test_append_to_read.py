@@ -12,7 +12,7 @@ import core_tables
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 from core_tables.projection.fold.pending import PendingQuery
-from core_tables.projection.postgres.reads import PendingAnswer
+from core_tables.projection.postgres.pending_reads import PendingAnswer
 from core_tables.schemas import events
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed

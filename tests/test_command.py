@@ -181,6 +181,7 @@ def test_outcome_steps_lease_due_and_pending(world: World) -> None:
     assert lease["lease_owner_id"] == "owner-1"
     due = json.loads(world.command("due", "--tenant", "acme", "--now", str(START + HOUR), "--json").stdout)
     assert [len(due["retries"]), len(due["expired_leases"])] == [1, 1]
+    assert due["next"] == {"retries": None, "timed_out_steps": None, "expired_leases": None}
     pending = json.loads(
         world.command("pending", "--tenant", "acme", "--requester", "ada", "--now", str(START), "--json").stdout
     )

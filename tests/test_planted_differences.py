@@ -51,7 +51,7 @@ PLANTED = {
     "a changed lease": (f"update {LEASES} set lease_token_hash = 'other'", "verify sample"),
     "a missing lease": (f"delete from {LEASES}", "verify sample"),
     "an extra lease": (
-        copied(LEASES, "true", granted_event_id="1", lease_state="'RELEASED'", released_at="1"),
+        copied(LEASES, "true", granted_event_id="1", lease_state="'RELEASED'", released_at="1", due_at="null"),
         "verify sample",
     ),
     "a changed ledger row that a table shows": (

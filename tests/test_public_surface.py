@@ -8,7 +8,7 @@ import core_tables
 
 NAMES = """
     Ledger LedgerSettings Receipt
-    Reads LedgerEntry RefusedRecord DueRetry ExpiredLease WorkOrder Attempt Lease
+    Reads Page LedgerEntry RefusedRecord DueRetry TimedOutStep ExpiredLease WorkOrder Attempt Lease
     PendingQuery PendingAnswer PendingOffer PendingRecord
     LedgerEvent event_from_json event_to_json
     WorkOrderCreated FieldSet FieldConflictResolved FieldAsked StatusChanged StepStarted StepFinished StepFailed

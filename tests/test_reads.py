@@ -40,6 +40,7 @@ NUMBERS: dict[str, tuple[str, Callable[[Reads, int], object]]] = {
     "outcome": ("event_ids", lambda reads, number: reads.outcome("acme", number)),
     "lease": ("now", lambda reads, number: reads.active_lease("acme", "order-1", number)),
     "due retries": ("now", lambda reads, number: reads.due_retries("acme", number)),
+    "timed-out steps": ("now", lambda reads, number: reads.timed_out_steps("acme", number)),
     "expired leases": ("now", lambda reads, number: reads.expired_leases("acme", number)),
     "refused": ("before", lambda reads, number: reads.refused("acme", before=number)),
 }
@@ -77,8 +78,9 @@ PAGES: dict[str, Callable[[Reads, int], object]] = {
     "ledger": lambda reads, size: reads.ledger("acme", page_size=size),
     "ledger of a work order": lambda reads, size: reads.ledger("acme", "order-1", page_size=size),
     "refused": lambda reads, size: reads.refused("acme", page_size=size),
-    "due retries": lambda reads, size: reads.due_retries("acme", START, size),
-    "expired leases": lambda reads, size: reads.expired_leases("acme", START, size),
+    "due retries": lambda reads, size: reads.due_retries("acme", START, page_size=size),
+    "timed-out steps": lambda reads, size: reads.timed_out_steps("acme", START, page_size=size),
+    "expired leases": lambda reads, size: reads.expired_leases("acme", START, page_size=size),
 }
 
 

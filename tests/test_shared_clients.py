@@ -15,7 +15,8 @@ from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.postgres.connection import Connection, connect
 from core_tables.projection.postgres.keys import RecordName
 from core_tables.projection.postgres.read_pool import ReadPool
-from core_tables.projection.postgres.reads import Reads, rows_of_tenant
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.tenant_reads import rows_of_tenant
 from core_tables.schemas.outcomes import Accepted, Replayed
 from core_tables.schemas.reasons import (
     TENANT_SCOPE_VIOLATION,

@@ -154,6 +154,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     finished_at: int | None = None
     reason_code: int
     idempotency_key: str | None = None
+    due_at: int | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -174,6 +175,7 @@ class LeaseRow(Row, frozen=True, kw_only=True):
     renewed_at: int | None = None
     lease_expires_at: int
     released_at: int | None = None
+    due_at: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -188,6 +190,12 @@ class FoundOutcome(OutcomeRow, frozen=True, kw_only=True):
     """What read_outcomes.sql says about a record; of one that was accepted, only its key."""
 
     accepted: bool
+
+
+class DueAttemptRow(AttemptRow, frozen=True, kw_only=True):
+    """An attempt that is due, and the last failure of its work order."""
+
+    last_failure_reason_code: int | None
 
 
 class PendingRow(NamedTuple):

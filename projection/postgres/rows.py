@@ -5,13 +5,21 @@ from typing import Any, Final, assert_never
 from msgspec.structs import asdict, replace
 
 from core_tables.projection.fold.values import Decided
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, Collected, Identity, Lease, Origin, WorkOrder
+from core_tables.projection.fold.work_order import (
+    OPEN_ATTEMPTS,
+    Attempt,
+    AttemptKey,
+    Collected,
+    Lease,
+    Origin,
+    WorkOrder,
+)
 from core_tables.projection.postgres.row_types import AttemptRow, CurrentRow, LeaseRow, LedgerRow, OutcomeRow
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.json_form import payload_to_json
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import IDEMPOTENCY_REPLAY
-from core_tables.schemas.vocabulary import WorkOrderStatus
+from core_tables.schemas.vocabulary import MAX_I64, NS_PER_MS, WorkOrderStatus
 
 _NO_ORIGIN: Final = Origin()
 _NOTHING_COLLECTED: Final = Collected()
@@ -132,18 +140,23 @@ def work_order_json(state: WorkOrder) -> dict[str, Any]:
 
 
 def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[AttemptRow]:
-    """The attempts of a work order, without those that are as they were before."""
-    if before is not None and before.attempts is state.attempts:
+    """The attempts of a work order, without those whose rows are as they were before."""
+    due_changed = _due_changed(state, before)
+    if before is not None and before.attempts is state.attempts and not due_changed:
         return []
     old = {} if before is None else before.attempts
-    return [_attempt_row(state.identity, key, row) for key, row in state.attempts.items() if old.get(key) != row]
+    return [
+        _attempt_row(state, key, row)
+        for key, row in state.attempts.items()
+        if old.get(key) != row or (due_changed and row.status in OPEN_ATTEMPTS)
+    ]
 
 
-def _attempt_row(identity: Identity, key: AttemptKey, attempt: Attempt) -> AttemptRow:
+def _attempt_row(state: WorkOrder, key: AttemptKey, attempt: Attempt) -> AttemptRow:
     step_id, attempt_index = key
     return AttemptRow(
-        tenant_id=identity.tenant_id,
-        work_order_id=identity.work_order_id,
+        tenant_id=state.identity.tenant_id,
+        work_order_id=state.identity.work_order_id,
         step_id=step_id,
         attempt_index=attempt_index,
         status=attempt.status,
@@ -155,22 +168,39 @@ def _attempt_row(identity: Identity, key: AttemptKey, attempt: Attempt) -> Attem
         finished_at=attempt.finished_at,
         reason_code=attempt.reason_code,
         idempotency_key=attempt.idempotency_key,
+        due_at=_attempt_due_at(attempt) if state.closed_at is None else None,
     )
 
 
+def _attempt_due_at(attempt: Attempt) -> int | None:
+    """When somebody must act on an attempt of an open work order: at its retry, or at its timeout."""
+    match attempt.status:
+        case "SCHEDULED":
+            return attempt.next_retry_at
+        case "RUNNING" if attempt.started_at is not None and attempt.timeout_ms is not None:
+            return min(attempt.started_at + attempt.timeout_ms * NS_PER_MS, MAX_I64)
+    return None
+
+
 def lease_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[LeaseRow]:
-    """The leases of a work order, oldest grant first, without those that are as they were before."""
-    if before is not None and before.lease is state.lease and before.closed_leases is state.closed_leases:
+    """The leases of a work order, oldest grant first, without those whose rows are as they were before."""
+    due_changed = _due_changed(state, before)
+    unchanged = before is not None and before.lease is state.lease and before.closed_leases is state.closed_leases
+    if unchanged and not due_changed:
         return []
     leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)
     old = () if before is None else (before.lease, *before.closed_leases)
-    return [_lease_row(state.identity, lease) for lease in leases if lease not in old]
+    return [
+        _lease_row(state, lease)
+        for lease in leases
+        if lease not in old or (due_changed and lease.lease_state == "ACTIVE")
+    ]
 
 
-def _lease_row(identity: Identity, lease: Lease) -> LeaseRow:
+def _lease_row(state: WorkOrder, lease: Lease) -> LeaseRow:
     return LeaseRow(
-        tenant_id=identity.tenant_id,
-        work_order_id=identity.work_order_id,
+        tenant_id=state.identity.tenant_id,
+        work_order_id=state.identity.work_order_id,
         granted_event_id=lease.granted_event_id,
         lease_state=lease.lease_state,
         lease_owner_id=lease.lease_owner_id,
@@ -179,4 +209,10 @@ def _lease_row(identity: Identity, lease: Lease) -> LeaseRow:
         renewed_at=lease.renewed_at,
         lease_expires_at=lease.lease_expires_at,
         released_at=lease.released_at,
+        due_at=lease.lease_expires_at if lease.lease_state == "ACTIVE" and state.closed_at is None else None,
     )
+
+
+def _due_changed(state: WorkOrder, before: WorkOrder | None) -> bool:
+    """Whether a work order was closed, or opened again: then what is due changes in rows that no event changed."""
+    return before is not None and (before.closed_at is None) != (state.closed_at is None)

@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from core_tables.producer.receipt import Receipt
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
     from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
-    from core_tables.projection.postgres.reads import (
-        DueRetry,
-        ExpiredLease,
-        LedgerEntry,
-        PendingAnswer,
-        Reads,
-        RefusedRecord,
-    )
+    from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
+    from core_tables.projection.postgres.ledger_reads import LedgerEntry, RefusedRecord
+    from core_tables.projection.postgres.pending_reads import PendingAnswer
+    from core_tables.projection.postgres.reads import Reads
+    from core_tables.projection.postgres.tenant_reads import Page
     from core_tables.schemas.events import (
         ExternalApprovalRequested,
         ExternalApprovalResolved,
@@ -74,6 +71,7 @@ __all__ = [
     "LedgerEvent",
     "LedgerSettings",
     "Outcome",
+    "Page",
     "PendingAnswer",
     "PendingOffer",
     "PendingQuery",
@@ -89,6 +87,7 @@ __all__ = [
     "StepFinished",
     "StepRetryScheduled",
     "StepStarted",
+    "TimedOutStep",
     "UnavailableError",
     "Violation",
     "WorkOrder",
@@ -108,9 +107,11 @@ _HOMES = {
     "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
     "core_tables.projection.fold.work_order": ("Attempt", "Lease", "WorkOrder"),
     "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),
-    "core_tables.projection.postgres.reads": (
-        *("DueRetry", "ExpiredLease", "LedgerEntry", "PendingAnswer", "Reads", "RefusedRecord"),
-    ),
+    "core_tables.projection.postgres.due_reads": ("DueRetry", "ExpiredLease", "TimedOutStep"),
+    "core_tables.projection.postgres.ledger_reads": ("LedgerEntry", "RefusedRecord"),
+    "core_tables.projection.postgres.pending_reads": ("PendingAnswer",),
+    "core_tables.projection.postgres.reads": ("Reads",),
+    "core_tables.projection.postgres.tenant_reads": ("Page",),
     "core_tables.producer.ledger": ("Ledger", "LedgerSettings"),
     "core_tables.producer.receipt": ("Receipt",),
 }

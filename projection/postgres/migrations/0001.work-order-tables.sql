@@ -173,11 +173,17 @@ create table os_core.work_order_step_attempts (
     finished_at bigint,
     reason_code bigint not null,
     idempotency_key text collate "C",
-    primary key (tenant_id, work_order_id, step_id, attempt_index)
+    -- When somebody must act: SCHEDULED at next_retry_at, RUNNING at its timeout. Null once there is nothing to do, as when the
+    -- work order is closed: what is history must stay out of the index of what is due.
+    due_at bigint,
+    primary key (tenant_id, work_order_id, step_id, attempt_index),
+    constraint only_an_open_attempt_is_due check (due_at is null or status in ('SCHEDULED', 'RUNNING'))
 ) with (fillfactor = 80);
 
-create index retries_by_due_time
-    on os_core.work_order_step_attempts (tenant_id, next_retry_at) where status = 'SCHEDULED';
+-- Retries and timeouts, each oldest first; the other columns are the cursor.
+create index attempts_by_due_time
+    on os_core.work_order_step_attempts (tenant_id, status, due_at, work_order_id, step_id, attempt_index)
+    where due_at is not null;
 
 create table os_core.work_order_leases (
     tenant_id text collate "C" not null,
@@ -191,16 +197,20 @@ create table os_core.work_order_leases (
     renewed_at bigint,
     lease_expires_at bigint not null,
     released_at bigint,
+    -- When it expires; null once it is not ACTIVE, or its work order is closed.
+    due_at bigint,
     primary key (tenant_id, work_order_id, granted_event_id),
-    constraint a_released_lease_says_when check ((lease_state = 'RELEASED') = (released_at is not null))
+    constraint a_released_lease_says_when check ((lease_state = 'RELEASED') = (released_at is not null)),
+    constraint only_an_active_lease_is_due check (due_at is null or lease_state = 'ACTIVE')
 ) with (fillfactor = 80);
 
 -- two owners who ask at once: at most one lease of a work order is ACTIVE.
 create unique index one_active_lease_per_work_order
     on os_core.work_order_leases (tenant_id, work_order_id) where lease_state = 'ACTIVE';
 
-create index active_leases_by_expiry
-    on os_core.work_order_leases (tenant_id, lease_expires_at) where lease_state = 'ACTIVE';
+-- Expired leases, oldest first.
+create index leases_by_due_time
+    on os_core.work_order_leases (tenant_id, due_at, work_order_id) where due_at is not null;
 
 -- Append-only, for every role and every way to change a row, session_replication_role = replica included.
 create function os_core.refuse_change() returns trigger language plpgsql as $$

@@ -3,7 +3,7 @@ select
     /* select AttemptRow */
     row.tenant_id, row.work_order_id, row.step_id, row.attempt_index, row.status, row.timeout_ms,
     row.max_retries, row.retry_backoff_ms, row.next_retry_at, row.started_at, row.finished_at,
-    row.reason_code, row.idempotency_key
+    row.reason_code, row.idempotency_key, row.due_at
     /* end */
 from json_to_recordset(%b::json) as asked (/* record AttemptName */ tenant_id text, work_order_id text, step_id text, attempt_index bigint /* end */)
 inner join os_core.work_order_step_attempts as row using (tenant_id, work_order_id, step_id, attempt_index)

@@ -1,0 +1,82 @@
+"""The command that shows what is due."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import click
+from msgspec.structs import asdict
+
+from core_tables.cli import output, wiring
+from core_tables.cli.environment import Settings
+from core_tables.cli.options import after_option, at, json_option, now_option, tenant_option
+from core_tables.projection.fold.work_order import Attempt, AttemptKey
+from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.tenant_reads import Cursor, Page
+
+Found = Page[dict[str, Any]]
+
+
+def _retries(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
+    return reads.due_retries(tenant, now, after=after, page_size=limit).made(_retry_json)
+
+
+def _timeouts(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
+    return reads.timed_out_steps(tenant, now, after=after, page_size=limit).made(_timeout_json)
+
+
+def _leases(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
+    return reads.expired_leases(tenant, now, after=after, page_size=limit).made(_lease_json)
+
+
+def _retry_json(due: DueRetry) -> dict[str, Any]:
+    found = _attempt_json(due.work_order_id, due.key, due.attempt)
+    return {**found, "last_failure_reason_code": due.last_failure_reason_code}
+
+
+def _timeout_json(due: TimedOutStep) -> dict[str, Any]:
+    return {**_attempt_json(due.work_order_id, due.key, due.attempt), "timed_out_at": due.timed_out_at}
+
+
+def _attempt_json(work_order_id: str, key: AttemptKey, attempt: Attempt) -> dict[str, Any]:
+    step_id, attempt_index = key
+    return {"work_order_id": work_order_id, "step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
+
+
+def _lease_json(due: ExpiredLease) -> dict[str, Any]:
+    return {"work_order_id": due.work_order_id, **asdict(due.lease)}
+
+
+DUE_KINDS: Final[Mapping[str, Callable[[Reads, str, int, Cursor | None, int], Found]]] = {
+    "retries": _retries,
+    "timed_out_steps": _timeouts,
+    "expired_leases": _leases,
+}
+
+
+@click.command(epilog=output.EXIT_CODES)
+@tenant_option
+@now_option
+@click.option("--only", type=click.Choice(list(DUE_KINDS)), help="Show one kind only.")
+@after_option
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many of each kind at most."
+)
+@json_option
+def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, limit: int, as_json: bool) -> None:
+    """Show what is due: retries, timeouts, expired leases.
+
+    Oldest first, and of open work orders only.
+    """
+    if after is not None and only is None:
+        raise click.UsageError("a cursor belongs to one kind: give --only too")
+    reads, when = wiring.reads(Settings()), at(now)
+    found = {kind: read(reads, tenant, when, after, limit) for kind, read in DUE_KINDS.items() if only in (None, kind)}
+    if as_json:
+        output.emit_json({**found, "next": {kind: page.next for kind, page in found.items()}})
+        return
+    for kind, page in found.items():
+        output.emit_records(kind.replace("_", " "), page)
+        if page.next is not None:
+            output.out.print(f"there is more: --only {kind} --after '{json.dumps(page.next)}'", markup=False)

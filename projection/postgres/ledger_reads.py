@@ -1,0 +1,124 @@
+"""The reads of the ledger: events, outcomes, and refused records."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from core_tables.projection.fold.evolve import evolve
+from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.from_rows import event_of_row, outcome_of_row, refusal_of_row
+from core_tables.projection.postgres.keys import RecordName
+from core_tables.projection.postgres.row_types import FoundOutcome, LedgerRow, OutcomeRow
+from core_tables.projection.postgres.tenant_reads import (
+    MAX_PAGE,
+    TenantReads,
+    check_page,
+    checked_parameters,
+    rows_of_tenant,
+)
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
+from core_tables.schemas.vocabulary import MAX_I64, EventType, WorkOrderStatus
+
+
+class LedgerEntry(NamedTuple):
+    """A ledger event with its id, and the status of its work order before it (None: there was none yet)."""
+
+    work_order_event_id: int
+    event: LedgerEvent
+    status_before: WorkOrderStatus | None
+
+
+class RefusedRecord(NamedTuple):
+    """A record that was refused, by its event id, and what names the request, as far as it could be read."""
+
+    event_id: int
+    work_order_id: str | None
+    outcome: Refused
+    event_type: EventType | None
+    correlation_id: int | None
+    turn_id: int | None
+    idempotency_key: str | None
+    created_at: int | None
+
+
+class LedgerReads(TenantReads):
+    """The reads of records that the ledger topic holds."""
+
+    def ledger(
+        self,
+        tenant_id: str,
+        work_order_id: str | None = None,
+        *,
+        first_id: int = 1,
+        last_id: int = MAX_I64,
+        page_size: int = MAX_PAGE,
+    ) -> list[LedgerEntry]:
+        """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
+        check_page(page_size)
+        if work_order_id is None:
+            rows = self._tenant_rows(
+                LedgerRow, tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size
+            )
+        else:
+            rows = self._tenant_rows(
+                LedgerRow,
+                tenant_id,
+                "read_ledger_of_work_order",
+                work_order_id=work_order_id,
+                first_id=first_id,
+                last_id=last_id,
+                page_size=page_size,
+            )
+        return [LedgerEntry(row.work_order_event_id, event_of_row(row), row.status_before) for row in rows]
+
+    def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
+        """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
+        checked_parameters(tenant_id, event_id=event_id)
+        state: WorkOrder | None = None
+        first_id = 1
+        while entries := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
+            for entry in entries:
+                state = evolve(state, entry.event, entry.work_order_event_id)
+            first_id = entries[-1].work_order_event_id + 1
+        return state
+
+    def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
+        """The outcomes of a tenant's records by position id; one that is still to be folded is left out."""
+        return self.outcomes_of({tenant_id: event_ids})
+
+    def outcomes_of(self, event_ids: Mapping[str, Collection[int]]) -> dict[int, Outcome]:
+        """The outcomes of records of several tenants, in one round trip: each tenant's statement sees that tenant only."""
+        for tenant_id, ids in event_ids.items():
+            checked_parameters(tenant_id, event_ids=list(ids))
+        with self._pool.transaction(self._deadline) as pipeline:
+            answers = {}
+            for tenant_id, ids in event_ids.items():
+                asked = [RecordName(tenant_id, event_id) for event_id in ids]
+                pipeline.add("set_tenant", tenant_id)
+                answers[tenant_id] = pipeline.fetch(FoundOutcome, "read_outcomes", asked)
+        rows = [row for tenant_id, answer in answers.items() for row in rows_of_tenant(tenant_id, answer.rows)]
+        return {row.event_id: ACCEPTED if row.accepted else outcome_of_row(row) for row in rows}
+
+    def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
+        """The outcome of one record; None while it is pending."""
+        return self.outcomes(tenant_id, [event_id]).get(event_id)
+
+    def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
+        """The refused records of a tenant, newest first, below position id `before`."""
+        check_page(page_size)
+        rows = self._tenant_rows(OutcomeRow, tenant_id, "read_refused", before=before, page_size=page_size)
+        return list(map(refused_record, rows))
+
+
+def refused_record(row: OutcomeRow) -> RefusedRecord:
+    """The record that a row of read_refused.sql tells of."""
+    return RefusedRecord(
+        event_id=row.event_id,
+        work_order_id=row.work_order_id,
+        outcome=refusal_of_row(row),
+        event_type=row.event_type,
+        correlation_id=None if row.correlation_id is None else int(row.correlation_id),
+        turn_id=row.turn_id,
+        idempotency_key=row.idempotency_key,
+        created_at=row.created_at,
+    )
