@@ -63,7 +63,6 @@ def initialize(settings: Settings, copy: Sequence[CopiedSchema] = ()) -> list[st
     row = _topic_row(settings, facts, known)
     check_topics(facts, row)
     copied = registrations_of(copy, row)
-
     with translated(), connection.transaction():  # together: a lane without a schema would refuse every record
         if register_topic(connection, row):
             done.append(f"created {row.partitions} lanes for {row.topic}")

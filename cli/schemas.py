@@ -52,14 +52,8 @@ def schemas(as_json: bool) -> None:
         return
     known = set(known_fingerprints())
     names = ("topic", "lane", "fingerprint", "first_offset", "registered_at", "known to this release")
-    output.emit_rows(
-        "registered schemas",
-        names,
-        [
-            (topic.topic, *row._replace(registered_at=row.registered_at), row.fingerprint in known)
-            for topic, row in found
-        ],
-    )
+    rows = [(topic.topic, *row, row.fingerprint in known) for topic, row in found]
+    output.emit_rows("registered schemas", names, rows)
 
 
 def read_copy(file: IO[bytes]) -> list[CopiedSchema]:

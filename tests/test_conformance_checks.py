@@ -8,22 +8,51 @@ from msgspec.structs import replace
 from core_tables.consumer.audit_encoding import audit_of
 from core_tables.producer.encoding import encode_checked
 from core_tables.schemas import events
-from core_tables.schemas.identity import partition_of
+from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
 from core_tables.schemas.reasons import (
     CONTRACT_VALIDATION_FAILED,
     LEASE_TTL_OUT_OF_BOUNDS,
     TENANT_SCOPE_VIOLATION,
     ContractError,
+    UnknownSchemaError,
 )
 from core_tables.schemas.text import WHITE_SPACE
-from core_tables.schemas.vocabulary import EVENT_TYPES, PARTITIONS, EventType
-from core_tables.schemas.wire import encode_event
+from core_tables.schemas.vocabulary import EVENT_TYPES, MAX_VALUE_BYTES, PARTITIONS, EventType
+from core_tables.schemas.wire import MARKER, WRITER_FINGERPRINT, encode_event, lane_schemas
 
 from .book import Book
 from .builders import START, correlation_of, make
 
 ACME = partition_of(b"acme", PARTITIONS)
+
+
+def test_s2_the_schema_is_checked_before_the_body_and_the_key() -> None:
+    unregistered = MARKER + bytes(8) + b"x" * MAX_VALUE_BYTES
+    outcome = Book().append_record(b"other", unregistered, ACME)
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason_code, outcome.field) == (CONTRACT_VALIDATION_FAILED, "schema")
+
+
+def test_s2_the_marker_is_checked_before_the_schema() -> None:
+    outcome = Book().append_record(b"acme", b"\xc3\x02" + bytes(8), ACME)
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason_code, outcome.field) == (CONTRACT_VALIDATION_FAILED, None)
+
+
+def test_s2_a_schema_counts_from_the_offset_on_at_which_it_is_registered() -> None:
+    """What was refused before binds nothing: the same request is accepted afterwards."""
+    book = Book(lane_schemas({WRITER_FINGERPRINT: 2}))
+    outcomes = [book.append(make("FIELD_SET", idempotency_key="once")) for _ in range(4)]
+    assert [outcome.field for outcome in outcomes if isinstance(outcome, Refused)] == ["schema", "schema"]
+    assert outcomes[2:] == [Accepted(), Replayed(first_event_id=event_id_at(ACME, 2), request_differs=False)]
+
+
+def test_s2_a_record_of_a_registered_schema_that_nobody_can_read_yet_has_no_outcome() -> None:
+    book = Book(lane_schemas({"00" * 8: 0}))
+    with pytest.raises(UnknownSchemaError, match="deploy a worker"):
+        book.append_record(b"acme", MARKER + bytes(8), ACME)
+    assert book.decided == []
 
 
 def test_s2_body_is_checked_before_the_key() -> None:

@@ -142,6 +142,8 @@ def test_a_lost_database_decides_as_before_with_a_copy_of_the_registrations(
     fresh: World, lost: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, after = produce_around_init(fresh, monkeypatch)
+    shown = fresh.command("schemas", COLUMNS="200")
+    assert LATER in shown.stdout.decode(), shown.stderr
     copied = fresh.command("schemas", "--json")
     assert copied.returncode == output.EXIT_OK, copied.stderr
     (file := tmp_path / "schemas.jsonl").write_bytes(copied.stdout)
