@@ -1,6 +1,7 @@
 """Another language: a Java program appends with kafka-clients and Avro alone, and finds out what became of what it wrote."""
 
 import os
+import re
 import subprocess
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ from core_tables.schemas.avro_schema import AUDIT_SCHEMA, LEDGER_SCHEMA
 from core_tables.schemas.events import SizedEvent
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.wire import decode_event, encode_event
+from core_tables.schemas.wire import WRITER_FINGERPRINT, decode_event, encode_event
 
 from .world import World
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.stack
 
 TENANT = "java-tenant"
 SOURCES = sorted((Path(__file__).parent / "java").glob("*.java"))
+PAGE = Path(__file__).parents[1] / "docs" / "WIRE.md"
 PROGRAM = "AppendWithoutOurCode"
 LIBRARIES = ["org.apache.kafka:kafka-clients:4.4.0", "org.apache.avro:avro:1.12.0", "org.slf4j:slf4j-nop:1.7.36"]
 
@@ -90,6 +92,13 @@ def test_the_worker_accepts_what_java_wrote(world: World, appended: Appended) ->
     assert current.last.work_order_status == "CANCELED"
     assert current.identity.correlation_id == 2**128 - 1
     assert current.collected.fields == {"city": "Jakarta", "nights": 3, "late": True, "date": "2026-03-01"}
+
+
+def test_the_query_of_the_page_finds_the_schema_that_java_writes_with(world: World) -> None:
+    (query,) = re.findall(r"^    (select lane, first_offset .+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert WRITER_FINGERPRINT in query
+    with psycopg.connect(world.settings.reader()) as connection:
+        assert sorted(connection.execute(query).fetchall()) == [(lane, 0) for lane in range(12)]
 
 
 def test_java_finds_the_outcome_of_each_wrong_record_where_the_page_says(world: World, appended: Appended) -> None:
