@@ -10,14 +10,14 @@ import psycopg
 from msgspec import Struct
 from msgspec.json import encode
 from psycopg.rows import class_row
-from psycopg.types.json import Json
+from psycopg.types.json import Jsonb
 
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.statements import sql
 
 _R = TypeVar("_R")
 
-# A list of rows is one parameter, which the statement reads with json_to_recordset.
+# A list of rows is one parameter, which the statement reads with jsonb_to_recordset.
 Argument = str | int | float | Sequence[int] | Sequence[Struct]
 
 
@@ -39,5 +39,5 @@ def run(connection: Connection, statement: str, *parameters: Argument) -> None:
 
 def _adapted(value: Argument) -> object:
     if isinstance(value, Sequence) and value and isinstance(value[0], Struct):
-        return Json(value, dumps=encode)
+        return Jsonb(value, dumps=encode)
     return value if isinstance(value, str | int | float) else list(value)

@@ -29,11 +29,12 @@ _R = TypeVar("_R")
 BINARY: Final = 1
 _TEXT_OID: Final = 25
 _BIGINT_OID: Final = 20
-_JSON_OID: Final = 114
+_JSONB_OID: Final = 3802
 _BIGINT: Final = Packed("!q")
+_JSONB_VERSION: Final = b"\x01"  # of its binary form
 _LOOK_EVERY_MS: Final = 500.0
 
-# A list of rows is one parameter, which the statement reads with json_to_recordset.
+# A list of rows is one parameter, which the statement reads with jsonb_to_recordset.
 Parameter = str | int | Sequence[Struct]
 
 
@@ -181,7 +182,7 @@ class Pipeline:
 def _oid(value: Parameter) -> int:
     if isinstance(value, str):
         return _TEXT_OID
-    return _BIGINT_OID if isinstance(value, int) else _JSON_OID
+    return _BIGINT_OID if isinstance(value, int) else _JSONB_OID
 
 
 def _encoded(value: Parameter) -> bytes:
@@ -190,7 +191,7 @@ def _encoded(value: Parameter) -> bytes:
     if isinstance(value, int):
         return _BIGINT.pack(value)
     if isinstance(value, list | tuple):
-        return encode(value)
+        return _JSONB_VERSION + encode(value)
     raise TypeError(f"a parameter is text, a 64-bit number or a list of rows, not {value!r}")
 
 

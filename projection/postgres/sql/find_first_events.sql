@@ -6,5 +6,11 @@ select
     row.reason_code, row.expected_last_event_id, row.step_id, row.step_input_hash, row.lease_owner_id,
     row.lease_token_hash, row.lease_expires_at, row.idempotency_key, row.payload
     /* end */
-from json_to_recordset(%b::json) as asked (/* record IdempotencyKey */ tenant_id text, work_order_id text, idempotency_key text /* end */)
-inner join os_core.work_order_ledger as row using (tenant_id, work_order_id, idempotency_key)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record IdempotencyKey */ tenant_id text, work_order_id text, idempotency_key text /* end */)
+cross join lateral (
+    select *
+    from os_core.work_order_ledger as candidate
+    where candidate.tenant_id = asked.tenant_id and candidate.work_order_id = asked.work_order_id
+        and candidate.idempotency_key = asked.idempotency_key
+    offset 0
+) as row

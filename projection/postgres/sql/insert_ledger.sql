@@ -7,7 +7,7 @@ insert into os_core.work_order_ledger as row (
     /* end */
 )
 select *
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* record LedgerRow */
     tenant_id text, work_order_event_id bigint, schema_version integer, created_at bigint, work_order_id text,
     correlation_id numeric, turn_id bigint, event_type text, status_before text, work_order_status text,

@@ -6,7 +6,7 @@ insert into os_core.work_order_outcomes as row (
     /* end */
 )
 select *
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* record OutcomeRow */
     tenant_id text, event_id bigint, work_order_id text, event_type text, correlation_id numeric,
     turn_id bigint, idempotency_key text, created_at bigint, outcome text, reason_code text, field text,

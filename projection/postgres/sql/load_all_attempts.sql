@@ -5,5 +5,5 @@ select
     row.max_retries, row.retry_backoff_ms, row.next_retry_at, row.started_at, row.finished_at,
     row.reason_code, row.idempotency_key, row.due_at
     /* end */
-from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 inner join os_core.work_order_step_attempts as row using (tenant_id, work_order_id)

@@ -4,5 +4,5 @@ select
     row.tenant_id, row.work_order_id, row.granted_event_id, row.lease_state, row.lease_owner_id,
     row.lease_token_hash, row.acquired_at, row.renewed_at, row.lease_expires_at, row.released_at, row.due_at
     /* end */
-from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 inner join os_core.work_order_leases as row using (tenant_id, work_order_id)

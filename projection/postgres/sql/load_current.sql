@@ -12,5 +12,10 @@ select
     row.active_step_attempt, row.timeout_ms_active, row.max_retries_active, row.retry_backoff_ms_active,
     row.next_retry_at, row.last_failure_reason_code, row.created_at, row.closed_at
     /* end */
-from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
-inner join os_core.work_orders_current as row using (tenant_id, work_order_id)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
+cross join lateral (
+    select *
+    from os_core.work_orders_current as candidate
+    where candidate.tenant_id = asked.tenant_id and candidate.work_order_id = asked.work_order_id
+    offset 0
+) as row

@@ -6,6 +6,6 @@ select
     row.reason_code, row.expected_last_event_id, row.step_id, row.step_input_hash, row.lease_owner_id,
     row.lease_token_hash, row.lease_expires_at, row.idempotency_key, row.payload
     /* end */
-from json_to_recordset(%b::json) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
 inner join os_core.work_order_ledger as row using (tenant_id, work_order_id)
 order by row.work_order_event_id

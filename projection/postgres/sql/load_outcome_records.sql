@@ -5,5 +5,5 @@ select
     row.idempotency_key, row.created_at, row.outcome, row.reason_code, row.field, row.sentence,
     row.first_event_id, row.request_differs
     /* end */
-from json_to_recordset(%b::json) as asked (/* record RecordName */ tenant_id text, event_id bigint /* end */)
+from jsonb_to_recordset(%b::jsonb) as asked (/* record RecordName */ tenant_id text, event_id bigint /* end */)
 inner join os_core.work_order_outcomes as row using (tenant_id, event_id)

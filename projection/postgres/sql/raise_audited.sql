@@ -1,5 +1,5 @@
 -- Idle lanes: raise the audited watermark, which never falls and never passes applied.
 update os_core.lanes as lane
 set audited = least(idle.reached, lane.applied)
-from json_to_recordset(%b::json) as idle (/* record Position */ lane bigint, reached bigint /* end */)
+from jsonb_to_recordset(%b::jsonb) as idle (/* record Position */ lane bigint, reached bigint /* end */)
 where lane.lane = idle.lane and lane.audited < least(idle.reached, lane.applied)

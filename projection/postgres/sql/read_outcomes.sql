@@ -1,7 +1,7 @@
 -- What became of records of one tenant: those accepted, and the outcome rows of those that were not. Each is asked for as the first
 -- from its id on: only the right index is in that order, and a plan made for small tables would else read the whole tenant.
 with asked as (
-    select * from json_to_recordset(%b::json) as record (/* record RecordName */ tenant_id text, event_id bigint /* end */)
+    select * from jsonb_to_recordset(%b::jsonb) as record (/* record RecordName */ tenant_id text, event_id bigint /* end */)
 )
 select
     true as accepted, row.tenant_id, row.work_order_event_id as event_id,

@@ -17,7 +17,7 @@ set
     next_retry_at = batch.next_retry_at, last_failure_reason_code = batch.last_failure_reason_code,
     closed_at = batch.closed_at
     /* end */
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* moved CurrentRow */
     tenant_id text, work_order_id text, turn_id bigint, work_order_status text, last_event_id bigint,
     last_reason_code bigint, last_updated_at bigint, step_id text, step_input_hash text, lease_owner_id text,

@@ -6,7 +6,7 @@ insert into os_core.work_order_step_attempts as row (
     /* end */
 )
 select *
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* record AttemptRow */
     tenant_id text, work_order_id text, step_id text, attempt_index bigint, status text, timeout_ms bigint,
     max_retries bigint, retry_backoff_ms bigint, next_retry_at bigint, started_at bigint, finished_at bigint,

@@ -12,7 +12,7 @@ insert into os_core.work_orders_current as row (
     /* end */
 )
 select *
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* record CurrentRow */
     tenant_id text, work_order_id text, correlation_id numeric, turn_id bigint, work_order_status text,
     last_event_id bigint, last_reason_code bigint, last_updated_at bigint, step_id text, step_input_hash text,

@@ -6,7 +6,7 @@ insert into os_core.work_order_leases as row (
     /* end */
 )
 select *
-from json_to_recordset(%b::json) as batch (
+from jsonb_to_recordset(%b::jsonb) as batch (
     /* record LeaseRow */
     tenant_id text, work_order_id text, granted_event_id bigint, lease_state text, lease_owner_id text,
     lease_token_hash text, acquired_at bigint, renewed_at bigint, lease_expires_at bigint, released_at bigint,
