@@ -116,6 +116,23 @@ def test_a_schema_that_is_registered_while_a_worker_folds_counts_from_there_on(
     assert differences_with_topic(fresh) == []
 
 
+@stack
+def test_a_lane_that_waits_for_a_release_continues_with_a_worker_of_it(
+    fresh: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.register(LATER)
+    event_id = event_id_at(ACME, fresh.produce(b"acme", LATER_RECORD, ACME))
+    with fresh.working() as running:
+        (line,) = wait_until(lambda: running.log_lines("lane_waits_for_release"), "the lane to wait")
+        assert (line["lane"], line["offset"]) == (ACME, 0)
+    assert accepted(fresh) == []
+    know_later_schema(monkeypatch)
+    with fresh.working():
+        fresh.drain()
+    assert accepted(fresh) == [event_id]
+    assert [event.event_id for event in fresh.audit_events()[ACME]] == [event_id]
+
+
 @pytest.fixture
 def lost(fresh: World) -> Iterator[World]:
     """The same topics, and an empty database."""
