@@ -14,6 +14,7 @@ from core_tables.cli.options import json_option
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.migrate import check_release
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.projection.verify import repair, tables
 from core_tables.projection.verify.facts import estimate
@@ -137,6 +138,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
         statement_timeout_ms=600_000,
         transaction_timeout_ms=REBUILD_TRANSACTION_MS,
     )
+    check_release(connection)
     cache = wiring.cache(settings, connection)
     started = time.monotonic()
     with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:

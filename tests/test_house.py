@@ -35,7 +35,8 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 DEFINED_TWICE: Final[set[str]] = set()
 # What speaks to Postgres in its own forms: parameters in binary, SQLSTATE classes, a catalog's rows.
 DRIVERS: Final = {
-    ROOT / "projection" / "postgres" / f"{name}.py" for name in ("failures", "fetch", "generate", "migrate", "pipeline")
+    ROOT / "projection" / "postgres" / f"{name}.py"
+    for name in ("failures", "fetch", "generate", "migrate", "pipeline", "schema")
 }
 NAMED_TWICE: Final = {"generate"}
 

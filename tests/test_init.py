@@ -1,6 +1,7 @@
 """`init` on a database: addresses of any shape, roles that may not, and those before it that were killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,17 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from core_tables.cli import output
 from core_tables.projection.postgres.connection import connect
-from core_tables.projection.postgres.migrate import migrate
+from core_tables.projection.postgres.migrate import migrate, migrations
+from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError
 
+from .builders import make
 from .world import World
 
 pytestmark = pytest.mark.stack
+
+APPLIED = ["applied the migration 0001.work-order-tables"]
+LATER = "-- A migration of a later release.\n-- compatible: {}\n\ncomment on table os_core.lanes is 'later';\n"
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def test_a_password_of_any_characters_and_other_keywords_reach_the_migrations(wo
     create = SQL("create role {} superuser login password {}").format(Identifier(role), Literal(password))
     world.admin.execute(create)
     parameters = {"password": password, "sslmode": "allow", "application_name": "a b&c", "keepalives": "1"}
-    assert migrated(make_conninfo(empty, user=role, **parameters)) == ["0001.work-order-tables"]
+    assert migrated(make_conninfo(empty, user=role, **parameters)) == APPLIED
     assert migrated(empty) == []
     give_up(world, empty, role)
 
@@ -62,14 +68,7 @@ def test_a_database_is_reached_through_the_folder_of_its_socket(empty: str) -> N
     folder = str(shown[0][0]).split(",")[0].strip()
     if not Path(f"{folder}/.s.PGSQL.{port[0]}").is_socket():
         pytest.skip("the server's socket is not of this machine")
-    assert migrated(make_conninfo(empty, host=folder, port=port[0])) == ["0001.work-order-tables"]
-
-
-def test_an_init_that_was_killed_does_not_stand_in_the_way_of_the_next(empty: str) -> None:
-    assert migrated(empty)
-    with psycopg.connect(empty) as connection:  # what kill -9 in the middle leaves
-        connection.execute("insert into yoyo_lock (locked, ctime, pid) values (1, now(), 4711)")
-    assert migrated(empty) == []
+    assert migrated(make_conninfo(empty, host=folder, port=port[0])) == APPLIED
 
 
 def test_a_killed_inits_lock_ends_with_its_session(empty: str) -> None:
@@ -97,7 +96,7 @@ def test_a_killed_inits_lock_ends_with_its_session(empty: str) -> None:
 def test_two_inits_at_once_do_the_work_once(empty: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(migrated, [empty, empty]))
-    assert sorted(done) == [[], ["0001.work-order-tables"]]
+    assert sorted(done) == [[], APPLIED]
 
 
 @pytest.mark.parametrize(
@@ -115,3 +114,38 @@ def test_a_role_that_may_not_is_named_in_one_sentence(world: World, empty: str, 
     assert "administrator" in errors
     assert "Traceback" not in errors
     give_up(world, empty, role)
+
+
+def test_every_migration_says_whether_older_workers_may_continue_after_it() -> None:
+    assert len(migrations()) == 1
+    for name, text in migrations().items():
+        assert re.search(r"^-- compatible: (yes|no)$", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("compatible", ["yes", "no"])
+def test_a_database_that_is_older_or_newer_than_the_release(
+    fresh: World, monkeypatch: pytest.MonkeyPatch, compatible: str
+) -> None:
+    """A worker of a newer release waits for `init`; one of an older release continues if the newer migration allows it."""
+    ours = migrations()
+    newer = {**ours, "0002.later": LATER.format(compatible)}
+    with monkeypatch.context() as patch:
+        patch.setattr("core_tables.projection.postgres.migrate.migrations", lambda: newer)
+        with (
+            pytest.raises(SetupError, match=r"does not have the migration 0002\.later; run `core-tables init`") as old,
+            fresh.working(),
+        ):
+            pass
+        assert old.value.subject == "database", "which the start waits for"
+        assert fresh.init() == ["applied the migration 0002.later"]
+        with fresh.working():
+            assert fresh.outcome(make("FIELD_SET")) == Accepted()
+    if compatible == "yes":
+        with fresh.working():
+            assert fresh.outcome(make("FIELD_SET")) == Accepted()
+    else:
+        with pytest.raises(SetupError, match=r"the migration 0002\.later of a newer release"), fresh.working():
+            pass
+        assert b"of a newer release" in fresh.command("rebuild").stderr
+    with pytest.raises(SetupError, match=r"0002\.later, which this release does not know"):
+        fresh.init()

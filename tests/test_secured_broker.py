@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from core_tables.schemas.reasons import SetupError, UnavailableError
 
 from .builders import make
 from .secured import SecuredBroker, secured_broker
-from .world import World, new_world, wait_until
+from .world import World, new_world, other_settings, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -31,15 +30,6 @@ def world(stack: StackAddresses, broker: SecuredBroker) -> Iterator[World]:
     made = new_world(replace(stack, bootstrap_servers=broker.plain))
     yield made
     made.close()
-
-
-def changed(world: World, **settings: Any) -> World:
-    """The same world, reached with other settings."""
-    other = World.__new__(World)
-    other.__dict__.update(world.__dict__)
-    other.settings = world.settings.model_copy(update=settings)
-    other.reconnect()
-    return other
 
 
 def rights_of_a_worker(world: World) -> list[str]:
@@ -70,7 +60,7 @@ def test_why_a_broker_does_not_answer_is_what_the_client_reports(
 ) -> None:
     usual = broker.as_user("administrator")
     address = broker.encrypted if "security.protocol" in settings else broker.login
-    wrong = changed(world, bootstrap_servers=address, kafka={**usual["kafka"], **settings})
+    wrong = other_settings(world, bootstrap_servers=address, kafka={**usual["kafka"], **settings})
     done = wrong.command("init")
     assert done.returncode == code, done.stderr.decode()
     assert quoted in done.stderr.decode()
@@ -80,7 +70,7 @@ def test_why_a_broker_does_not_answer_is_what_the_client_reports(
 
 def test_a_certificate_that_is_trusted_encrypts(world: World, broker: SecuredBroker) -> None:
     kafka = {"security.protocol": "SSL", "ssl.ca.location": str(broker.certificate)}
-    assert changed(world, bootstrap_servers=broker.encrypted, kafka=kafka).init() == []
+    assert other_settings(world, bootstrap_servers=broker.encrypted, kafka=kafka).init() == []
 
 
 def test_an_append_that_no_broker_lets_in_says_why_it_is_unknown(world: World, broker: SecuredBroker) -> None:
@@ -92,7 +82,7 @@ def test_an_append_that_no_broker_lets_in_says_why_it_is_unknown(world: World, b
 
 
 def test_a_topic_that_this_user_may_not_see_is_not_called_deleted(world: World, broker: SecuredBroker) -> None:
-    blind = changed(world, **broker.as_user("administrator"))
+    blind = other_settings(world, **broker.as_user("administrator"))
     done = blind.command("init")
     assert done.returncode == output.EXIT_PERMISSION, done.stderr.decode()
     assert f"DESCRIBE on the topic {world.settings.topic}" in done.stderr.decode()
@@ -107,7 +97,7 @@ def test_a_topic_that_this_user_may_not_see_is_not_called_deleted(world: World, 
 
 
 def test_each_right_that_a_worker_lacks_is_named_at_its_start(world: World, broker: SecuredBroker) -> None:
-    limited, rights = changed(world, **broker.as_user("worker")), rights_of_a_worker(world)[:-1]
+    limited, rights = other_settings(world, **broker.as_user("worker")), rights_of_a_worker(world)[:-1]
     for number, right in enumerate(rights):
         with pytest.raises(SetupError) as denied, limited.working():
             pass
@@ -119,7 +109,10 @@ def test_each_right_that_a_worker_lacks_is_named_at_its_start(world: World, brok
 def test_the_least_rights_suffice_and_a_later_start_needs_no_more(world: World, broker: SecuredBroker) -> None:
     broker.grant("worker", *rights_of_a_worker(world))
     broker.grant("producer", f"WRITE on the topic {world.settings.topic}")
-    limited, outside = changed(world, **broker.as_user("worker")), changed(world, **broker.as_user("producer"))
+    limited, outside = (
+        other_settings(world, **broker.as_user("worker")),
+        other_settings(world, **broker.as_user("producer")),
+    )
     for _ in range(2):
         with limited.working() as running:
             assert outside.outcome(make("FIELD_SET")) == Accepted()
@@ -131,7 +124,7 @@ def test_the_least_rights_suffice_and_a_later_start_needs_no_more(world: World, 
 def test_a_transactional_id_that_a_worker_may_not_use_is_named(world: World, broker: SecuredBroker) -> None:
     broker.grant("worker", *rights_of_a_worker(world))
     broker.revoke("worker", rights_of_a_worker(world)[-1])
-    with changed(world, **broker.as_user("worker")).working() as running:
+    with other_settings(world, **broker.as_user("worker")).working() as running:
         (line, *_) = wait_until(lambda: running.log_lines("lane_stopped"), "the lanes to stop")
     assert f"the transactional id {world.settings.audit_topic}." in line["cause"]
 

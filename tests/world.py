@@ -1,6 +1,7 @@
 """A world of its own for a test module: a database, two topics, and helpers to drive and to look at them."""
 
 import contextlib
+import copy
 import itertools
 import json
 import os
@@ -344,6 +345,14 @@ class World:
     def close(self) -> None:
         """Close the connections; the stack goes as a whole."""
         self._open.close()
+
+
+def other_settings(world: World, **settings: Any) -> World:
+    """The same world, reached with other settings and over connections of its own."""
+    other = copy.copy(world)
+    other.settings = world.settings.model_copy(update=settings)
+    other.reconnect()
+    return other
 
 
 def _kept(lines: list[MutableMapping[str, Any]], _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -45,6 +45,8 @@ SETUP_STATES: Final = {
     "42704": "no such type or setting",
     "42883": "no such function",
 }
+# `init` creates whatever is missing, also in a database that was named by mistake.
+_SETUP_ADVICE: Final = "check that the DSN names the right database; if it exists and is new, run `core-tables init`"
 PERMISSION_STATES: Final = {
     "28000": "the role may not log in, or not from here",
     "28P01": "the password is wrong",
@@ -74,10 +76,12 @@ def translate(error: psycopg.Error) -> CoreTablesError:
             "permission",
         )
     if state in SETUP_STATES:
-        return SetupError(f"Postgres is not set up for this: {first}; run `core-tables init`", "database")
+        return SetupError(f"Postgres is not set up for this: {first}; {_SETUP_ADVICE}", "database")
     passing = state[:2] in PASSING_CLASSES or state in PASSING_STATES
+    # Without a state nothing was asked yet: a server that does not run, a name, a certificate that is missing.
+    advice = "see that it runs" if state else "check the DSN, its TLS settings included, and that the server runs"
     if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
-        return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; see that it runs")
+        return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; {advice}")
     return LaneStoppedError(
         f"Postgres refused what should be right ({state}): {first}; this is a defect and nothing was skipped: run "
         "`core-tables verify`, and report what it says with this line"

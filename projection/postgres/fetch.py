@@ -29,15 +29,20 @@ def fetch(connection: Connection, kind: type[_R], statement: str, *parameters: A
 def query(connection: Connection, kind: type[_R], statement: str, *parameters: Argument) -> psycopg.Cursor[_R]:
     """The same, and the rows can be taken later; in a pipeline of psycopg the statement has not run yet."""
     cursor = connection.cursor(row_factory=class_row(kind), binary=True)
-    return cursor.execute(sql(statement), [_adapted(value) for value in parameters])
+    return cursor.execute(sql(statement), _adapted(parameters))
 
 
 def run(connection: Connection, statement: str, *parameters: Argument) -> None:
     """Run a statement whose rows nobody needs. Raises psycopg.Error."""
-    connection.execute(sql(statement), [_adapted(value) for value in parameters])
+    connection.execute(sql(statement), _adapted(parameters))
 
 
-def _adapted(value: Argument) -> object:
+def _adapted(values: Sequence[Argument]) -> list[object] | None:
+    """The parameters as psycopg takes them: none at all where there are none, so that a % is a % in the statement."""
+    return [_adapted_value(value) for value in values] or None
+
+
+def _adapted_value(value: Argument) -> object:
     if isinstance(value, Sequence) and value and isinstance(value[0], Struct):
         return Jsonb(value, dumps=encode)
     return value if isinstance(value, str | int | float) else list(value)

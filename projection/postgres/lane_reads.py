@@ -3,12 +3,12 @@
 from collections.abc import Collection
 
 from core_tables.projection.postgres.keys import LaneName
-from core_tables.projection.postgres.lanes import LanePosition, newest_topic
+from core_tables.projection.postgres.lanes import LanePosition, newest_topic, unknown_lane
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.registrations import RegisteredSchema
 from core_tables.projection.postgres.tenant_reads import TenantReads
 from core_tables.schemas.identity import lane_of, offset_of, partition_of
-from core_tables.schemas.reasons import LaneStoppedError, SetupError
+from core_tables.schemas.reasons import LaneStoppedError
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -26,7 +26,7 @@ class LaneReads(TenantReads):
         applied = {row.lane: row.applied for row in answer.rows}
         for lane in lanes:
             if lane not in applied:
-                raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
+                raise unknown_lane(lane)
         return applied
 
     def topics(self) -> list[LedgerTopic]:

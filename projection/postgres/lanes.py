@@ -32,7 +32,10 @@ def ledger_topics(connection: Connection) -> list[LedgerTopic]:
 def newest_topic(topics: Sequence[LedgerTopic]) -> LedgerTopic:
     """The topic that holds the newest records. Raises SetupError if the database knows none."""
     if not topics:
-        raise SetupError("the database knows no ledger topic; run `core-tables init`", "database")
+        raise SetupError(
+            "the database knows no ledger topic; check that the DSN names the right database, then run `core-tables init`",
+            "database",
+        )
     return topics[-1]
 
 
@@ -41,7 +44,19 @@ def topic_named(topics: Iterable[LedgerTopic], name: str) -> LedgerTopic:
     for topic in topics:
         if topic.topic == name:
             return topic
-    raise SetupError(f"the database does not know the topic {name}; run `core-tables init`", "database")
+    raise SetupError(
+        f"the database does not know the topic {name}; check that the settings name the right database and topic, then run "
+        "`core-tables init`",
+        "database",
+    )
+
+
+def unknown_lane(lane: int) -> SetupError:
+    """The error of a lane that the database does not know."""
+    return SetupError(
+        f"lane {lane} is not known to this database; check that the DSN names the right database, then run `core-tables init`",
+        "database",
+    )
 
 
 def lane_positions(connection: Connection, lanes: Iterable[int]) -> dict[int, LanePosition]:

@@ -1,11 +1,15 @@
-"""Migrations, and what a database must look like before anybody works with it."""
+"""Migrations, and what a database must look like before anybody works with it.
+
+Each migration is one transaction. Its second line says whether workers of the release before it may continue after it.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import as_file, files
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from functools import cache
+from importlib.resources import files
+from typing import Final, LiteralString, NamedTuple
 
 import psycopg
 
@@ -14,8 +18,13 @@ from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch, run
 from core_tables.projection.postgres.lanes import ledger_topics
+from core_tables.projection.postgres.schema import put_right
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
+
+_FOLDER: Final = files("core_tables.projection.postgres") / "migrations"
+_NUMBERED: Final = re.compile(r"\d{4}\..+\.sql")
+_COMPATIBLE: Final = re.compile(r"^-- compatible: (yes|no)$", re.MULTILINE)
 
 
 class _Problem(NamedTuple):
@@ -24,20 +33,55 @@ class _Problem(NamedTuple):
     problem: str
 
 
+class _Applied(NamedTuple):
+    """A migration that a database has."""
+
+    name: str
+    compatible: bool
+
+
+class _Found(NamedTuple):
+    found: bool
+
+
+@cache
+def migrations() -> Mapping[str, LiteralString]:
+    """The migrations of this release by name, in order."""
+    names = sorted(entry.name for entry in _FOLDER.iterdir() if _NUMBERED.fullmatch(entry.name))
+    return {name.removesuffix(".sql"): _text(name) for name in names}
+
+
+def _text(name: str) -> LiteralString:
+    """A file of the folder. It is our own, never assembled from values, and therefore literal."""
+    text: LiteralString = (_FOLDER / name).read_text("utf-8")
+    return text
+
+
 def migrate(connection: Connection) -> list[str]:
-    """Apply the migrations that are missing, in order; return their names. Needs an administrator's connection.
+    """Make a database what this release needs; return what was done. Needs an administrator's connection.
 
-    Raises SetupError, also while another `init` is at it.
+    Roles are created, what the migrations made before and is missing now is created again (after a restore, for example), and new
+    migrations are applied. Raises SetupError, also while another `init` is at it, and if the database cannot be put right.
     """
-    import yoyo  # it takes long to import, and only `init` needs it
-
-    with migrating_alone(connection), translated():
-        backend: Any = yoyo.get_backend(_yoyo_uri(connection))
-        _break_lock(backend, connection.info.user)
-        with as_file(files("core_tables.projection.postgres") / "migrations") as folder, backend.lock():
-            missing = backend.to_apply(yoyo.read_migrations(str(folder)))
-            backend.apply_migrations(missing)
-            return [migration.id for migration in missing]
+    with migrating_alone(connection), _as_administrator(connection):
+        with connection.transaction():
+            connection.execute(_text("roles.sql"))
+        applied = [migration.name for migration in _applied(connection)]
+        further = [name for name in applied if name not in migrations()]
+        if further:
+            raise SetupError(
+                f"the database has the migration {further[0]}, which this release does not know; use `core-tables init` of "
+                "the release that applied it",
+                "database",
+            )
+        done = [f"made {name}" for name in put_right(connection, [migrations()[name] for name in applied])]
+        for name, text in migrations().items():
+            if name not in applied:
+                with connection.transaction():
+                    connection.execute(text)
+                    run(connection, "insert_migration", name, _is_compatible(text))
+                done.append(f"applied the migration {name}")
+    return done
 
 
 def register_topic(connection: Connection, row: LedgerTopic) -> bool:
@@ -49,7 +93,8 @@ def register_topic(connection: Connection, row: LedgerTopic) -> bool:
             if known.topic == row.topic:
                 raise SetupError(
                     f"the database was filled from another topic called {row.topic} (id {known.topic_id}); "
-                    "the broker's was deleted and recreated: restore it, or start with an empty database",
+                    "the broker's was deleted and recreated: restore it, or give the ledger a new topic (set CORE_TABLES_TOPIC and "
+                    "CORE_TABLES_AUDIT_TOPIC, then run `core-tables init`)",
                     "database",
                 )
         run(connection, "insert_topic", *row)
@@ -58,7 +103,7 @@ def register_topic(connection: Connection, row: LedgerTopic) -> bool:
 
 
 def check_database(connection: Connection) -> None:
-    """Tables, policies and triggers are as the migrations made them, and this role cannot pass them by. Raises SetupError."""
+    """Check that a worker of this release can work here: tables, policies, triggers, migrations, its role. Raises SetupError."""
     with translated(), connection.transaction():
         problems = [found.problem for found in fetch(connection, _Problem, "check_schema")]
     if problems and problems[0].startswith("permission denied"):
@@ -68,6 +113,57 @@ def check_database(connection: Connection) -> None:
             f"the database is not as it should be: {problems[0]}; run `core-tables init`, or ask who changed it",
             "database",
         )
+    check_release(connection)
+
+
+def check_release(connection: Connection) -> None:
+    """Check that this release may write to a database, by the migrations that it has. Raises SetupError or UnavailableError."""
+    with translated():
+        applied = _applied(connection)
+    names = {migration.name for migration in applied}
+    for name in migrations():
+        if name not in names:
+            raise SetupError(
+                f"the database does not have the migration {name}; run `core-tables init` of this release", "database"
+            )
+    for migration in applied:
+        if migration.name not in migrations() and not migration.compatible:
+            raise SetupError(
+                f"the database has the migration {migration.name} of a newer release, after which older ones may not work with "
+                "it; deploy a worker of that release",
+                "database",
+            )
+
+
+def _applied(connection: Connection) -> list[_Applied]:
+    """The migrations that a database has; none if nothing was ever applied."""
+    with connection.transaction():
+        if not all(row.found for row in fetch(connection, _Found, "find_migrations")):
+            return []
+        return fetch(connection, _Applied, "load_migrations")
+
+
+def _is_compatible(text: str) -> bool:
+    found = _COMPATIBLE.search(text)
+    assert found is not None, "a migration says whether it is compatible"  # noqa: S101 - a test reads all of them
+    return found[1] == "yes"
+
+
+@contextmanager
+def _as_administrator(connection: Connection) -> Iterator[None]:
+    """Say what a role needs to be an administrator, where Postgres says only what it lacks."""
+    try:
+        with translated():
+            yield
+    except SetupError as error:
+        if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise SetupError(
+            f"the role {connection.info.user} may not set up this database: {error.__cause__.diag.message_primary}; "
+            "`core-tables init` needs an administrator's DSN: a superuser, or a role with CREATEROLE that owns the database "
+            "(docs/CONFIGURATION.md, Postgres)",
+            "permission",
+        ) from error
 
 
 @contextmanager
@@ -87,23 +183,3 @@ def migrating_alone(connection: Connection) -> Iterator[None]:
         with contextlib.suppress(psycopg.Error):
             connection.execute("select pg_advisory_unlock(hashtextextended('core-tables init', 0))")
             connection.commit()
-
-
-def _break_lock(backend: Any, user: str) -> None:
-    """The library's own lock is a row, which an `init` that was killed leaves behind; nobody else is here now."""
-    try:
-        backend.break_lock()
-    except psycopg.errors.UndefinedTable as error:  # it says nothing when it may not create its tables
-        message = (
-            f"the role {user} may not create tables in this database; `core-tables init` needs an administrator's DSN"
-        )
-        raise SetupError(message, "permission") from error
-
-
-def _yoyo_uri(connection: Connection) -> str:
-    """The connection's address as the migration library takes it; our timeouts are not for migrations."""
-    parameters = connection.info.get_parameters()
-    parameters.pop("options", None)
-    if connection.info.password:
-        parameters["password"] = connection.info.password
-    return f"postgresql+psycopg:///?{urlencode(parameters)}"

@@ -6,11 +6,11 @@ from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
 from core_tables.projection.postgres.from_rows import pending_of_row
 from core_tables.projection.postgres.lane_reads import LaneReads, folded_past
+from core_tables.projection.postgres.lanes import unknown_lane
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.row_types import PendingRow
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.schemas.identity import lane_of
-from core_tables.schemas.reasons import SetupError
 
 
 class PendingAnswer(NamedTuple):
@@ -45,7 +45,7 @@ class PendingReads(LaneReads):
             PendingRow, query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane
         )
         if not rows:
-            raise SetupError(f"lane {lane} is not known to this database; run `core-tables init`", "database")
+            raise unknown_lane(lane)
         first = rows[0]
         records = [record for record in map(pending_of_row, rows) if record is not None]
         if self._cache is not None and cached.label is not None and cached.labelled(first.epoch, first.applied):

@@ -1,27 +1,17 @@
 -- The tables of contract section 5, the positions of the fold, who may do what, and what nobody may do.
--- depends:
-
-do $$
-begin
-    -- owner never logs in: it holds the tables, so that no session that reads or writes rows can change a rule.
-    if not exists (select from pg_roles where rolname = 'core_tables_owner') then
-        create role core_tables_owner nologin;
-    end if;
-    if not exists (select from pg_roles where rolname = 'core_tables_worker') then
-        create role core_tables_worker login;
-    end if;
-    if not exists (select from pg_roles where rolname = 'core_tables_reader') then
-        create role core_tables_reader login;
-    end if;
-    if not exists (select from pg_roles where rolname = 'core_tables_operator') then
-        create role core_tables_operator login;
-    end if;
-end
-$$;
+-- compatible: no
 
 create schema os_core authorization core_tables_owner;
 
 set local role core_tables_owner;
+
+-- Which migrations made the database; `init` adds them, and a worker compares them with those of its release.
+create table os_core.migrations (
+    name text collate "C" primary key,
+    -- whether workers of the release before it may continue.
+    compatible boolean not null,
+    applied_at timestamptz not null default now()
+);
 
 -- Which topic holds which lanes; a later topic's lanes continue after the last, so that ids keep rising.
 create table os_core.work_order_topics (
