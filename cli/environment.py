@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     worker_dsn: Dsn | None = Field(default=None, repr=False)
     reader_dsn: Dsn | None = Field(default=None, repr=False)
     operator_dsn: Dsn | None = Field(default=None, repr=False)
+    reader_pooled: bool = False  # whether reader_dsn leads to a pooler in transaction mode
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)  # "none": no cache
     topic: Name = LEDGER_TOPIC
     audit_topic: Name = AUDIT_TOPIC
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
 
     def ledger_settings(self) -> LedgerSettings:
         """Where a ledger appends and reads. Raises SetupError."""
-        return LedgerSettings(self.kafka_servers(), self.reader(), self.topic, self.kafka)
+        return LedgerSettings(self.kafka_servers(), self.reader(), self.topic, self.kafka, self.reader_pooled)
 
     def _as_role(self, role: str) -> str:
         return make_conninfo(self.admin(), user=role)

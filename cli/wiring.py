@@ -62,7 +62,7 @@ def reads_of_tables(settings: Settings) -> Reads:
 
 
 def _read_pool(settings: Settings) -> ReadPool:
-    return ReadPool.connect(settings.reader(), "core-tables reads")
+    return ReadPool.connect(settings.reader(), "core-tables reads", pooled=settings.reader_pooled)
 
 
 def ledger(settings: Settings) -> Ledger:

@@ -49,14 +49,15 @@ _NOTHING_TO_CANCEL: Final = Violation(CANCEL_INVALID_STATE, "work_order_id", "th
 class LedgerSettings:
     """Where to append, and where to read.
 
-    `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader, to Postgres itself or to a
-    pooler in session mode.
+    `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader. `pooled`: the DSN leads to a
+    pooler in transaction mode, through which outcomes are noticed up to 250 ms later.
     """
 
     bootstrap_servers: str
     postgres_dsn: str | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
     topic: str = LEDGER_TOPIC
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pooled: bool = False
 
     @property
     def kafka_settings(self) -> KafkaSettings:
@@ -91,7 +92,8 @@ class Ledger:
         Kafka client rejects a setting.
         """
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
-        waiter = OutcomeWaiter.connect(settings.postgres_dsn) if settings.postgres_dsn is not None else None
+        dsn = settings.postgres_dsn
+        waiter = OutcomeWaiter.connect(dsn, pooled=settings.pooled) if dsn is not None else None
         return cls(settings, open_producer, waiter)
 
     def append(self, event: LedgerEvent) -> Receipt:

@@ -27,19 +27,25 @@ class OutcomeWaiter:
     """Knows how far each lane is folded, and waits until a lane is folded further. Threads and forked processes can use it.
 
     It has a thread that listens, on a connection that is reopened when it is lost. The reads have connections of their own.
+    Without `listens`, because a pooler is in between, it only asks.
     """
 
-    def __init__(self, dsn: str, reads: Reads, listener: Connection | None = None) -> None:
+    def __init__(self, dsn: str, reads: Reads, listener: Connection | None = None, *, listens: bool = True) -> None:
         self.reads = reads
+        self._listens = listens
         self._dsn = dsn
         self._inherited: list[Connection] = []  # the parent's: closing one would end its session
         self._begin(listener)
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: str) -> "OutcomeWaiter":
-        """Open the connections of a waiter. Raises UnavailableError or SetupError."""
-        return cls(dsn, Reads(ReadPool.connect(dsn, "core-tables outcomes")), _open_listener(dsn))
+    def connect(cls, dsn: str, *, pooled: bool = False) -> "OutcomeWaiter":
+        """Open the connections of a waiter. Raises UnavailableError or SetupError.
+
+        `pooled`: the DSN leads to a pooler in transaction mode, which passes no notification on.
+        """
+        reads = Reads(ReadPool.connect(dsn, "core-tables outcomes", pooled=pooled))
+        return cls(dsn, reads, None if pooled else _open_listener(dsn), listens=not pooled)
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
         """The first lane of a topic, and how many it has.
@@ -98,6 +104,8 @@ class OutcomeWaiter:
         self._listener = listener
 
     def _start_listening(self) -> None:
+        if not self._listens:
+            return
         with self._news:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._listen, name="core-tables listener", daemon=True)

@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 import orjson
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
 
 from core_tables.projection.postgres.failures import translated
@@ -61,11 +61,14 @@ def connect(
     lock_timeout_ms: int = 30_000,
     transaction_timeout_ms: int = 0,
     plans: str = "",
+    pooled: bool = False,
 ) -> Connection:
     """Open a connection with bounded waits. Raises UnavailableError or SetupError.
 
     `transaction_timeout_ms` (0: none) ends the session of a process that stopped with a lane locked. The timeout of idle
     transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
+    `pooled`: the DSN leads to a pooler in transaction mode. It refuses or drops the settings of a session, so each transaction
+    must set them (set_pooled_session.sql), and nothing may be prepared.
     `plans`: how statements are planned; PLANNED_ONCE where one plan fits all parameters, PROBES where they only look keys up.
     """
     options = (
@@ -73,17 +76,11 @@ def connect(
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
     options += _NO_JIT + _RELIED_ON + plans
-    try:
-        theirs = conninfo_to_dict(dsn).get("options") or ""
-    except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password
-        raise SetupError(
-            "the DSN of Postgres is not one: postgresql://user@host/database is expected", "database"
-        ) from None
+    address = _with_options(dsn, "" if pooled else options)
     with translated():
         connection = Connection.connect(
-            dsn,
+            address,
             application_name=name,
-            options=f"{theirs} {options}",
             client_encoding="UTF8",
             connect_timeout=CONNECT_TIMEOUT_S,
             keepalives_idle=5,
@@ -96,6 +93,17 @@ def connect(
     set_json_loads(orjson.loads, connection)
     _check_session(connection)
     return connection
+
+
+def _with_options(dsn: str, options: str) -> str:
+    """The DSN with session settings behind those that it has. Raises SetupError."""
+    try:
+        theirs = str(conninfo_to_dict(dsn).get("options") or "")
+        return make_conninfo(dsn, options=f"{theirs} {options}") if options else dsn
+    except psycopg.ProgrammingError:  # its text quotes the DSN, and with it perhaps a password
+        raise SetupError(
+            "the DSN of Postgres is not one: postgresql://user@host/database is expected", "database"
+        ) from None
 
 
 def _check_session(connection: Connection) -> None:

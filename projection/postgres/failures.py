@@ -47,6 +47,7 @@ SETUP_STATES: Final = {
 }
 # `init` creates whatever is missing, also in a database that was named by mistake.
 _SETUP_ADVICE: Final = "check that the DSN names the right database; if it exists and is new, run `core-tables init`"
+_UNPREPARED_STATES: Final = {"26000", "42P05"}
 PERMISSION_STATES: Final = {
     "28000": "the role may not log in, or not from here",
     "28P01": "the password is wrong",
@@ -80,6 +81,8 @@ def translate(error: psycopg.Error) -> CoreTablesError:
     passing = state[:2] in PASSING_CLASSES or state in PASSING_STATES
     # Without a state nothing was asked yet: a server that does not run, a name, a certificate that is missing.
     advice = "see that it runs" if state else "check the DSN, its TLS settings included, and that the server runs"
+    if state in _UNPREPARED_STATES:
+        advice = "if a pooler in transaction mode is in between, set CORE_TABLES_READER_POOLED=true"
     if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
         return UnavailableError("postgres", f"Postgres does not answer as it should: {first}; {advice}")
     return LaneStoppedError(

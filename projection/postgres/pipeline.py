@@ -58,12 +58,13 @@ class Pipeline:
     The answers are waited for until `deadline` (monotonic seconds), or for the connection's `answer_timeout_s` if it is None;
     after that the connection is closed.
 
-    It prepares statements under the names of their files, so a connection has one pipeline, and psycopg prepares nothing
-    on it (connection.connect): after a rollback it would drop them all.
+    If it `prepares`, it prepares statements under the names of their files, so a connection has one pipeline, and psycopg
+    prepares nothing on it (connection.connect): after a rollback it would drop them all.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, prepares: bool = True) -> None:
         self.deadline: float | None = None
+        self._prepares = prepares
         self._connection = connection
         self._libpq = connection.pgconn
         self._rows = Transformer(connection)
@@ -93,6 +94,11 @@ class Pipeline:
 
     def _add(self, answer: Answer[_R], statement: str, parameters: Sequence[Parameter]) -> Answer[_R]:
         values = [_encoded(value) for value in parameters]
+        if not self._prepares:
+            types = [_oid(value) for value in parameters]
+            self._libpq.send_query_params(_numbered(statement), values, types, [BINARY] * len(values), BINARY)
+            self._sent.append((answer, ""))
+            return answer
         if statement not in self._prepared:
             self._libpq.send_prepare(statement.encode(), _numbered(statement), [_oid(value) for value in parameters])
             self._sent.append((Answer(), statement))

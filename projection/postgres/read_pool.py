@@ -33,9 +33,10 @@ class _Opening:
 class _Lent:
     """A connection, its pipelines, and when its plans are dropped."""
 
-    def __init__(self, connection: Connection, plan_pause_s: float) -> None:
+    def __init__(self, connection: Connection, plan_pause_s: float, *, pooled: bool) -> None:
         self.connection = connection
-        self.pipeline = Pipeline(connection)
+        self.pipeline = Pipeline(connection, prepares=not pooled)
+        self._pooled = pooled
         self.process = os.getpid()
         self._plan_pause_s, self._plan_at = plan_pause_s, time.monotonic() + plan_pause_s
         self._cut = select.poll()
@@ -45,8 +46,14 @@ class _Lent:
         """Whether it is open as far as we know. A server that ends an idle session says so on the socket."""
         return not self.connection.closed and not self._cut.poll(0)
 
-    def drop_old_plans(self, pipeline: Pipeline) -> int:
-        """Now and then plans are dropped, which were made for smaller tables. Return whether they were, as 0 or 1."""
+    def begin(self, pipeline: Pipeline) -> int:
+        """What comes before the statements of a transaction. Return whether it dropped plans, as 0 or 1.
+
+        Plans are dropped now and then, because they were made for smaller tables. Behind a pooler there are none.
+        """
+        if self._pooled:
+            pipeline.add("set_pooled_session")
+            return 0
         if (now := time.monotonic()) < self._plan_at:
             return 0
         pipeline.command(b"DISCARD PLANS")
@@ -59,13 +66,20 @@ class ReadPool:
     """At most `size` connections of one role, opened when they are needed and again when they were lost.
 
     Thread-safe. A process that was forked opens connections of its own: on the parent's, each would read the other's answers.
-    A connection drops its plans `plan_pause_s` seconds after it was opened, and then ever more rarely.
+    A connection drops its plans `plan_pause_s` seconds after it was opened, and then ever more rarely. `pooled`: the
+    connections lead to a pooler that gives each transaction any session.
     """
 
     def __init__(
-        self, open_connection: Callable[[], Connection], size: int = POOL_SIZE, plan_pause_s: float = PLAN_PAUSE_S
+        self,
+        open_connection: Callable[[], Connection],
+        size: int = POOL_SIZE,
+        plan_pause_s: float = PLAN_PAUSE_S,
+        *,
+        pooled: bool = False,
     ) -> None:
         self._open_connection = open_connection
+        self._pooled = pooled
         self._size = size
         self._plan_pause_s = plan_pause_s
         self.plans_dropped = 0
@@ -75,9 +89,9 @@ class ReadPool:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: str, name: str, size: int = POOL_SIZE) -> "ReadPool":
+    def connect(cls, dsn: str, name: str, size: int = POOL_SIZE, *, pooled: bool = False) -> "ReadPool":
         """A pool of sessions in which statements are planned once. Nothing is opened yet."""
-        return cls(lambda: connect(dsn, name=name, plans=PLANNED_ONCE), size)
+        return cls(lambda: connect(dsn, name=name, plans=PLANNED_ONCE, pooled=pooled), size, pooled=pooled)
 
     @contextmanager
     def transaction(self, deadline: float | None = None) -> Iterator[Pipeline]:
@@ -91,7 +105,7 @@ class ReadPool:
         try:
             lent.pipeline.deadline = limit
             with translated(), lent.pipeline as pipeline:
-                self.plans_dropped += lent.drop_old_plans(pipeline)
+                self.plans_dropped += lent.begin(pipeline)
                 yield pipeline
         finally:
             self._give_back(lent)
@@ -153,7 +167,7 @@ class ReadPool:
     def _open_one(self, opening: _Opening) -> None:
         lent: _Lent | None = None
         try:
-            lent = _Lent(self._open_connection(), self._plan_pause_s)
+            lent = _Lent(self._open_connection(), self._plan_pause_s, pooled=self._pooled)
         except CoreTablesError as error:
             opening.error = error
         except Exception as error:
