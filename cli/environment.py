@@ -2,20 +2,21 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Self
 
 import psycopg
 import redis
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core_tables.kafka.clients import KafkaSettings
 from core_tables.producer.ledger import LedgerSettings
-from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
 
 
@@ -36,6 +37,33 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _importable(value: str) -> str:
+    module, _, name = value.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"package.module:function was expected, and it cannot be imported: {error}") from None
+    if not callable(function):
+        raise ValueError("package.module:function was expected, and this is no function")
+    return value
+
+
+def _kafka(value: str) -> dict[str, str]:
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(value)
+    except ValidationError:  # its message may quote a password
+        raise ValueError("a JSON object of texts was expected") from None
+
+
+# The settings that may hold a password, and what each must be.
+SECRETS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "postgres_dsn": _dsn,
+    "worker_dsn": _dsn,
+    "reader_dsn": _dsn,
+    "operator_dsn": _dsn,
+    "redis_url": _redis_url,
+    "kafka": _kafka,
+}
 Dsn = Annotated[str, AfterValidator(_dsn)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -70,6 +98,42 @@ class Settings(BaseSettings):
     health_file: Path | None = None  # where a worker reports once a second that it is alive
     # More settings for every Kafka client, as JSON; the clients check them.
     kafka: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    # The same from files, which are read again at each connection, so that a password can be changed.
+    postgres_dsn_file: Path | None = None
+    worker_dsn_file: Path | None = None
+    reader_dsn_file: Path | None = None
+    operator_dsn_file: Path | None = None
+    redis_url_file: Path | None = None
+    kafka_file: Path | None = None
+    kafka_oauth: Annotated[str, AfterValidator(_importable)] | None = None  # `package.module:function`, gives tokens
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        for name in SECRETS:
+            variable = f"CORE_TABLES_{name.upper()}"
+            if getattr(self, f"{name}_file") is None:
+                continue
+            if getattr(self, name):
+                raise ValueError(f"{variable} and {variable}_FILE are both set; unset one of them")
+            try:
+                self._given(name)
+            except UnavailableError as error:
+                raise ValueError(error.message) from None
+        return self
+
+    def _given(self, name: str) -> Any:
+        """A setting that may hold a password: as it was set, or as its file has it now. Raises UnavailableError."""
+        file = getattr(self, f"{name}_file")
+        if file is None:
+            return getattr(self, name)
+        try:
+            return SECRETS[name](file.read_text("utf-8").strip())
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UnavailableError(
+                "kafka" if name == "kafka" else "postgres",
+                f"the file of CORE_TABLES_{name.upper()}_FILE cannot be used: {why}; correct the file, or see that it is mounted",
+            ) from None
 
     @cached_property
     def _stack(self) -> Mapping[str, str] | None:
@@ -99,34 +163,49 @@ class Settings(BaseSettings):
         return self.bootstrap_servers or self._from_stack("kafka", "CORE_TABLES_BOOTSTRAP_SERVERS")
 
     def admin(self) -> str:
-        """The administrator's DSN. Raises SetupError."""
-        return self.postgres_dsn or self._from_stack("postgres", "CORE_TABLES_POSTGRES_DSN")
+        """The administrator's DSN. Raises SetupError or UnavailableError, as do those of the roles."""
+        return self._given("postgres_dsn") or self._from_stack("postgres", "CORE_TABLES_POSTGRES_DSN")
 
     def worker(self) -> str:
-        """The worker's DSN. Raises SetupError."""
-        return self.worker_dsn or self._as_role("core_tables_worker")
+        """The worker's DSN."""
+        return self._given("worker_dsn") or self._as_role("core_tables_worker")
 
     def reader(self) -> str:
-        """The reader's DSN: sees one tenant at a time. Raises SetupError."""
-        return self.reader_dsn or self._as_role("core_tables_reader")
+        """The reader's DSN: sees one tenant at a time."""
+        return self._given("reader_dsn") or self._as_role("core_tables_reader")
 
     def operator(self) -> str:
-        """The operator's DSN: sees every tenant, changes nothing. Raises SetupError."""
-        return self.operator_dsn or self._as_role("core_tables_operator")
+        """The operator's DSN: sees every tenant, changes nothing."""
+        return self._given("operator_dsn") or self._as_role("core_tables_operator")
 
     def cache(self) -> str | None:
         """The URL of the cache, or None; without a cache, every pending list is read from Postgres."""
-        if self.redis_url is not None:
-            return None if self.redis_url == "none" else self.redis_url
-        return self._stack["redis"] if self._stack is not None and self.postgres_dsn is None else None
+        given = self._given("redis_url")
+        if given is not None:
+            return None if given == "none" else str(given)
+        own_database = self.postgres_dsn is not None or self.postgres_dsn_file is not None
+        return self._stack["redis"] if self._stack is not None and not own_database else None
 
     def kafka_settings(self) -> KafkaSettings:
-        """How the Kafka clients reach the broker. Raises SetupError."""
-        return KafkaSettings(self.kafka_servers(), self.group_id, self.kafka)
+        """How the Kafka clients reach the broker. Raises SetupError or UnavailableError."""
+        extra = dict(self._given("kafka"))
+        if self.kafka_oauth is not None:
+            module, _, name = self.kafka_oauth.partition(":")
+            extra["oauth_cb"] = getattr(import_module(module), name)
+        credentials = None if self.kafka_file is None else self._credentials
+        return KafkaSettings(self.kafka_servers(), self.group_id, extra, credentials)
 
     def ledger_settings(self) -> LedgerSettings:
-        """Where a ledger appends and reads. Raises SetupError."""
-        return LedgerSettings(self.kafka_servers(), self.reader(), self.topic, self.kafka, self.reader_pooled)
+        """Where a ledger appends and reads. Raises SetupError or UnavailableError."""
+        kafka = self.kafka_settings()
+        self.reader()
+        return LedgerSettings(
+            kafka.bootstrap_servers, self.reader, self.topic, kafka.extra, self.reader_pooled, kafka.credentials
+        )
+
+    def _credentials(self) -> tuple[str, str]:
+        kafka = self._given("kafka")
+        return kafka.get("sasl.username", ""), kafka.get("sasl.password", "")
 
     def _as_role(self, role: str) -> str:
         return make_conninfo(self.admin(), user=role)

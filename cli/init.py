@@ -52,7 +52,7 @@ def initialize(settings: Settings, copy: Sequence[CopiedSchema] = ()) -> list[st
     admin = admin_client(settings.kafka_settings())
     names = [settings.topic, settings.audit_topic]
     present = describe_topics(admin, names)
-    connection = connect(settings.admin(), name="core-tables init", statement_timeout_ms=600_000)
+    connection = connect(settings.admin, name="core-tables init", statement_timeout_ms=600_000)
     done = migrate(connection)
     known = ledger_topics(connection)
     _refuse_lost_topics(present, names, known)

@@ -133,7 +133,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     """
     settings, scope = Settings(), _scope(tenant, work_order)
     connection = connect(
-        settings.worker(),
+        settings.worker,
         name="core-tables rebuild",
         statement_timeout_ms=600_000,
         transaction_timeout_ms=REBUILD_TRANSACTION_MS,

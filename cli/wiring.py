@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
-from core_tables.projection.postgres.connection import PROBES, Connection, connect
+from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.projection.postgres.read_pool import ReadPool
@@ -40,20 +41,23 @@ from core_tables.schemas.topic import LedgerTopic
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
     """The cache of the ledger, or None if none is set. The connection is asked for the id of the topic."""
-    url = settings.cache()
-    if url is None:
+    if settings.cache() is None:
         return None
-    return PendingCache(connect_cache(url), registered_topic(settings, connection).topic_id)
+    return PendingCache(connect_cache(_cache_url(settings)), registered_topic(settings, connection).topic_id)
 
 
 def reads(settings: Settings) -> Reads:
     """Reads, as the role of a reader."""
-    url = settings.cache()
-    if url is None:
+    if settings.cache() is None:
         return reads_of_tables(settings)
     pool = _read_pool(settings)
     topic = topic_named(Reads(pool).topics(), settings.topic)
-    return Reads(pool, PendingCache(connect_cache(url), topic.topic_id))
+    return Reads(pool, PendingCache(connect_cache(_cache_url(settings)), topic.topic_id))
+
+
+def _cache_url(settings: Settings) -> Callable[[], str]:
+    """Gives the URL of the cache each time, since a password in it may change."""
+    return lambda: settings.cache() or ""
 
 
 def reads_of_tables(settings: Settings) -> Reads:
@@ -62,7 +66,7 @@ def reads_of_tables(settings: Settings) -> Reads:
 
 
 def _read_pool(settings: Settings) -> ReadPool:
-    return ReadPool.connect(settings.reader(), "core-tables reads", pooled=settings.reader_pooled)
+    return ReadPool.connect(settings.reader, "core-tables reads", pooled=settings.reader_pooled)
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -72,7 +76,7 @@ def ledger(settings: Settings) -> Ledger:
 
 def operator(settings: Settings) -> Connection:
     """A connection as the role of an operator: it sees every tenant and changes nothing."""
-    return connect(settings.operator(), name="core-tables operator", statement_timeout_ms=600_000)
+    return connect(settings.operator, name="core-tables operator", statement_timeout_ms=600_000)
 
 
 def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
@@ -86,7 +90,7 @@ def worker(
     """A worker and its audit thread, after the checks at startup. Raises SetupError or UnavailableError."""
     kafka = settings.kafka_settings()
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
-    connection = connect(settings.worker(), name=name)
+    connection = connect(settings.worker, name=name)
     check_database(connection)
     topic = registered_topic(settings, connection)
     for position in positions(settings, connection).values():
@@ -110,7 +114,7 @@ def worker(
             open_producer=partial(audit_producer, kafka),
             last_event_id=tail.last_event_id,
             ledger_end=lambda partition: log_bounds(shared, topic.topic, partition)[1],
-            audited=partial(_audited, settings.worker()),
+            audited=partial(_audited, Session(partial(worker_store, settings.worker, name), was_open=True)),
             check_topics=check,
             for_each=for_each_in_threads,
             release=release_in_background,
@@ -118,7 +122,7 @@ def worker(
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log), log)
     dependencies = WorkerDependencies(
         consumer=ledger_consumer(kafka, worker_settings.batch_size, worker_client_id()),
-        postgres=Session(partial(worker_store, settings.worker(), name)),
+        postgres=Session(partial(worker_store, settings.worker, name)),
         cache=pending_lists,
         audit=queue,
         find_gaps=LogProbe(
@@ -129,20 +133,19 @@ def worker(
     return Worker(topic, worker_settings, dependencies, log), thread
 
 
-def worker_store(dsn: str, name: str) -> Store:
+def worker_store(dsn: CurrentDsn, name: str) -> Store:
     """The store of a worker, on a connection of its own. Raises UnavailableError or SetupError."""
     connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, plans=PROBES)
     connection.autocommit = True
     return Store(connection)
 
 
-def _audited(dsn: str, lane: int) -> int:
-    """The audited watermark of a lane in Postgres now. It is rarely needed, so each call opens a connection."""
-    connection = connect(dsn, name="core-tables audited")
+def _audited(session: Session, lane: int) -> int:
+    """The audited watermark of a lane in Postgres now. It is rarely needed, so no connection is kept."""
     try:
-        return lane_positions(connection, [lane])[lane].audited
+        return session.store().lanes([lane])[lane].audited
     finally:
-        connection.close()
+        session.close()
 
 
 def topic_reader(settings: Settings, topic: str) -> TopicReader:

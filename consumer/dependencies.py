@@ -23,8 +23,12 @@ class Session:
     changed in the server and in the passfile, and not at the same moment.
     """
 
-    def __init__(self, open_store: Callable[[], Store], clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, open_store: Callable[[], Store], clock: Clock = time.monotonic, *, was_open: bool = False
+    ) -> None:
+        """`was_open`: the same program has connected before, so its password was right."""
         self._open_store = open_store
+        self._was_open = was_open
         self._clock = clock
         self._store: Store | None = None
         self._denied_at: float | None = None
@@ -46,7 +50,7 @@ class Session:
     def _may_pass(self) -> bool:
         if self._denied_at is None:
             self._denied_at = self._clock()
-        return self.opened > 0 and self._clock() < self._denied_at + DENIED_S
+        return (self._was_open or self.opened > 0) and self._clock() < self._denied_at + DENIED_S
 
     def close(self) -> None:
         """Close the connection, if there is one; an open transaction is rolled back."""

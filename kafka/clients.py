@@ -4,7 +4,9 @@
 ClientSettingError if the client rejects a setting.
 """
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -14,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.errors import ClientSettingError
 from core_tables.kafka.reported import note
+from core_tables.schemas.reasons import CoreTablesError
 
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
@@ -31,15 +34,23 @@ _CLASSIC_GROUP: Final = {
     "heartbeat.interval.ms": 1_000,  # a member learns about a rebalance by a heartbeat, and a rebalance takes two
 }
 Client = TypeVar("Client")
+Credentials = Callable[[], tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class KafkaSettings:
-    """How a program's Kafka clients reach the broker; `extra` is passed to each of them (security and the like)."""
+    """How a program's Kafka clients reach the broker.
+
+    Attributes:
+        group_id: the workers' consumer group.
+        extra: passed to each client: security and the like, and callbacks such as `oauth_cb`. It may hold a password.
+        credentials: gives the current name and password, and is asked when a broker refuses the login.
+    """
 
     bootstrap_servers: str
-    group_id: str = "core-tables"  # the workers' consumer group
-    extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password
+    group_id: str = "core-tables"
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    credentials: Credentials | None = field(default=None, repr=False)
 
 
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = "rdkafka") -> Consumer:
@@ -158,14 +169,43 @@ def header(headers: Any, name: str) -> bytes | None:
 
 def _common(settings: KafkaSettings) -> dict[str, Any]:
     """The settings of every client."""
-    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, **settings.extra}
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "log_level": 3,
+        "error_cb": note if settings.credentials is None else _Renewal(settings.credentials),
+        **settings.extra,
+    }
+
+
+class _Renewal:
+    """The callback of a client whose password may change: after a refused login it gives the client the current one."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self.client: Any = None
+
+    def __call__(self, error: KafkaError) -> None:
+        note(error)
+        if error.code() == KafkaError._AUTHENTICATION:
+            # In a thread of its own: a client that is called from its own callback aborts the process.
+            threading.Thread(target=self._renew, name="core-tables credentials", daemon=True).start()
+
+    def _renew(self) -> None:
+        with contextlib.suppress(CoreTablesError):  # the next refusal asks again
+            name, password = self._credentials()
+            if self.client is not None:
+                self.client.set_sasl_credentials(name, password)
 
 
 def _client(kind: Callable[..., Client], config: dict[str, Any], log: logging.Logger | None = None) -> Client:
     try:
-        return kind({"error_cb": note, **config}, logger=log or no_log())
+        client = kind(config, logger=log or no_log())
     except KafkaException as error:
         cause = error.args[0]
         if isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG:
             raise ClientSettingError(cause.str()) from error
         raise
+    callback = config["error_cb"]
+    if isinstance(callback, _Renewal):
+        callback.client = client
+    return client

@@ -19,13 +19,14 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, Message, Producer
 from msgspec.structs import replace
 
-from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, KafkaSettings, ledger_producer
+from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, Credentials, KafkaSettings, ledger_producer
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
@@ -51,18 +52,23 @@ class LedgerSettings:
 
     `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader. `pooled`: the DSN leads to a
     pooler in transaction mode, through which outcomes are noticed up to 250 ms later.
+
+    Where a password may change, `postgres_dsn` is a function that gives the current DSN, asked at each connection, and
+    `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may hold callbacks of
+    the Kafka client, such as `oauth_cb`.
     """
 
     bootstrap_servers: str
-    postgres_dsn: str | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
+    postgres_dsn: CurrentDsn | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
     topic: str = LEDGER_TOPIC
-    kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
+    kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
     pooled: bool = False
+    kafka_credentials: Credentials | None = field(default=None, repr=False)
 
     @property
     def kafka_settings(self) -> KafkaSettings:
         """How this ledger's Kafka clients reach the broker; `kafka` is passed to each of them."""
-        return KafkaSettings(self.bootstrap_servers, extra=self.kafka)
+        return KafkaSettings(self.bootstrap_servers, extra=self.kafka, credentials=self.kafka_credentials)
 
 
 class Ledger:

@@ -7,7 +7,7 @@ from typing import Final
 
 import psycopg
 
-from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.connection import Connection, CurrentDsn, connect
 from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.lane_reads import folded_past, missing_outcome
@@ -30,7 +30,9 @@ class OutcomeWaiter:
     Without `listens`, because a pooler is in between, it only asks.
     """
 
-    def __init__(self, dsn: str, reads: Reads, listener: Connection | None = None, *, listens: bool = True) -> None:
+    def __init__(
+        self, dsn: CurrentDsn, reads: Reads, listener: Connection | None = None, *, listens: bool = True
+    ) -> None:
         self.reads = reads
         self._listens = listens
         self._dsn = dsn
@@ -39,7 +41,7 @@ class OutcomeWaiter:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: str, *, pooled: bool = False) -> "OutcomeWaiter":
+    def connect(cls, dsn: CurrentDsn, *, pooled: bool = False) -> "OutcomeWaiter":
         """Open the connections of a waiter. Raises UnavailableError or SetupError.
 
         `pooled`: the DSN leads to a pooler in transaction mode, which passes no notification on.
@@ -193,7 +195,7 @@ def _where(event_ids: Mapping[str, set[int]], holds: Callable[[int], bool]) -> d
     return {tenant_id: ids for tenant_id, ids in chosen.items() if ids}
 
 
-def _open_listener(dsn: str) -> Connection:
+def _open_listener(dsn: CurrentDsn) -> Connection:
     listener = connect(dsn, name="core-tables listener")
     try:
         listener.autocommit = True

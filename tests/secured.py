@@ -1,7 +1,10 @@
 """A broker that obeys access rules and asks for a login, next to the stack: for what no stack of ours can show."""
 
 import contextlib
+import json
 import subprocess
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +86,14 @@ class SecuredBroker:
             return wanted <= found if granted else not wanted & found
 
         wait_until(shown, "the broker to show the rules", 20)
+
+
+def token_of_a_worker(_settings: str) -> tuple[str, float]:
+    """A token that this broker believes, since nobody signs it, and when it expires."""
+    now = int(time.time())
+    claims = {"sub": "worker", "iat": now, "exp": now + 3600}
+    parts = (json.dumps(part).encode() for part in ({"alg": "none"}, claims))
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + ".", now + 3600.0
 
 
 def binding(user: str, text: str) -> Any:

@@ -1,7 +1,9 @@
 """A broker that asks for a login and obeys access rules: what is missing is named, and the least rights suffice."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from core_tables.producer import Ledger, LedgerSettings
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError, UnavailableError
 
+from . import secured
 from .builders import make
 from .secured import SecuredBroker, secured_broker
 from .world import World, new_world, other_settings, wait_until
@@ -127,6 +130,31 @@ def test_a_transactional_id_that_a_worker_may_not_use_is_named(world: World, bro
     with other_settings(world, **broker.as_user("worker")).working() as running:
         (line, *_) = wait_until(lambda: running.log_lines("lane_stopped"), "the lanes to stop")
     assert f"the transactional id {world.settings.audit_topic}." in line["cause"]
+
+
+def test_a_password_that_was_changed_is_read_again_when_the_login_is_refused(
+    world: World, broker: SecuredBroker, tmp_path: Path
+) -> None:
+    broker.grant("producer", f"WRITE on the topic {world.settings.topic}")
+    file = tmp_path / "kafka"
+    file.write_text(json.dumps(broker.as_user("producer", "the old one")["kafka"]), "utf-8")
+    program = other_settings(world, bootstrap_servers=broker.login, kafka={}, kafka_file=file)
+    receipt = program.ledger.append(make("FIELD_SET"))
+    with pytest.raises(UnavailableError, match="Invalid username or password"):
+        receipt.place(1)
+    file.write_text(json.dumps(broker.as_user("producer")["kafka"]), "utf-8")
+    assert receipt.place(20)
+
+
+def test_tokens_come_from_a_function_that_is_named_by_its_import_path(world: World, broker: SecuredBroker) -> None:
+    broker.grant("worker", *rights_of_a_worker(world))
+    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "OAUTHBEARER"}
+    path = f"{secured.__name__}:token_of_a_worker"
+    program = other_settings(world, bootstrap_servers=broker.login, kafka=kafka, kafka_oauth=path)
+    with program.working() as running:
+        assert world.outcome(make("FIELD_SET")) == Accepted()
+        world.drain()
+    assert running.errors == []
 
 
 def test_an_append_without_the_right_to_write_names_it(world: World, broker: SecuredBroker) -> None:

@@ -1,6 +1,8 @@
 """The settings: passwords stay out of their texts, and a misspelt variable is named."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pydantic import ValidationError
 
 from core_tables import LedgerSettings
 from core_tables.cli import output
-from core_tables.cli.environment import Settings, unknown_variables
+from core_tables.cli.environment import SECRETS, Settings, unknown_variables
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import KafkaSettings
 
@@ -82,3 +84,48 @@ def test_the_command_names_it_and_does_its_work(tmp_path: Path) -> None:
         "warning: CORE_TABLES_PARTITION is not a setting, and is ignored; did you mean CORE_TABLES_PARTITIONS?\n"
     )
     assert "stopped" in done.stdout
+
+
+def test_a_setting_with_a_password_can_come_from_a_file_which_is_read_each_time(tmp_path: Path) -> None:
+    for name in SECRETS:
+        file = tmp_path / name
+        file.write_text({"redis_url": REDIS, "kafka": json.dumps(KAFKA)}.get(name, DSN) + "\n", "utf-8")
+        settings = Settings.model_validate({"bootstrap_servers": "kafka:9092", f"{name}_file": file})
+        assert SECRET not in repr(settings)
+    given = Settings(bootstrap_servers="kafka:9092", postgres_dsn_file=tmp_path / "postgres_dsn")
+    assert given.admin() == DSN
+    assert SECRET in given.worker()
+    (tmp_path / "postgres_dsn").write_text(DSN.replace(SECRET, "another"), "utf-8")
+    assert SECRET not in given.worker()
+    kafka = Settings(bootstrap_servers="kafka:9092", kafka_file=tmp_path / "kafka").kafka_settings()
+    assert kafka.extra == KAFKA
+    assert kafka.credentials is not None
+    (tmp_path / "kafka").write_text(json.dumps({"sasl.username": "ada", "sasl.password": "another"}), "utf-8")
+    assert kafka.credentials() == ("ada", "another")
+
+
+@pytest.mark.parametrize("content", [None, f"{SECRET} nonsense"])
+def test_a_file_that_cannot_be_used_is_named_without_what_it_holds(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "dsn").write_text(content, "utf-8")
+    with pytest.raises(ValidationError, match="CORE_TABLES_WORKER_DSN_FILE") as refused:
+        Settings(worker_dsn_file=tmp_path / "dsn")
+    assert SECRET not in str(refused.value)
+
+
+def test_a_setting_and_its_file_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="CORE_TABLES_READER_DSN and CORE_TABLES_READER_DSN_FILE are both set"):
+        Settings(reader_dsn=DSN, reader_dsn_file=tmp_path / "dsn")
+
+
+@pytest.mark.parametrize("path", ["no.such.module:f", "json:no_such", "json", "json:__name__"])
+def test_a_callback_that_cannot_be_imported_is_refused(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"package\.module:function was expected"):
+        Settings(kafka_oauth=path)
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "CONFIGURATION.md").read_text("utf-8")
+    documented = set(re.findall(r"`CORE_TABLES_(\w+)`", text))
+    files = {f"{name.upper()}_FILE" for name in SECRETS}
+    assert {name.upper() for name in Settings.model_fields} - files == documented - files

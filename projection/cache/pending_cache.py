@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 from msgspec import MsgspecError
@@ -72,9 +73,28 @@ class CachedList(NamedTuple):
         return self.label is not None and self.position == position and self.label.partition(".")[0] == str(epoch)
 
 
-def connect_cache(url: str) -> redis.Redis:
-    """A client with a timeout of 50 ms. It does not connect yet."""
-    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+class _CurrentPassword(redis.CredentialProvider):
+    """Name and password as the URL has them now."""
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Asked by each new connection."""
+        given = redis.connection.parse_url(self._url())  # type: ignore[no-untyped-call]
+        username, password = given.get("username"), given.get("password", "")
+        return (password,) if username is None else (username, password)
+
+
+def connect_cache(url: Callable[[], str]) -> redis.Redis:
+    """A client with a timeout of 50 ms. It does not connect yet. Each connection takes the current password from `url`."""
+    address = url()
+    given: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+    place = urlsplit(address).netloc
+    if "@" in place:
+        given["credential_provider"] = _CurrentPassword(url)
+        address = address.replace(place, place.rpartition("@")[2], 1)
+    return redis.Redis.from_url(address, **given)
 
 
 def list_name(tenant_id: str, requester_user_id: str) -> str:

@@ -1,5 +1,6 @@
 """The connection to Postgres: how it is opened, and how long it waits for an answer."""
 
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import orjson
@@ -28,6 +29,8 @@ _RELIED_ON: Final = (
     " -c default_transaction_isolation=read\\ committed"
 )
 RV = TypeVar("RV")
+# Where to connect, or what gives it: a password may change, so it is asked each time.
+CurrentDsn = str | Callable[[], str]
 
 
 class Connection(psycopg.Connection[tuple[object, ...]]):
@@ -54,7 +57,7 @@ class Connection(psycopg.Connection[tuple[object, ...]]):
 
 
 def connect(
-    dsn: str,
+    dsn: CurrentDsn,
     *,
     name: str,
     statement_timeout_ms: int = 30_000,
@@ -76,7 +79,7 @@ def connect(
         f"-c idle_in_transaction_session_timeout={statement_timeout_ms} -c transaction_timeout={transaction_timeout_ms}"
     )
     options += _NO_JIT + _RELIED_ON + plans
-    address = _with_options(dsn, "" if pooled else options)
+    address = _with_options(dsn if isinstance(dsn, str) else dsn(), "" if pooled else options)
     with translated():
         connection = Connection.connect(
             address,

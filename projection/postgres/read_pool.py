@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, connect
+from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.pipeline import Pipeline
@@ -89,7 +89,7 @@ class ReadPool:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: str, name: str, size: int = POOL_SIZE, *, pooled: bool = False) -> "ReadPool":
+    def connect(cls, dsn: CurrentDsn, name: str, size: int = POOL_SIZE, *, pooled: bool = False) -> "ReadPool":
         """A pool of sessions in which statements are planned once. Nothing is opened yet."""
         return cls(lambda: connect(dsn, name=name, plans=PLANNED_ONCE, pooled=pooled), size, pooled=pooled)
 
