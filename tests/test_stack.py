@@ -1,5 +1,6 @@
 """The local stack: started once, found again, repaired after a crash, and stopped without a trace."""
 
+import hashlib
 import os
 import re
 import signal
@@ -143,7 +144,7 @@ def test_two_ups_at_once_start_one_stack(folder: Path, addresses: StackAddresses
     for thread in threads:
         thread.join(60)
     assert found == [addresses, addresses]
-    assert len([it for it in processes_of(folder) if it.name() == "redis-server"]) == 1
+    assert len([it for it in processes_of(folder) if it.name() == "valkey-server"]) == 1
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -203,7 +204,7 @@ def test_a_part_that_cannot_start_names_its_log(folder: Path, addresses: StackAd
 def test_down_after_half_of_it_died_leaves_no_process_and_keeps_the_data(
     folder: Path, addresses: StackAddresses
 ) -> None:
-    assert {it.name() for it in processes_of(folder)} == {"java", "postgres", "redis-server"}
+    assert {it.name() for it in processes_of(folder)} == {"java", "postgres", "valkey-server"}
     os.kill(pid_of(folder, "postgres"), signal.SIGKILL)
     os.kill(pid_of(folder, "redis"), signal.SIGKILL)
     stack.down(folder, quiet)
@@ -240,10 +241,23 @@ def test_jars_that_are_there_are_not_asked_for(tmp_path: Path, monkeypatch: pyte
     jar = tmp_path / "core-tables" / "maven" / "a.jar"
     jar.parent.mkdir(parents=True)
     jar.touch()
-    note = tmp_path / "core-tables" / "some-1.0.classpath"
+    note = tmp_path / "core-tables" / "some-1.0.jars"
     note.write_text(str(jar), "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert jars.ensure_jars("some-1.0", ["no.such:jar:1"], pytest.fail) == note
+
+
+def test_a_jar_that_the_list_does_not_have_is_refused_and_removed(tmp_path: Path) -> None:
+    jar = tmp_path / "org" / "a.jar"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"what was listed")
+    listed = f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  org/a.jar\n"
+    jars.check_jars(tmp_path, [jar], listed)
+    for content, known in ((b"something else", listed), (b"what was listed", "")):
+        jar.write_bytes(content)
+        with pytest.raises(SetupError, match=r"the jar org/a\.jar is not"):
+            jars.check_jars(tmp_path, [jar], known)
+        assert not jar.exists()
 
 
 def test_a_download_that_fails_leaves_nothing_that_passes_for_a_jar(
