@@ -103,3 +103,29 @@ def test_a_database_that_is_not_utf_8_is_refused(fresh: World) -> None:
     )
     with pytest.raises(SetupError, match=r"server_encoding LATIN1.*UTF8"):
         connect(make_conninfo(fresh.settings.admin(), dbname=name), name="test")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sslmode": "require"},
+        {"sslmode": "verify-full", "sslrootcert": "/no/such/file"},
+        {"host": "no-such-host.invalid"},
+    ],
+)
+def test_a_connection_that_cannot_be_made_is_quoted_with_advice_about_the_dsn(
+    world: World, wrong: dict[str, str]
+) -> None:
+    with pytest.raises(UnavailableError, match="check the DSN, its TLS settings included") as refused:
+        connect(make_conninfo(world.settings.reader(), **wrong), name="test")
+    assert re.search("SSL|certificate|resolve", refused.value.message)
+    assert "init" not in refused.value.message
+
+
+@pytest.mark.parametrize("state", ["3D000", "42P01"])
+def test_nobody_is_sent_to_init_before_the_dsn_was_looked_at(state: str) -> None:
+    assert (
+        "check that the DSN names the right database; if it exists and is new, run `core-tables init`"
+        in failed(state).message
+    )
