@@ -42,8 +42,12 @@ class _Root(click.Group):
             output.fail(error)
         except ValidationError as error:
             first = error.errors()[0]
+            why = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:  # about several settings, which the message names
+                output.err.print(f"error: {why}", markup=False)
+                sys.exit(output.EXIT_USAGE)
             name, *_ = first["loc"]
-            _wrong_setting(str(name), first["msg"].removeprefix("Value error, "))
+            _wrong_setting(str(name), why)
         except SettingsError:  # the one setting that is not plain text
             _wrong_setting("kafka", "a JSON object was expected")
         except KafkaException as error:

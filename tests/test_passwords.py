@@ -62,6 +62,8 @@ def test_a_cache_whose_password_was_changed_is_used_again_with_that_of_its_file(
         give("second")
         admin.execute_command("CLIENT", "KILL", "USER", user)
         wait_until(lambda: not program.reads.pending(query).from_cache, "the cache to refuse the old password")
+        file.write_text("no address", "utf-8")
+        assert world.outcome(make("FIELD_SET", work_order_id="cached")) == Accepted()
         file.write_text(f"redis://{user}:second@{place}/0", "utf-8")
         wait_until(lambda: program.reads.pending(query).from_cache, "the cache to answer again")
     program.close()

@@ -118,6 +118,19 @@ def test_a_setting_and_its_file_contradict_each_other(tmp_path: Path) -> None:
         Settings(reader_dsn=DSN, reader_dsn_file=tmp_path / "dsn")
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_the_command_says_which_file_is_wrong(tmp_path: Path, both: bool) -> None:
+    environment = {**os.environ, "CORE_TABLES_WORKER_DSN_FILE": str(tmp_path / "missing")}
+    if both:
+        environment["CORE_TABLES_WORKER_DSN"] = DSN
+    command = [sys.executable, "-m", "core_tables.cli.main", "init"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == output.EXIT_USAGE
+    assert done.stderr.startswith("error: ")
+    assert "CORE_TABLES_WORKER_DSN_FILE" in done.stderr
+    assert SECRET not in done.stderr
+
+
 @pytest.mark.parametrize("path", ["no.such.module:f", "json:no_such", "json", "json:__name__"])
 def test_a_callback_that_cannot_be_imported_is_refused(path: str) -> None:
     with pytest.raises(ValidationError, match=r"package\.module:function was expected"):

@@ -20,6 +20,7 @@ from core_tables.projection.fold.pending import PendingRecord, is_pending, pendi
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.identity import lane_of
+from core_tables.schemas.reasons import CoreTablesError
 
 TIMEOUT_S: Final = 0.05
 PAUSE_S: Final = 5.0
@@ -80,8 +81,12 @@ class _CurrentPassword(redis.CredentialProvider):
         self._url = url
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Asked by each new connection."""
-        given = redis.connection.parse_url(self._url())  # type: ignore[no-untyped-call]
+        """Asked by each new connection. Raises redis.AuthenticationError: without a cache, nothing may fail."""
+        try:
+            given = redis.connection.parse_url(self._url())  # type: ignore[no-untyped-call]
+        except (CoreTablesError, ValueError) as error:
+            why = error.message if isinstance(error, CoreTablesError) else "its address is not one of Redis any more"
+            raise redis.AuthenticationError(why) from None
         username, password = given.get("username"), given.get("password", "")
         return (password,) if username is None else (username, password)
 

@@ -80,7 +80,7 @@ def connect(
     )
     options += _NO_JIT + _RELIED_ON + plans
     address = _with_options(dsn if isinstance(dsn, str) else dsn(), "" if pooled else options)
-    with translated():
+    with translated("check the DSN, its TLS settings included, and that the server runs"):
         connection = Connection.connect(
             address,
             application_name=name,

@@ -47,6 +47,7 @@ SETUP_STATES: Final = {
 }
 # `init` creates whatever is missing, also in a database that was named by mistake.
 _SETUP_ADVICE: Final = "check that the DSN names the right database; if it exists and is new, run `core-tables init`"
+_SEE: Final = "see that it runs"
 _UNPREPARED_STATES: Final = {"26000", "42P05"}
 PERMISSION_STATES: Final = {
     "28000": "the role may not log in, or not from here",
@@ -56,16 +57,19 @@ PERMISSION_STATES: Final = {
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(advice: str = _SEE) -> Iterator[None]:
     """Turn errors of psycopg into ours."""
     try:
         yield
     except psycopg.Error as error:
-        raise translate(error) from error
+        raise translate(error, advice) from error
 
 
-def translate(error: psycopg.Error) -> CoreTablesError:
-    """The error of ours that an error of psycopg stands for: something passing, the set-up, or a defect of ours."""
+def translate(error: psycopg.Error, advice: str = _SEE) -> CoreTablesError:
+    """The error of ours that an error of psycopg stands for: something passing, the set-up, or a defect of ours.
+
+    `advice` is the next step for what passes.
+    """
     state = error.sqlstate or _guessed_state(error)
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else type(error).__name__
@@ -79,8 +83,6 @@ def translate(error: psycopg.Error) -> CoreTablesError:
     if state in SETUP_STATES:
         return SetupError(f"Postgres is not set up for this: {first}; {_SETUP_ADVICE}", "database")
     passing = state[:2] in PASSING_CLASSES or state in PASSING_STATES
-    # Without a state nothing was asked yet: a server that does not run, a name, a certificate that is missing.
-    advice = "see that it runs" if state else "check the DSN, its TLS settings included, and that the server runs"
     if state in _UNPREPARED_STATES:
         advice = "if a pooler in transaction mode is in between, set CORE_TABLES_READER_POOLED=true"
     if passing or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
