@@ -129,11 +129,8 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     if audit_thread is not None:
         audit_thread.start()
     finished = False
-    # A batch leaves no reference cycles, but to look for some, the collector would visit all states in memory: a third of
-    # the worker's CPU time. Instead it is run once a minute, on what is new (consumer/idle.py).
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    # A batch leaves no reference cycles. To look for some as often as Python does would be a tenth of the worker's CPU time.
+    gc.set_threshold(100_000)
     try:
         built.run()
         finished = True

@@ -1,6 +1,5 @@
 """What a worker does once a second, and after each reconnect to Postgres: step 6 of its rule (worker.py)."""
 
-import gc
 from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -14,7 +13,6 @@ from core_tables.projection.cache.pending_cache import CacheMove
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
 IDLE_S: Final = 1.0
-COLLECTION_S: Final = 60.0
 
 
 class IdleChecks:
@@ -38,7 +36,6 @@ class IdleChecks:
         self._log = log
         self._clock = clock
         self._timer = Timer(clock, IDLE_S)
-        self._collection = Timer(clock, COLLECTION_S)
         self._cache_failed: str | None = None
         self._sessions = 0  # how many sessions of Postgres had been opened at the last check
 
@@ -50,7 +47,6 @@ class IdleChecks:
                 silent_s = 0.0 if self._audit is None else self._audit.silent_s()
                 lanes, in_group = self._lifecycle.lanes.values(), self._lifecycle.in_group
                 write_health(self._health_file, health_of(lanes, in_group=in_group, audit_silent_s=silent_s))
-            self._collect_garbage()
 
     def close(self) -> None:
         """Remove the health file: one that is no longer written looks like a worker that hangs."""
@@ -139,9 +135,3 @@ class IdleChecks:
                 self._consumer.commit(offsets=targets, asynchronous=True)
         except KafkaException as error:
             self._log.debug("gauge_failed", topic=topic, cause=str(error))
-
-    def _collect_garbage(self) -> None:
-        """Once a minute: the command turns the collector off, since batches leave no cycles behind; errors may."""
-        if self._collection.due():
-            self._collection.restart()
-            gc.collect(0)
