@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from core_tables.cli import output, wiring
 from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
+from core_tables.kafka.clients import headers_of
 from core_tables.kafka.log import TopicReader
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
@@ -203,12 +204,12 @@ def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
 
 
 def _record_json(event_id: int, partition: int, message: Message, schemas: Schemas) -> dict[str, Any]:
-    key, value = message.key(), message.value()
+    key, value, headers = message.key(), message.value(), headers_of(message)
     record: dict[str, Any] = {
         "event_id": event_id,
         "partition": partition,
         "offset": offset_of(event_id),
-        "headers": [_header_json(*header) for header in message.headers() or ()],
+        "headers": None if headers is None else [_header_json(*header) for header in headers],
         "key_hex": None if key is None else key.hex(),
         "value_bytes": None if value is None else len(value),
         "value_hex": None if value is None else value.hex(),

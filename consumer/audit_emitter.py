@@ -203,7 +203,8 @@ class AuditEmitter:
             if output.fresh:
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {output.next_offset}, but Postgres holds that all below "
-                    f"{queue.start} is in it; audit records were lost: {RESTORE_TOPIC}"
+                    f"{queue.start} is in it; audit records were lost: {RESTORE_TOPIC}",
+                    "audit_lost",
                 )
             raise UnavailableError("kafka", "the tail of the audit topic was stale")
         output.fresh = False
@@ -261,12 +262,14 @@ class AuditEmitter:
             if lane_of(tail) != queue.lane or next_offset < queue.audited:
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at record {tail}, below the watermark {queue.audited} that "
-                    f"Postgres holds; it lost records or is another topic: {RESTORE_TOPIC}"
+                    f"Postgres holds; it lost records or is another topic: {RESTORE_TOPIC}",
+                    "audit_lost",
                 )
             if next_offset > (end := self._ports.ledger_end(partition)):
                 raise LaneStoppedError(
                     f"lane {queue.lane}: the audit topic ends at offset {next_offset}, above the end {end} of the ledger's log; "
-                    f"the ledger lost records: {RESTORE_TOPIC}"
+                    f"the ledger lost records: {RESTORE_TOPIC}",
+                    "records_lost",
                 )
         self._outputs[queue.lane].next_offset = next_offset
 

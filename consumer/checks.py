@@ -35,10 +35,12 @@ def check_log(row: LanePosition, start: int, log_start: int, log_end: int) -> No
     if log_start > start:
         raise LaneStoppedError(
             f"lane {row.lane}: the log begins at offset {log_start}, but records from {start} on are needed; "
-            f"they were deleted: {RESTORE_TOPIC}"
+            f"they were deleted: {RESTORE_TOPIC}",
+            "records_lost",
         )
     if log_end < row.applied:
         raise LaneStoppedError(
             f"lane {row.lane}: the log ends at offset {log_end}, but {row.applied} records were folded; "
-            f"the topic lost records: {RESTORE_TOPIC}"
+            f"the topic lost records: {RESTORE_TOPIC}",
+            "records_lost",
         )

@@ -4,37 +4,38 @@ The records of the next batch are read while Postgres writes the one before.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from core_tables.kafka.clients import header
+from core_tables.consumer.checks import defect
+from core_tables.kafka.clients import header, headers_of
 from core_tables.projection.fold.batch import read_content
 from core_tables.projection.fold.values import Record
 from core_tables.schemas.identity import event_id_at, lane_of
-from core_tables.schemas.reasons import UnknownSchemaError
+from core_tables.schemas.reasons import CoreTablesError, UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.traceparent import well_formed
 from core_tables.schemas.vocabulary import NS_PER_MS
 from core_tables.schemas.wire import KNOWN_SCHEMAS, Schemas
 
 
-class Unknown(NamedTuple):
-    """A record of a registered schema that only a later release can read."""
+class Unread(NamedTuple):
+    """A record that this release cannot read, and why."""
 
     event_id: int
-    error: UnknownSchemaError
+    error: CoreTablesError
 
 
 class Failure(NamedTuple):
-    """An error of the client that came in place of a record; about one partition, or about all (None)."""
+    """An error of the client that came in place of a record, at an offset of one partition, or about all (None)."""
 
     partition: int | None
+    offset: int | None
     error: KafkaError
 
 
-Read = Record | Unknown | Failure
+Read = Record | Unread | Failure
 
 
 class Fetcher:
@@ -101,9 +102,8 @@ class Fetcher:
         return bool(self._messages)
 
     def read_ahead(self, size: int) -> None:
-        """Read the next `size` records now. An error is raised later, by `take`, outside of any transaction."""
-        with suppress(Exception):
-            self._read_some(size - len(self._reads))
+        """Read the next `size` records now."""
+        self._read_some(size - len(self._reads))
 
     def forget(self, partition: int) -> None:
         """Drop what is held of a partition."""
@@ -119,19 +119,22 @@ class Fetcher:
     def _read(self, message: Message) -> Read:
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is not None:
-            return Failure(partition, error)
+            return Failure(partition, offset, error)
         assert partition is not None  # noqa: S101 - only a message that was never produced has none
         assert offset is not None  # noqa: S101
         topic = self._topic
         event_id = event_id_at(topic.first_lane + partition, offset)
-        headers = message.headers()
-        trace = well_formed(header(headers, "traceparent")) if headers else None
         schemas = self._schemas.get(partition, KNOWN_SCHEMAS)  # of a lane that is not open, nothing is folded
         try:
             content = read_content(event_id, message.key(), message.value(), partition, topic.partitions, schemas)
         except UnknownSchemaError as unknown:
             what = f"record at offset {offset} of partition {partition} of {topic.topic}: {unknown.message}"
-            return Unknown(event_id, UnknownSchemaError(what))
+            return Unread(event_id, UnknownSchemaError(what))
+        except Exception as cause:  # no record of a stranger may end the worker, and with it all of its lanes
+            what = f"record at offset {offset} of partition {partition} of {topic.topic}"
+            return Unread(event_id, defect(what, cause))
+        headers = headers_of(message)
+        trace = well_formed(header(headers, "traceparent")) if headers else None
         return Record(event_id, content, max(0, message.timestamp()[1]) * NS_PER_MS, trace)
 
     def _hold(self, messages: list[Message]) -> None:

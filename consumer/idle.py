@@ -65,12 +65,12 @@ class IdleChecks:
             self._commit_progress()
 
     def _stop_unaudited_lanes(self) -> None:
-        """Stop the lanes whose audit has stopped."""
+        """Stop the lanes whose audit has stopped, also those that stopped before and drained."""
         if self._audit is not None:
             for number, error in self._audit.stopped().items():
                 lane = self._lifecycle.lanes.get(number - self._lifecycle.topic.first_lane)
                 if lane is not None:
-                    self._lifecycle.stop(lane, error)
+                    self._lifecycle.stop(lane, error, audit=False)
 
     def _check_topics(self) -> None:
         """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said that."""
@@ -99,23 +99,25 @@ class IdleChecks:
 
         Returns whether that was possible, and there is a lane.
         """
-        opened = self._lifecycle.opened()
-        if not opened:
+        compared = self._lifecycle.compared()
+        if not compared:
             return False
         try:
             store = self._postgres.store()
-            rows = store.lanes([lane.lane for lane in opened])
+            rows = store.lanes([lane.lane for lane in compared])
             risen = {}
-            for lane in opened:
+            for lane in compared:
                 row = rows.get(lane.lane)
                 if row is None or (row.applied, row.epoch) != (lane.applied, lane.epoch):
                     self._lifecycle.reopen(lane, "its row in Postgres is not what it was", backoff=False)
-                elif self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
+                    continue
+                lane.audited = row.audited
+                if self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
                     risen[lane.lane] = self._audit.confirmed(lane.lane)
             if risen:
                 store.raise_audited(risen)
         except CoreTablesError as error:
-            self._lifecycle.give_up([lane for lane in opened if lane.opened], error)
+            self._lifecycle.give_up([lane for lane in compared if lane.opened], error)
             return False
         return True
 
@@ -123,7 +125,7 @@ class IdleChecks:
         """Write the labels of the lanes that no batch touched for a second into the cache again, so that they do not expire."""
         if self._cache is None or self._postgres.opened != self._sessions:  # reconnected: all checks run again at once
             return
-        quiet = [lane for lane in self._lifecycle.opened() if lane.touched_at < started - IDLE_S]
+        quiet = [lane for lane in self._lifecycle.compared() if lane.touched_at < started - IDLE_S]
         self._cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])
 
     def _commit_progress(self) -> None:

@@ -57,9 +57,11 @@ class Lane:
     gaps: dict[int, int] = field(
         default_factory=dict
     )  # an offset where the log has no record: the next one where it has
+    unread_at: int | None = None  # where the client could not read a record
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None
+    drains: bool = False  # it stopped while it was open: its audit continues, and its row is still compared
     touched_at: float = 0.0
     schemas: Schemas = field(default_factory=dict)  # those that are registered; true while the guard holds
     states: StateCache = field(default_factory=StateCache)

@@ -1,6 +1,6 @@
 """The life of a lane in a worker: assigned, opened, reopened or stopped, and at last revoked or lost.
 
-Steps 1, 3 and 7 of the worker's rule (worker.py).
+Steps 1, 3, 7 and 8 of the worker's rule (worker.py).
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from core_tables.kafka.log import log_bounds
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.projection.postgres.registrations import check_registered
-from core_tables.schemas.reasons import CoreTablesError, UnavailableError, UnknownSchemaError
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError, UnknownSchemaError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import lane_schemas
 
 TOPIC_CHECK_S: Final = 10.0
+DRAIN_S: Final = 60.0
 
 
 class LaneLifecycle:
@@ -38,6 +39,7 @@ class LaneLifecycle:
         self.lanes: dict[int, Lane] = {}
         self.topic_check = Timer(clock, TOPIC_CHECK_S)
         self.in_group = False
+        self._ends_at: float | None = None  # when a worker whose lanes have all stopped ends at the latest
         self._consumer = dependencies.consumer
         self._postgres = dependencies.postgres
         self._audit = dependencies.audit
@@ -49,6 +51,10 @@ class LaneLifecycle:
     def opened(self) -> list[Lane]:
         """The lanes that are open: they are fetched and folded."""
         return [lane for lane in self.lanes.values() if lane.opened]
+
+    def compared(self) -> list[Lane]:
+        """The lanes whose rows in Postgres must be as in memory: those that are open, or were until they stopped."""
+        return [lane for lane in self.lanes.values() if lane.opened or lane.drains]
 
     # -- step 1: assigned, and opened
 
@@ -105,6 +111,7 @@ class LaneLifecycle:
         lane.next_offset = row.applied if self._audit is None else min(row.applied, row.audited)
         check_log(row, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
         lane.states, lane.gaps, lane.schemas = StateCache(), {}, lane_schemas(row.schemas)
+        lane.unread_at = None
         lane.opened = True
         if self._audit is not None:
             self._audit.open(lane.lane, lane.audited, lane.next_offset)
@@ -118,7 +125,7 @@ class LaneLifecycle:
             applied=lane.applied,
         )
 
-    # -- step 3: reopened, or stopped
+    # -- step 3: reopened
 
     def give_up(self, lanes: Sequence[Lane], error: CoreTablesError) -> None:
         """An error concerns all of these lanes and no others: reopen them if it may pass, else stop them."""
@@ -145,18 +152,33 @@ class LaneLifecycle:
             cause=cause,
             backoff_s=lane.backoff_s,
         )
+        lane.stopped, lane.drains = None, False
         self._close(lane)
+        self._drop_audit(lane)
 
-    def stop(self, lane: Lane, error: CoreTablesError) -> None:
-        """Stop a lane: an operator must look at it. No record is skipped."""
-        lane.stopped = error
+    # -- step 8: stopped
+
+    def stop(self, lane: Lane, error: CoreTablesError, offset: int | None = None, *, audit: bool = True) -> None:
+        """Stop a lane at an offset, or where it is: an operator must look at it. No record is skipped.
+
+        What is committed still goes to the audit topic, unless it is not the topic it was, or the audit itself (`audit` is
+        false) is what stopped.
+        """
+        lane.drains = lane.opened and audit and not (isinstance(error, SetupError) and error.subject == "topic")
+        lane.stopped = lane.stopped or error
+        self._log_stop(lane, error, lane.next_offset if offset is None else offset)
+        self._close(lane)
+        if not lane.drains:
+            self._drop_audit(lane)
+
+    def _log_stop(self, lane: Lane, error: CoreTablesError, offset: int) -> None:
         if isinstance(error, UnknownSchemaError):
             self._log.error(
                 "lane_waits_for_release",
                 lane=lane.lane,
                 topic=self.topic.topic,
                 partition=lane.partition,
-                offset=lane.next_offset,
+                offset=offset,
                 cause=error.message,
             )
         else:
@@ -165,25 +187,38 @@ class LaneLifecycle:
                 lane=lane.lane,
                 topic=self.topic.topic,
                 partition=lane.partition,
-                offset=lane.next_offset,
+                offset=offset,
                 cause=error.message,
             )
-        self._close(lane)
 
     def _close(self, lane: Lane) -> None:
-        """Stop fetching a lane, and drop its states and its audit queue."""
+        """Stop fetching a lane, and drop its states."""
         if lane.opened:
             lane.opened = False
             self._fetcher.stop([lane.partition])
         lane.states = StateCache()
+
+    def _drop_audit(self, lane: Lane) -> None:
         if self._audit is not None:
             self._audit.drop(lane.lane)
 
     def raise_if_all_stopped(self) -> None:
-        """Raise the first cause if every lane has stopped: the worker ends, since it would only look alive."""
+        """Raise the first cause if every lane has stopped: the worker ends, since it would only look alive.
+
+        First, and for DRAIN_S at most, what is committed goes to the audit topic.
+        """
         causes = [lane.stopped for lane in self.lanes.values() if lane.stopped is not None]
-        if causes and len(causes) == len(self.lanes):
+        if not causes or len(causes) < len(self.lanes):
+            self._ends_at = None
+            return
+        if self._ends_at is None:
+            self._ends_at = self._clock() + DRAIN_S
+        if self._clock() >= self._ends_at or all(map(self._drained, self.lanes.values())):
             raise causes[0]
+
+    def _drained(self, lane: Lane) -> bool:
+        """Whether all that a stopped lane has to say is in the audit topic, and Postgres knows."""
+        return self._audit is None or not lane.drains or lane.audited >= min(lane.applied, lane.next_offset)
 
     # -- step 7: revoked, or lost
 
@@ -204,8 +239,7 @@ class LaneLifecycle:
         for target in partitions:
             lane = self.lanes.pop(target.partition, None)
             if lane is not None:
-                if self._audit is not None:
-                    self._audit.drop(lane.lane)
+                self._drop_audit(lane)
                 if lane.opened:
                     opened.append(target.partition)
             self._fetcher.forget(target.partition)

@@ -2,16 +2,26 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError
 
-from core_tables.consumer.fetcher import Failure, Read
+from core_tables.consumer.fetcher import Failure, Read, Unread
 from core_tables.consumer.lane import Lane
-from core_tables.kafka.errors import translate_kafka
+from core_tables.kafka.errors import UnreadableRecordError, of_record, translate_kafka
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.values import Record, Request
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.topic import LedgerTopic
+
+
+class Stop(NamedTuple):
+    """A record that its lane stops at: where the lane is when all before it is folded, its offset, and the cause."""
+
+    expected: int
+    offset: int
+    error: CoreTablesError
 
 
 @dataclass
@@ -23,13 +33,29 @@ class Batch:
     skipped: dict[int, tuple[int, int]] = field(
         default_factory=dict
     )  # the offset that was expected, and the one that came
-    stops: dict[int, tuple[int, CoreTablesError]] = field(default_factory=dict)  # the offset to stop at, and why
+    stops: dict[int, Stop] = field(default_factory=dict)
     lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log no longer has what was to be fetched
     failures: list[Failure] = field(default_factory=list)
 
     def only(self, partition: int) -> "Batch":
         """The part of the batch that is in one partition."""
         return Batch({partition: self.records[partition]}, {partition: self.ends[partition]})
+
+    def halves(self) -> list["Batch"]:
+        """A batch of one partition as two, in order; none if it has one record."""
+        ((partition, records),) = self.records.items()
+        middle = len(records) // 2
+        if middle == 0:
+            return []
+        end = offset_of(records[middle - 1].event_id) + 1
+        return [Batch({partition: records[:middle]}, {partition: end}), Batch({partition: records[middle:]}, self.ends)]
+
+    def add_failure(self, failure: Failure) -> None:
+        """Note an error of the client that is not about a record."""
+        if failure.partition is not None and failure.error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self.lost[failure.partition] = translate_kafka(failure.error)
+        else:
+            self.failures.append(failure)
 
     def drop(self, partition: int) -> None:
         """Leave out a partition."""
@@ -62,22 +88,24 @@ class Batch:
         return known
 
 
-def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) -> Batch:
+def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], topic: LedgerTopic) -> Batch:
     """A batch of what was read. Records before a lane's next offset, and those of lanes that are not open, are left out."""
     batch = Batch()
     broken: set[int] = set()
     for read in reads:
         if isinstance(read, Failure):
-            if read.partition is not None and read.error.code() == KafkaError._AUTO_OFFSET_RESET:
-                batch.lost[read.partition] = translate_kafka(read.error)
-            else:
-                batch.failures.append(read)
-            continue
-        partition, offset = lane_of(read.event_id) - first_lane, offset_of(read.event_id)
+            if read.partition is None or read.offset is None or not of_record(read.error):
+                batch.add_failure(read)
+                continue
+            partition, offset = read.partition, read.offset
+        else:
+            partition, offset = lane_of(read.event_id) - topic.first_lane, offset_of(read.event_id)
         lane = lanes.get(partition)
         if lane is None or not lane.opened or partition in broken:
             continue
         expected = batch.ends.get(partition, lane.next_offset)
+        if isinstance(read, Failure):
+            offset = max(offset, expected)  # it names the first record of those that were compressed together
         if offset < expected:
             continue
         if offset > expected and lane.gaps.get(expected) != offset:
@@ -88,6 +116,13 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], first_lane: int) ->
             batch.records.setdefault(partition, []).append(read)
             batch.ends[partition] = offset + 1
         else:
-            batch.stops[partition] = offset, read.error
             broken.add(partition)
+            if isinstance(read, Unread):
+                batch.stops[partition] = Stop(expected, offset, read.error)
+            elif lane.unread_at != offset:
+                lane.unread_at = offset
+                batch.add_failure(read)
+            else:  # at the same offset again: it does not pass
+                error = UnreadableRecordError(topic.topic, partition, offset, read.error.str())
+                batch.stops[partition] = Stop(expected, offset, error)
     return batch

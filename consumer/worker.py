@@ -14,6 +14,8 @@ The rule, step by step, for each lane (tests/model searches every interleaving o
 6. Once a second, and after each reconnect to Postgres: compare `applied` and `epoch` with memory, and reopen the lane if
    they differ; write the audited watermark; renew the Redis label. Every ten seconds, check the topics as in step 1. (idle.py)
 7. Revoked, or lost after a timeout: forget the lane. Nothing is flushed or committed. (lifecycle.py)
+8. Stopped: nothing more is fetched or folded. What is committed still goes to the audit topic, and step 6 still compares the
+   row. (lifecycle.py)
 
 The order of effects of a batch: guard, load, recall, fold, encode for the audit, write, commit; then notify, cache, audit
 queue, memory. None of the last four can fail the fold.
@@ -41,7 +43,8 @@ from core_tables.projection.cache.pending_cache import CacheMove, cache_ops
 from core_tables.projection.fold.batch import fold_in_parts
 from core_tables.projection.fold.values import Changed
 from core_tables.projection.postgres.keys import Move
-from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+from core_tables.schemas.identity import offset_of
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
 POLL_S: Final = 0.1
@@ -121,7 +124,7 @@ class Worker:
         self._pause_or_resume()
         size = min(self._next_size, self._settings.batch_size)
         reads = self._fetcher.failures(POLL_S) if self._fetcher.paused else self._fetcher.take(size, POLL_S)
-        return gather(reads, self._lanes, self.topic.first_lane)
+        return gather(reads, self._lanes, self.topic)
 
     def _pause_or_resume(self) -> None:
         """Pause fetching while the audit queue is full: a complete audit matters more than fresh tables.
@@ -170,15 +173,16 @@ class Worker:
         opened = {lane.partition: lane for lane in self._lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
             self._lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
-        for partition, (offset, stop) in batch.stops.items():
+        for partition, stop in batch.stops.items():
             # If the records before it could not be folded, the lane stops when they are read again.
-            if partition in opened and opened[partition].next_offset == offset:
-                self._lifecycle.stop(opened[partition], stop)
+            if partition in opened and opened[partition].next_offset == stop.expected:
+                self._lifecycle.stop(opened[partition], stop.error, stop.offset)
 
     # -- steps 2 and 3
 
     def _fold(self, batch: Batch) -> None:
-        """Fold a batch. If that fails by a defect, fold each lane alone, and stop the one that fails again."""
+        """Fold a batch. If that fails by a defect, fold its parts: what can be folded is, and its lane stops at the first
+        record that cannot."""
         partitions = sorted(batch.records)  # rows are locked in this order, as a repair locks them
         try:
             self._fold_lanes(batch, partitions)
@@ -187,21 +191,20 @@ class Worker:
             self._lifecycle.give_up([self._lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self._postgres.close()
-            if len(partitions) > 1:
-                for partition in [partition for partition in partitions if partition in batch.records]:
-                    self._fold(batch.only(partition))
-                return
-            lane = self._lanes[partitions[0]]
-            self._log.exception(
-                "fold_failed",
-                lane=lane.lane,
-                topic=self.topic.topic,
-                partition=lane.partition,
-                offset=lane.next_offset,
-            )
-            self._lifecycle.stop(
-                lane, error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
-            )
+            parts = _parts(batch, error)
+            for part in parts:
+                if all(self._lanes[partition].opened for partition in part.records):
+                    self._fold(part)
+            if not parts:
+                self._stop_at_first(batch, error)
+
+    def _stop_at_first(self, batch: Batch, error: Exception) -> None:
+        """Stop a lane at the first record of a batch that cannot be folded."""
+        ((partition, records),) = batch.records.items()
+        lane, offset = self._lanes[partition], offset_of(records[0].event_id)
+        self._log.exception("fold_failed", lane=lane.lane, topic=self.topic.topic, partition=partition, offset=offset)
+        cause = error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
+        self._lifecycle.stop(lane, cause, offset)
 
     def _fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
         """Guard, load, recall, fold, write, commit: one transaction, in three round trips."""
@@ -269,3 +272,10 @@ class Worker:
             self._cache.advance(moves)
         if self._audit is not None:
             self._audit.put(audit_records)
+
+
+def _parts(batch: Batch, error: Exception) -> list[Batch]:
+    """What a batch that failed is tried again in: lane by lane, then the halves of a lane's records; none: it has no parts."""
+    if len(batch.records) > 1:
+        return [batch.only(partition) for partition in sorted(batch.records)]
+    return [] if isinstance(error, SetupError) else batch.halves()  # what is not permitted is not for any record

@@ -9,9 +9,10 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.errors import ClientSettingError
@@ -35,6 +36,9 @@ _CLASSIC_GROUP: Final = {
 }
 Client = TypeVar("Client")
 Credentials = Callable[[], tuple[str, str]]
+# The client sets an exception there, and returns a list with a missing item all the same. Only a call through the C API sees
+# that; the interpreter's own, once it is specialized, hands out the list, and reading it is a segmentation fault.
+_headers_of: Final[Callable[[Message], Any]] = methodcaller("headers")
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,17 @@ def no_log() -> logging.Logger:
         log.addHandler(logging.NullHandler())
     log.propagate = False
     return log
+
+
+def headers_of(message: Message) -> list[tuple[str, bytes | str | None]] | None:
+    """The headers of a record; None if the name of one is not UTF-8: the client gives out none of them then.
+
+    To be called once per message: the client would return the list with a missing item, and reading it ends the process.
+    """
+    try:
+        return _headers_of(message) or []
+    except Exception:  # SystemError, as it happens
+        return None
 
 
 def header(headers: Any, name: str) -> bytes | None:

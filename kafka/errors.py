@@ -12,13 +12,18 @@ from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, Setup
 Translate = Callable[[KafkaError | KafkaException, str], CoreTablesError]
 RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
-Meaning = Literal["passes", "lost", "topic", "permission", "login", "group"]
+Meaning = Literal["passes", "lost", "record", "topic", "permission", "login", "group"]
 # A code that is not listed passes too. Only where a topic is created, it must be one that the client calls retriable.
 MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError._TIMED_OUT: "passes",
     KafkaError._TRANSPORT: "passes",
     KafkaError._ALL_BROKERS_DOWN: "passes",
     KafkaError._AUTO_OFFSET_RESET: "lost",
+    KafkaError._BAD_COMPRESSION: "record",
+    KafkaError._BAD_MSG: "record",
+    KafkaError.INVALID_MSG: "record",
+    KafkaError.MSG_SIZE_TOO_LARGE: "record",
+    KafkaError._NOT_IMPLEMENTED: "record",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "topic",
     KafkaError._UNKNOWN_TOPIC: "topic",
     KafkaError._UNKNOWN_PARTITION: "topic",
@@ -52,6 +57,23 @@ class ClientSettingError(SetupError):
         self.why = why
 
 
+class UnreadableRecordError(LaneStoppedError):
+    """The client cannot read what lies at an offset: it tries again and again, and gets no further."""
+
+    def __init__(self, topic: str, partition: int, offset: int, detail: str) -> None:
+        super().__init__(
+            f"the client cannot read the record at offset {offset} of partition {partition} of {topic}: {detail}; see "
+            '"A record cannot be read" in docs/RUNBOOK.md',
+            "record",
+        )
+        self.offset = offset
+
+
+def of_record(error: KafkaError) -> bool:
+    """Whether an error that came in place of a record is about that record, and not about the broker."""
+    return MEANINGS.get(error.code()) == "record"
+
+
 def translate_kafka(error: KafkaError | KafkaException, needs: str = "") -> CoreTablesError:
     """The error of ours for an error of the Kafka client.
 
@@ -60,7 +82,11 @@ def translate_kafka(error: KafkaError | KafkaException, needs: str = "") -> Core
     meaning, detail = _read(error)
     match meaning:
         case "lost":
-            return LaneStoppedError(f"records still to be read are no longer in the topic ({detail}); {RESTORE_TOPIC}")
+            return LaneStoppedError(
+                f"records still to be read are no longer in the topic ({detail}); {RESTORE_TOPIC}", "records_lost"
+            )
+        case "record":  # of which partition, its caller knows
+            return UnavailableError("kafka", f"a record could not be read: {detail}; it is read again")
         case "topic":
             return SetupError(
                 f"Kafka does not show a topic: {detail}; check its name in the settings, and that this user has DESCRIBE on it; "

@@ -14,7 +14,14 @@ from core_tables.kafka.clients import (
     admin_client,
     log_end_consumer,
 )
-from core_tables.kafka.errors import Translate, translate_kafka, translate_running, unread
+from core_tables.kafka.errors import (
+    Translate,
+    UnreadableRecordError,
+    of_record,
+    translate_kafka,
+    translate_running,
+    unread,
+)
 from core_tables.kafka.reported import hearing
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError
 
@@ -120,13 +127,13 @@ class TopicReader:
             left = limit - time.monotonic()
             if left <= 0:
                 raise unread(self._topic, min(unfinished))
-            records, ended, failed = self._read(min(left, _WAIT_S))
+            records, ended, error = self._read(min(left, _WAIT_S))
             if records:
                 yield records
                 if deadline is None:  # counted from here, since the caller may have worked on them for long
                     limit = time.monotonic() + REQUEST_TIMEOUT_S
-            if failed is not None:
-                raise self._translate(failed, self._needs)
+            if error is not None:
+                raise error
             unfinished -= ended
 
     def records(self, starts: Mapping[int, int]) -> Iterator[Message]:
@@ -138,11 +145,15 @@ class TopicReader:
         """The records of a partition from `start` up to but not including `end`, or to the current end of the log."""
         if start >= end:
             return
-        for message in self.records({partition: start}):
-            offset = message.offset()
-            if offset is None or offset >= end:
-                return
-            yield message
+        try:
+            for message in self.records({partition: start}):
+                offset = message.offset()
+                if offset is None or offset >= end:
+                    return
+                yield message
+        except UnreadableRecordError as error:  # what was fetched ahead is not asked for
+            if error.offset < end:
+                raise
 
     def first(self, partition: int, start: int) -> Message | None:
         """The first record at or after an offset, or None, since a log may end with a gap."""
@@ -152,6 +163,8 @@ class TopicReader:
         """The record at an offset, or None if the log has none there."""
         try:
             found = self.first(partition, offset)
+        except UnreadableRecordError:
+            raise
         except LaneStoppedError:  # the offset is outside of the log
             return None
         return found if found is not None and found.offset() == offset else None
@@ -159,20 +172,20 @@ class TopicReader:
     def follow(self) -> Iterator[list[Message]]:
         """Keep yielding what is appended to the partitions of the last read; it never ends."""
         while True:
-            records, _, failed = self._read(_WAIT_S)
+            records, _, error = self._read(_WAIT_S)
             yield records
-            if failed is not None:
-                raise self._translate(failed, self._needs)
+            if error is not None:
+                raise error
 
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
 
-    def _read(self, wait_s: float) -> tuple[list[Message], set[int], KafkaError | None]:
+    def _read(self, wait_s: float) -> tuple[list[Message], set[int], CoreTablesError | None]:
         """What has been fetched, the partitions whose end was reached, and the first error; waits if nothing has been."""
         records: list[Message] = []
         ended: set[int] = set()
-        failed: KafkaError | None = None
+        failed: CoreTablesError | None = None
         for message in self._consumer.consume(1, wait_s) + self._consumer.consume(LOOK_AHEAD, 0):
             error = message.error()
             if error is None:
@@ -180,8 +193,14 @@ class TopicReader:
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition() or 0)
             else:
-                failed = failed or error
+                failed = failed or self._error(message, error)
         return records, ended, failed
+
+    def _error(self, message: Message, error: KafkaError) -> CoreTablesError:
+        partition, offset = message.partition(), message.offset()
+        if of_record(error) and partition is not None and offset is not None:
+            return UnreadableRecordError(self._topic, partition, offset, error.str())
+        return self._translate(error, self._needs)
 
 
 class PartitionLog:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.errors import UnreadableRecordError
 from core_tables.kafka.log import LogEnd, TopicReader
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.reasons import LaneStoppedError, UnavailableError
@@ -57,7 +58,8 @@ class AuditTail:
         except Exception:  # the decoder has many errors, and they may quote what they cannot decode
             raise LaneStoppedError(
                 f"the last record of partition {partition} of the audit topic is not an audit event that this release can read; "
-                "if a newer release wrote it, install that release, otherwise find out who writes to the audit topic"
+                "if a newer release wrote it, install that release, otherwise find out who writes to the audit topic",
+                "audit_lost",
             ) from None
 
 
@@ -75,7 +77,13 @@ class LogProbe:
         """
         found: dict[int, int] = {}
         expected = start
-        for message in next(self._reader.batches({partition: start}), []):
+        try:
+            messages = next(self._reader.batches({partition: start}), [])
+        except UnreadableRecordError as error:  # nothing lies before it, and the lane stops when it is there
+            if error.offset <= start:
+                raise
+            return {start: error.offset}
+        for message in messages:
             offset = message.offset() or 0
             if offset > expected:
                 found[expected] = offset

@@ -86,5 +86,35 @@ class UnknownSchemaError(CoreTablesError):
     """A record was written with a schema this release does not know: deploy the worker before the producers."""
 
 
+StopCause = Literal[
+    "schema",  # a record has a schema that this release does not know
+    "record",  # the Kafka client cannot read a record
+    "defect",  # our code is wrong, or somebody else changed the tables
+    "records_lost",  # the ledger topic lost records
+    "audit_lost",  # the audit topic lost records, or holds others than ours
+    "topic",
+    "database",
+    "permission",
+    "machine",
+]
+
+
 class LaneStoppedError(CoreTablesError):
     """A lane cannot continue without a person: nothing is skipped; the message names the cause and the next step."""
+
+    def __init__(self, message: str, cause: StopCause = "defect") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def stop_cause(error: CoreTablesError) -> StopCause:
+    """Why a lane stops that stops with this error."""
+    match error:
+        case UnknownSchemaError():
+            return "schema"
+        case SetupError(subject=subject):
+            return subject
+        case LaneStoppedError(cause=cause):
+            return cause
+        case _:
+            return "defect"

@@ -14,6 +14,7 @@ from core_tables.schemas.vocabulary import UNATTRIBUTED, EventType
 from core_tables.schemas.wire import encode_event
 
 from .builders import START, make, tenant_of_lane
+from .raw_produce import produce_raw
 from .world import World
 
 pytestmark = pytest.mark.stack
@@ -223,3 +224,25 @@ def test_a_header_as_large_as_the_broker_takes_stays_out_of_the_audit_topic(worl
         if decode_audit(found.value() or b"").event_id == event_id_at(ACME, offset)
     ]
     assert message.headers() is None
+
+
+def test_a_header_whose_name_is_not_text_costs_the_record_its_trace_and_no_more(world: World) -> None:
+    """The client decodes the names of headers. Where the interpreter has specialized the call, after some records with headers, it
+    hands out a broken list instead of an exception."""
+    trace = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    topic, servers = world.settings.topic, world.stack.bootstrap_servers
+    for _ in range(40):
+        world.produce(b"acme", VALID, ACME, some=b"header")
+    event = make("FIELD_SET", idempotency_key="under a strange header")
+    event_id = event_id_at(
+        ACME, produce_raw(servers, topic, ACME, b"acme", encode_event(event), [(b"\xff\xfe", b"?"), trace])
+    )
+    assert world.outcome(make("FIELD_SET")) == Accepted(), "the lane continues"
+    world.drain()
+    (message,) = [
+        found for found in world.audit_messages(ACME) if decode_audit(found.value() or b"").event_id == event_id
+    ]
+    assert decode_audit(message.value() or b"").outcome == "ACCEPTED"
+    assert message.headers() is None
+    shown = world.command("refused", "show", str(event_id), "--json")
+    assert (shown.returncode, b'"headers":null' in shown.stdout) == (0, True), shown.stderr

@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import KafkaError
 
 from core_tables.consumer import fetcher as module
-from core_tables.consumer.fetcher import Failure, Fetcher, Read, Unknown
+from core_tables.consumer.fetcher import Failure, Fetcher, Read, Unread
 from core_tables.projection.fold.values import Record, Request
-from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.identity import event_id_at, lane_of, offset_of, partition_of
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import KNOWN_SCHEMAS, encode_event, lane_schemas
 
@@ -95,7 +95,7 @@ def test_errors_come_in_a_pause_too() -> None:
     lost = KafkaError(KafkaError._AUTO_OFFSET_RESET, "planted")
     fetcher = fetcher_of(Listed([*log(4), Failed(OTHER, lost)]))
     fetcher.take(3, 1.0)
-    assert fetcher.failures(1.0) == [Failure(OTHER, lost)]
+    assert fetcher.failures(1.0) == [Failure(OTHER, 0, lost)]
     assert fetcher.failures(1.0) == []
     assert places(fetcher.take(3, 1.0)) == [(ACME, 3)]
 
@@ -107,7 +107,7 @@ def test_the_errors_of_a_partition_are_forgotten_with_it(ahead: int) -> None:
     fetcher.take(3, 1.0)
     fetcher.read_ahead(ahead)
     fetcher.forget(ACME)
-    assert fetcher.take(3, 1.0) == [Failure(OTHER, lost)]
+    assert fetcher.take(3, 1.0) == [Failure(OTHER, 0, lost)]
 
 
 @pytest.mark.parametrize("ahead", [0, 2, 4])
@@ -132,7 +132,7 @@ def test_a_record_of_an_unknown_schema_has_its_place() -> None:
     fetcher = fetcher_of(Listed([Message(ACME, 7, b"acme", b"\xc3\x01unknown!body")]))
     fetcher.start(ACME, 7, lane_schemas({b"unknown!".hex(): 7}))
     (read,) = fetcher.take(1, 1.0)
-    assert isinstance(read, Unknown)
+    assert isinstance(read, Unread)
     assert (lane_of(read.event_id), offset_of(read.event_id)) == (100 + ACME, 7)
     assert f"offset 7 of partition {ACME} of ledger" in read.error.message
 
@@ -151,17 +151,17 @@ def test_what_was_read_before_a_lane_is_opened_again_is_read_again() -> None:
     assert isinstance(read.content, Request)
 
 
-def test_a_defect_met_ahead_is_raised_when_its_batch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raised ahead, it would stop a lane of the batch whose transaction is open."""
+def test_a_record_that_raises_while_it_is_read_is_one_that_its_lane_stops_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised, it would end the worker with all of its lanes."""
     fetcher = fetcher_of(Listed(log(2)))
-    assert len(fetcher.take(1, 1.0)) == 1
+    assert places(fetcher.take(1, 1.0)) == [(ACME, 0)]
 
     def fails(*_: Any) -> None:
         raise RuntimeError("planted")
 
     monkeypatch.setattr(module, "read_content", fails)
     fetcher.read_ahead(1)
-    with pytest.raises(RuntimeError, match="planted"):
-        fetcher.take(1, 1.0)
-    monkeypatch.undo()
-    assert places(fetcher.take(1, 1.0)) == [(ACME, 1)]
+    (read,) = fetcher.take(1, 1.0)
+    assert isinstance(read, Unread)
+    assert read.event_id == event_id_at(100 + ACME, 1)
+    assert "RuntimeError" in read.error.message

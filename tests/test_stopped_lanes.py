@@ -44,6 +44,62 @@ def test_a_registered_schema_that_is_unknown_stops_its_lane_and_no_other(fresh: 
         assert LATER in cause.message
         assert [line["lane"] for line in running.log_lines("lane_waits_for_release")] == [ACME]
         assert fresh.positions()[ACME][0] == stop, "what lies before it is folded, and nothing behind it"
+        wait_until(lambda: fresh.positions()[ACME] == (stop, stop), "what was folded to be audited")
+        assert len(running.log_lines("lane_waits_for_release")) == 1
+
+
+def test_the_audit_of_a_stopped_lane_is_complete_even_after_a_restart(fresh: World) -> None:
+    """The worker that folded them audits nothing; the one that does comes at once to the record that it stops at."""
+    single = new_world(fresh.stack, partitions=1)
+    single.register(LATER)
+    single.append(*(make("FIELD_SET", turn_id=turn) for turn in range(1, 22)))
+    with single.working(audit=False):
+        wait_until(lambda: single.positions()[0] == (21, 0), "the records to be folded")
+    single.produce(b"acme", UNKNOWN, 0)
+    with single.working() as running:
+        running.thread.join(60)
+        assert not running.thread.is_alive(), "the worker ends when its only lane has stopped"
+    assert isinstance(running.errors[0], UnknownSchemaError)
+    assert single.positions()[0] == (21, 21)
+    assert [event.event_id for event in single.audit_events()[0]] == [event_id_at(0, at) for at in range(21)]
+
+
+def test_a_lane_that_stops_at_an_unknown_schema_behind_a_gap_does_so_once(fresh: World) -> None:
+    fresh.register(LATER)
+    settings = {"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-gap-and-stop"}
+    producer = Producer(settings)
+    producer.init_transactions(20)
+    for value in (encode_event(make("FIELD_SET")), UNKNOWN):
+        producer.begin_transaction()
+        producer.produce(fresh.settings.topic, value, b"acme", ACME)
+        producer.commit_transaction(20)
+    with fresh.working() as running:
+        lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
+        wait_until(lambda: lane.stopped, "the lane to stop")
+        wait_until(lambda: fresh.positions()[ACME] == (1, 1), "what lies before it to be audited")
+    (line,) = running.log_lines("lane_waits_for_release")
+    assert line["offset"] == 2, "where the record lies, not where the gap begins"
+
+
+def test_a_lane_stops_at_the_record_that_cannot_be_folded_and_those_before_it_count(
+    fresh: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them come in one batch; which one is at fault is found by folding its halves."""
+    poison = 13
+
+    def broken(records: list[Record], loaded: Loaded, changed: Changed) -> Iterator[list[Decided]]:
+        if any(getattr(getattr(record.content, "event", None), "turn_id", 0) == poison for record in records):
+            raise ZeroDivisionError("a defect")
+        yield from fold_in_parts(records, loaded, changed)
+
+    monkeypatch.setattr("core_tables.consumer.worker.fold_in_parts", broken)
+    fresh.append(*(make("FIELD_SET", turn_id=turn) for turn in range(1, 22)))
+    with fresh.working() as running:
+        wait_until(lambda: fresh.positions()[ACME] == (poison - 1, poison - 1), "those before it to be audited")
+        wait_until(lambda: running.log_lines("lane_stopped"), "the lane to stop")
+    (line,) = running.log_lines("lane_stopped")
+    assert (line["lane"], line["offset"]) == (ACME, poison - 1)
+    assert "ZeroDivisionError" in line["cause"]
 
 
 def test_a_worker_whose_lanes_have_all_stopped_ends_with_the_cause(fresh: World) -> None:

@@ -1,7 +1,7 @@
 """A model of Kafka: the ledger topic, consumers, transactional producers that fence each other, and the audit topic."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -11,9 +11,11 @@ from core_tables.schemas.reasons import UnavailableError
 
 from .scheduler import Scheduler
 
+UNREADABLE: Final = b"what the client cannot decompress"
+
 
 class Message:
-    """A record as a consumer hands it out."""
+    """A record as a consumer hands it out, or an error in its place."""
 
     def __init__(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         self._at, self._key, self._value = (partition, offset), key, value
@@ -30,8 +32,8 @@ class Message:
     def value(self) -> bytes:
         return self._value
 
-    def error(self) -> None:
-        return None
+    def error(self) -> KafkaError | None:
+        return KafkaError(KafkaError._BAD_COMPRESSION, "simulated") if self._value is UNREADABLE else None
 
     def headers(self) -> None:
         return None
@@ -188,7 +190,12 @@ class Consumer:
         for partition in chance.sample(sorted(self.next_offsets), len(self.next_offsets)):
             log, start = self.broker.ledger[partition], self.next_offsets[partition]
             end = min(len(log), start + chance.randint(0, 4), start + count - len(found))
-            found += self.broker.messages(partition, start, end)
+            messages = self.broker.messages(partition, start, end)
+            at_error = [message.offset() for message in messages if message.error() is not None]
+            if at_error:  # the client gets no further
+                end = at_error[0]
+                messages = [message for message in messages if message.offset() <= end]
+            found += messages
             self.next_offsets[partition] = max(start, end)
         return found
 

@@ -16,7 +16,7 @@ from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.worker import Worker
 from core_tables.projection.postgres.keys import Move
 from core_tables.projection.postgres.lanes import LanePosition
-from core_tables.schemas.reasons import UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 from core_tables.schemas.wire import KNOWN_SCHEMAS
 
 from .broker import Broker
@@ -287,6 +287,25 @@ def schemas_kept_over_a_reopen(patch: pytest.MonkeyPatch) -> Callable[[Simulatio
     return change
 
 
+def audit_dropped_at_a_stop(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    real = LaneLifecycle.stop
+
+    def stop(
+        self: LaneLifecycle, lane: Lane, error: CoreTablesError, at: int | None = None, *, audit: bool = True
+    ) -> None:
+        del audit
+        real(self, lane, error, at, audit=False)
+
+    patch.setattr(LaneLifecycle, "stop", stop)
+    return _nothing
+
+
+def stopped_lane_not_compared(patch: pytest.MonkeyPatch) -> Callable[[Simulation], None]:
+    """A failover forgets the last batch before a stop, and nobody folds it again."""
+    patch.setattr(LaneLifecycle, "compared", LaneLifecycle.opened)
+    return _nothing
+
+
 # Each defect, and among which seeds the simulation must have found it.
 DEFECTS: dict[Plant, range] = {
     no_compare_and_set: range(20),
@@ -315,4 +334,6 @@ DEFECTS: dict[Plant, range] = {
     registration_without_epoch: range(50),
     ends_asked_before_the_lanes_are_held: range(100),
     schemas_kept_over_a_reopen: range(50),
+    audit_dropped_at_a_stop: range(50),
+    stopped_lane_not_compared: range(50),
 }
