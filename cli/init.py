@@ -56,9 +56,8 @@ def initialize(settings: Settings, copy: Sequence[CopiedSchema] = ()) -> list[st
     done = migrate(connection)
     known = ledger_topics(connection)
     _refuse_lost_topics(present, names, known)
-    done += [
-        f"created the topic {name}" for name in create_topics(admin, names, settings.partitions, settings.replication)
-    ]
+    created = create_topics(admin, names, settings.partitions, settings.replication, settings.topic)
+    done += [f"created the topic {name}" for name in created]
     facts = describe_topics(admin, names)
     row = _topic_row(settings, facts, known)
     check_topics(facts, row)

@@ -111,6 +111,10 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     for name, advice in unknown_variables(os.environ).items():
         log.warning("unknown_setting", variable=name, advice=advice)
     if processes > 1:
+        if "group.instance.id" in Settings().kafka:
+            raise click.UsageError(
+                "--processes cannot be used with a group.instance.id (CORE_TABLES_KAFKA): it names one process"
+            )
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
         sys.exit(run_workers(processes, arguments, log))
     settings = Settings()

@@ -28,7 +28,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from core_tables.schemas.reasons import ContractError, CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+from core_tables.schemas.reasons import (
+    ContractError,
+    CoreTablesError,
+    FatalClientError,
+    LaneStoppedError,
+    SetupError,
+    UnavailableError,
+)
 
 EXIT_OK: Final = 0
 EXIT_DEFECT: Final = 1
@@ -44,6 +51,7 @@ EXIT_LANE_STOPPED: Final = 10
 EXIT_DIFFERENCES: Final = 11
 EXIT_PENDING: Final = 12
 EXIT_MACHINE: Final = 13
+EXIT_CLIENT: Final = 14
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141  # as a shell reports a process that SIGPIPE ended
 EXIT_FORCED: Final = 143  # as if SIGTERM had ended it
@@ -57,6 +65,7 @@ Exit codes:
   5  Kafka does not answer     11  verify found differences
   6  Postgres does not answer  12  an outcome is still pending
  13  something is missing on this machine
+ 14  the Kafka client cannot be used any more: start again
 130  interrupted               143  asked to end, and ended by force"""
 
 _SUBJECTS: Final = {
@@ -145,6 +154,8 @@ def exit_code(error: CoreTablesError) -> int:
             return EXIT_POSTGRES
         case SetupError(subject=subject):
             return _SUBJECTS[subject]
+        case FatalClientError():
+            return EXIT_CLIENT
         case LaneStoppedError():
             return EXIT_LANE_STOPPED
         case _:

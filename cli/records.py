@@ -4,7 +4,8 @@ import heapq
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 from confluent_kafka import Message
@@ -28,6 +29,8 @@ from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.reasons import SetupError, UnknownSchemaError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
 from core_tables.schemas.wire import Schemas, decode_event, lane_schemas
+
+SHOWN_BYTES: Final = 65_536
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -157,9 +160,16 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
 
 @refused.command("show")
 @click.argument("event_id", type=click.IntRange(min=1))
+@click.option(
+    "--output",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the value to a file, all of its bytes.",
+)
 @json_option
-def show_refused(event_id: int, as_json: bool) -> None:
-    """Show a record of the ledger topic: key, headers and bytes.
+def show_refused(event_id: int, file: Path | None, as_json: bool) -> None:
+    """Show a record of the ledger topic: key, headers and bytes, of each the first 64 KiB.
 
     Also its fields, if the value can be decoded.
     """
@@ -179,6 +189,8 @@ def show_refused(event_id: int, as_json: bool) -> None:
         output.err.print(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
         sys.exit(output.EXIT_NOT_FOUND)
     schemas = lane_schemas(wiring.positions(settings, connection)[lane_of(event_id)].schemas)
+    if file is not None:
+        _write(file, message.value() or b"")
     record = _record_json(event_id, partition, message, schemas)
     if as_json:
         output.emit_json(record)
@@ -193,14 +205,29 @@ def _refused_json(record: RefusedRecord) -> dict[str, Any]:
     return {**named, **asdict(refusal)}
 
 
+def _hex(value: bytes | str | None) -> str | None:
+    if value is None:
+        return None
+    return (value.encode() if isinstance(value, str) else value)[:SHOWN_BYTES].hex()
+
+
+def _write(file: Path, value: bytes | str) -> None:
+    try:
+        file.write_bytes(value.encode() if isinstance(value, str) else value)
+    except OSError as error:
+        raise SetupError(
+            f"{file} could not be written: {error.strerror}; give --output another file", "machine"
+        ) from error
+
+
 def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
     """A header; a value that is not UTF-8 text is shown in hexadecimal digits."""
     if not isinstance(value, bytes):
         return {"name": name, "value": value}
     try:
-        return {"name": name, "value": value.decode()}
+        return {"name": name, "value": value.decode()[:SHOWN_BYTES]}
     except UnicodeDecodeError:
-        return {"name": name, "value_hex": value.hex()}
+        return {"name": name, "value_hex": _hex(value)}
 
 
 def _record_json(event_id: int, partition: int, message: Message, schemas: Schemas) -> dict[str, Any]:
@@ -210,10 +237,12 @@ def _record_json(event_id: int, partition: int, message: Message, schemas: Schem
         "partition": partition,
         "offset": offset_of(event_id),
         "headers": None if headers is None else [_header_json(*header) for header in headers],
-        "key_hex": None if key is None else key.hex(),
+        "key_hex": _hex(key),
         "value_bytes": None if value is None else len(value),
-        "value_hex": None if value is None else value.hex(),
+        "value_hex": _hex(value),
     }
+    if len(value or b"") > SHOWN_BYTES:
+        record["value_cut"] = f"the first {SHOWN_BYTES} bytes are shown; --output FILE writes all of them"
     try:
         decoded = decode_event(value, offset_of(event_id), schemas)
     except UnknownSchemaError as error:

@@ -1,5 +1,6 @@
 """How far each lane is, who has it, and what holds it up."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -12,20 +13,21 @@ from core_tables.cli.environment import Settings
 from core_tables.cli.ledger_log import without_lane
 from core_tables.cli.options import json_option
 from core_tables.kafka.clients import admin_client
+from core_tables.kafka.errors import UnreadableRecordError
 from core_tables.kafka.group import Group, describe_group
 from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
 from core_tables.projection.cache.pending_cache import PendingCache
-from core_tables.projection.postgres.lanes import LanePosition
+from core_tables.projection.postgres.lanes import KnownStop, LanePosition, lane_stops
 from core_tables.schemas.topic import LedgerTopic
 
 
 @click.command(epilog=output.EXIT_CODES)
 @json_option
 def status(as_json: bool) -> None:
-    """Show how far each lane is folded and audited.
+    """Show how far each lane is folded and audited, and which have stopped.
 
-    Per lane: the ends of its log, the offsets up to which it is applied and audited, the lag in records and seconds, and the
-    worker that has it.
+    Per lane: the ends of its log, the offsets up to which it is applied and audited, the lag in records and seconds, the
+    worker that has it, and why it stopped, if it did. Exits with 10 if one has.
     """
     settings = Settings()
     connection = wiring.operator(settings)
@@ -38,18 +40,30 @@ def status(as_json: bool) -> None:
     group = describe_group(admin, settings.group_id, topic.topic)
     for row in rows:
         row["owner"] = None if group is None else group.owners.get(row["lane"] - topic.first_lane)
+    stops = {stop.lane: stop for stop in lane_stops(connection) if stop.lane in {row["lane"] for row in rows}}
     if as_json:
         for row in rows:
-            output.emit_json(row)
+            output.emit_json({**row, "stopped": stops[row["lane"]]._asdict() if row["lane"] in stops else None})
         for partition, end in strays.items():
             output.emit_json({"lane": None, "partition": partition, "log_end": end})
-        return
-    output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
-    for line in (*_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
-        output.out.print(line, markup=False)
-    failed = _cache_failure(wiring.cache(settings, connection), topic.first_lane)
-    if failed is not None:
-        output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
+    else:
+        output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
+        for line in (*_about_stops(stops), *_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
+            output.out.print(line, markup=False)
+        failed = _cache_failure(wiring.cache(settings, connection), topic.first_lane)
+        if failed is not None:
+            output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
+    if stops:
+        output.flush()
+        sys.exit(output.EXIT_LANE_STOPPED)
+
+
+def _about_stops(stops: Mapping[int, KnownStop]) -> Iterator[str]:
+    for lane, stop in stops.items():
+        yield (
+            f"lane {lane} stopped at record {stop.event_id} ({stop.cause}), since {stop.since:%Y-%m-%d %H:%M:%S %Z}, "
+            f"{stop.worker}: {stop.sentence}"
+        )
 
 
 def _cache_failure(cache: PendingCache | None, lane: int) -> str | None:
@@ -104,11 +118,15 @@ def _lane_rows(
             stable, end = ends[partition]
             lag, waits = max(0, end - position.applied), 0.0
             if position.applied < stable == end:
-                first = reader.first(partition, position.applied)
-                if first is None:
-                    lag = 0  # the log ends in a gap: nothing of it is left to be folded
+                try:
+                    first = reader.first(partition, position.applied)
+                except UnreadableRecordError:  # the lane stops there, and says so
+                    pass
                 else:
-                    waits = max(0.0, time.time() - first.timestamp()[1] / 1000)
+                    if first is None:
+                        lag = 0  # the log ends in a gap: nothing of it is left to be folded
+                    else:
+                        waits = max(0.0, time.time() - first.timestamp()[1] / 1000)
             rows.append(
                 {
                     "lane": lane,

@@ -129,6 +129,7 @@ def worker(
             TopicReader(partition_consumer(kafka), topic.topic, tail_group(kafka), translate_running)
         ).gaps,
         check_topics=check,
+        name=worker_client_id(),
     )
     return Worker(topic, worker_settings, dependencies, log), thread
 

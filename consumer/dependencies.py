@@ -70,6 +70,7 @@ class WorkerDependencies:
         audit: the queue that the audit thread empties, if this worker writes the audit topic.
         find_gaps: see LogProbe.gaps.
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
+        name: what others call this worker.
     """
 
     consumer: Consumer
@@ -78,3 +79,4 @@ class WorkerDependencies:
     audit: AuditQueue | None
     find_gaps: Callable[[int, int], dict[int, int]]
     check_topics: Callable[[], None]
+    name: str = ""

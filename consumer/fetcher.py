@@ -28,7 +28,10 @@ class Unread(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error of the client that came in place of a record, at an offset of one partition, or about all (None)."""
+    """An error of the client that came in place of a record, at an offset of one partition, or about all (None).
+
+    The end of a log is one too: there was no record between the last one and its offset.
+    """
 
     partition: int | None
     offset: int | None
@@ -91,10 +94,10 @@ class Fetcher:
         return taken
 
     def failures(self, wait_s: float) -> list[Read]:
-        """In a pause: the errors that came. The messages stay held."""
+        """In a pause: the errors that came. The messages stay held, and so do the ends of logs behind them."""
         self._hold(self._consumer.consume(1, wait_s))
-        failed = [message for message in self._messages if message.error() is not None]
-        self._messages = [message for message in self._messages if message.error() is None]
+        failed = [message for message in self._messages if _is_failure(message)]
+        self._messages = [message for message in self._messages if not _is_failure(message)]
         return [self._read(message) for message in failed]
 
     def may_read_ahead(self) -> bool:
@@ -146,3 +149,8 @@ class Fetcher:
 
     def _targets(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic.topic, partition) for partition in partitions]
+
+
+def _is_failure(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() != KafkaError._PARTITION_EOF

@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.health_file import health_of, write_health
+from core_tables.consumer.lane import Lane
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -60,7 +61,9 @@ class IdleChecks:
         self._stop_unaudited_lanes()
         self._check_topics()
         self._report_cache()
+        self._lifecycle.stops.save()
         if self._compare_rows():
+            self._lifecycle.stops.clear(self._lifecycle.opened())
             self._renew_labels(started)
             self._commit_progress()
 
@@ -129,11 +132,18 @@ class IdleChecks:
         self._cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])
 
     def _commit_progress(self) -> None:
-        """Commit `applied` to the group as its offsets: for autoscalers and dashboards. The worker never reads them."""
+        """Commit how far lanes are to the group as its offsets: for autoscalers and dashboards. The worker never reads them."""
         topic = self._lifecycle.topic.topic
-        targets = [TopicPartition(topic, lane.partition, lane.applied) for lane in self._lifecycle.opened()]
+        targets = [TopicPartition(topic, lane.partition, self._progress(lane)) for lane in self._lifecycle.opened()]
         try:
             if targets:
                 self._consumer.commit(offsets=targets, asynchronous=True)
         except KafkaException as error:
             self._log.debug("gauge_failed", topic=topic, cause=str(error))
+
+    def _progress(self, lane: Lane) -> int:
+        """`applied`; or the end of the log, if there is no record between, and all before is audited."""
+        end = lane.log_end
+        if end is None or not end.empty_from <= lane.applied <= end.end:
+            return lane.applied
+        return end.end if self._audit is None or lane.audited >= lane.applied else lane.applied

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from core_tables.projection.fold.needs import ANY_KEY, Known, key_bits
 from core_tables.projection.fold.values import Changed, KnownState, Loaded, WorkOrderKey
@@ -43,6 +43,13 @@ class StateCache:
             del self._states[key]
 
 
+class EndOfLog(NamedTuple):
+    """Where a log ends, and from which offset on it has no record: they differ if it ends with a gap."""
+
+    empty_from: int
+    end: int
+
+
 @dataclass
 class Lane:
     """A lane that this worker was assigned. Offsets mean "next to do"."""
@@ -57,7 +64,9 @@ class Lane:
     gaps: dict[int, int] = field(
         default_factory=dict
     )  # an offset where the log has no record: the next one where it has
+    log_end: EndOfLog | None = None
     unread_at: int | None = None  # where the client could not read a record
+    opened_at: float = 0.0
     retry_at: float = 0.0
     backoff_s: float = MIN_BACKOFF_S
     stopped: CoreTablesError | None = None

@@ -12,6 +12,7 @@ from core_tables.consumer.checks import check_log, no_row
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
 from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache
+from core_tables.consumer.lane_stops import LaneStops
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.kafka.log import log_bounds
 from core_tables.projection.fold.evolve import FOLD_VERSION
@@ -29,7 +30,7 @@ class LaneLifecycle:
     """The lanes that this worker was assigned, by partition, and every way in which one begins or ends.
 
     `assigned`, `revoked` and `lost` are the group's callbacks. `topic_check` says when the topics are to be checked again.
-    `in_group`: the group has assigned lanes, if only none, and they were not lost since.
+    `stops`: why lanes stopped. `in_group`: the group has assigned lanes, if only none, and they were not lost since.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LaneLifecycle:
         self._postgres = dependencies.postgres
         self._audit = dependencies.audit
         self._check_topics = dependencies.check_topics
+        self.stops = LaneStops(dependencies.postgres, dependencies.name, log, clock)
         self._fetcher = fetcher
         self._log = log
         self._clock = clock
@@ -111,8 +113,8 @@ class LaneLifecycle:
         lane.next_offset = row.applied if self._audit is None else min(row.applied, row.audited)
         check_log(row, lane.next_offset, *log_bounds(self._consumer, self.topic.topic, lane.partition))
         lane.states, lane.gaps, lane.schemas = StateCache(), {}, lane_schemas(row.schemas)
-        lane.unread_at = None
-        lane.opened = True
+        lane.unread_at = lane.log_end = None
+        lane.opened, lane.opened_at = True, self._clock()
         if self._audit is not None:
             self._audit.open(lane.lane, lane.audited, lane.next_offset)
         self._fetcher.start(lane.partition, lane.next_offset, lane.schemas)
@@ -166,7 +168,9 @@ class LaneLifecycle:
         """
         lane.drains = lane.opened and audit and not (isinstance(error, SetupError) and error.subject == "topic")
         lane.stopped = lane.stopped or error
-        self._log_stop(lane, error, lane.next_offset if offset is None else offset)
+        at = lane.next_offset if offset is None else offset
+        self.stops.add(lane, at, error)
+        self._log_stop(lane, error, at)
         self._close(lane)
         if not lane.drains:
             self._drop_audit(lane)
@@ -214,6 +218,7 @@ class LaneLifecycle:
         if self._ends_at is None:
             self._ends_at = self._clock() + DRAIN_S
         if self._clock() >= self._ends_at or all(map(self._drained, self.lanes.values())):
+            self.stops.save()
             raise causes[0]
 
     def _drained(self, lane: Lane) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError
 
 from core_tables.consumer.fetcher import Failure, Read, Unread
-from core_tables.consumer.lane import Lane
+from core_tables.consumer.lane import EndOfLog, Lane
 from core_tables.kafka.errors import UnreadableRecordError, of_record, translate_kafka
 from core_tables.projection.fold.needs import Known
 from core_tables.projection.fold.values import Record, Request
@@ -50,9 +50,17 @@ class Batch:
         end = offset_of(records[middle - 1].event_id) + 1
         return [Batch({partition: records[:middle]}, {partition: end}), Batch({partition: records[middle:]}, self.ends)]
 
-    def add_failure(self, failure: Failure) -> None:
-        """Note an error of the client that is not about a record."""
-        if failure.partition is not None and failure.error.code() == KafkaError._AUTO_OFFSET_RESET:
+    def add_failure(self, failure: Failure, lanes: Mapping[int, Lane]) -> None:
+        """Note an error of the client that is not about a record, or the end of a log."""
+        code = failure.error.code()
+        if failure.partition is None:
+            self.failures.append(failure)
+        elif code == KafkaError._PARTITION_EOF:
+            lane = lanes.get(failure.partition)
+            held_up = failure.partition in self.skipped or failure.partition in self.stops
+            if lane is not None and lane.opened and failure.offset is not None and not held_up:
+                lane.log_end = EndOfLog(self.ends.get(failure.partition, lane.next_offset), failure.offset)
+        elif code == KafkaError._AUTO_OFFSET_RESET:
             self.lost[failure.partition] = translate_kafka(failure.error)
         else:
             self.failures.append(failure)
@@ -94,20 +102,20 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], topic: LedgerTopic)
     broken: set[int] = set()
     for read in reads:
         if isinstance(read, Failure):
-            if read.partition is None or read.offset is None or not of_record(read.error):
-                batch.add_failure(read)
+            if not _is_of_a_record(read):
+                batch.add_failure(read, lanes)
                 continue
-            partition, offset = read.partition, read.offset
+            partition, offset = read.partition or 0, read.offset or 0
         else:
             partition, offset = lane_of(read.event_id) - topic.first_lane, offset_of(read.event_id)
         lane = lanes.get(partition)
         if lane is None or not lane.opened or partition in broken:
             continue
         expected = batch.ends.get(partition, lane.next_offset)
-        if isinstance(read, Failure):
-            offset = max(offset, expected)  # it names the first record of those that were compressed together
         if offset < expected:
-            continue
+            if not isinstance(read, Failure):
+                continue
+            offset = expected  # it names the first record of those that were compressed together
         if offset > expected and lane.gaps.get(expected) != offset:
             # A gap of the log, or a message that was fetched before the lane was reopened: the log will tell.
             batch.skipped[partition] = (expected, offset)
@@ -121,8 +129,12 @@ def gather(reads: Iterable[Read], lanes: Mapping[int, Lane], topic: LedgerTopic)
                 batch.stops[partition] = Stop(expected, offset, read.error)
             elif lane.unread_at != offset:
                 lane.unread_at = offset
-                batch.add_failure(read)
+                batch.add_failure(read, lanes)
             else:  # at the same offset again: it does not pass
                 error = UnreadableRecordError(topic.topic, partition, offset, read.error.str())
                 batch.stops[partition] = Stop(expected, offset, error)
     return batch
+
+
+def _is_of_a_record(failure: Failure) -> bool:
+    return failure.partition is not None and failure.offset is not None and of_record(failure.error)

@@ -38,7 +38,7 @@ from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.polled_batch import Batch, gather
 from core_tables.consumer.timer import Clock
 from core_tables.consumer.worker_settings import WorkerSettings
-from core_tables.kafka.errors import translate_running
+from core_tables.kafka.errors import is_fatal, translate_running, unusable
 from core_tables.projection.cache.pending_cache import CacheMove, cache_ops
 from core_tables.projection.fold.batch import fold_in_parts
 from core_tables.projection.fold.values import Changed
@@ -62,6 +62,7 @@ class Worker:
         clock: Clock = time.monotonic,
     ) -> None:
         self.topic = topic
+        self.name = dependencies.name
         self.folded_records = 0
         self._settings = settings
         self._consumer = dependencies.consumer
@@ -165,6 +166,8 @@ class Worker:
     def _handle_errors(self, batch: Batch) -> None:
         """Handle the errors that came in place of records: reopen or stop their lanes, or raise."""
         for failure in batch.failures:
+            if is_fatal(failure.error):
+                raise unusable(failure.error.str())
             cause = translate_running(failure.error, f"READ on the topic {self.topic.topic} and on the workers' group")
             if not cause.retryable:
                 raise cause

@@ -73,6 +73,7 @@ def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = 
             "group.id": settings.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "max.poll.interval.ms": 120_000,

@@ -6,13 +6,19 @@ from typing import Final, Literal
 from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.kafka.reported import reported
-from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
+from core_tables.schemas.reasons import (
+    CoreTablesError,
+    FatalClientError,
+    LaneStoppedError,
+    SetupError,
+    UnavailableError,
+)
 
 # An error of the client, and the right that its call needed, as the error of ours.
 Translate = Callable[[KafkaError | KafkaException, str], CoreTablesError]
 RESTORE_TOPIC: Final = "restore the topic from a copy of the brokers' disks (docs/RELIABILITY.md, Backup)"
 
-Meaning = Literal["passes", "lost", "record", "topic", "permission", "login", "group"]
+Meaning = Literal["passes", "lost", "record", "fatal", "topic", "permission", "login", "group"]
 # A code that is not listed passes too. Only where a topic is created, it must be one that the client calls retriable.
 MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError._TIMED_OUT: "passes",
@@ -24,6 +30,8 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
     KafkaError.INVALID_MSG: "record",
     KafkaError.MSG_SIZE_TOO_LARGE: "record",
     KafkaError._NOT_IMPLEMENTED: "record",
+    KafkaError._FATAL: "fatal",
+    KafkaError.FENCED_INSTANCE_ID: "fatal",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "topic",
     KafkaError._UNKNOWN_TOPIC: "topic",
     KafkaError._UNKNOWN_PARTITION: "topic",
@@ -69,6 +77,19 @@ class UnreadableRecordError(LaneStoppedError):
         self.offset = offset
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that gave an error cannot be used any more."""
+    return error.fatal() or MEANINGS.get(error.code()) == "fatal"
+
+
+def unusable(detail: str) -> FatalClientError:
+    """The error of a client that cannot be used any more."""
+    return FatalClientError(
+        f"the Kafka client cannot be used any more: {detail}; start this program again, and if two programs have one "
+        "group.instance.id, give each its own (CORE_TABLES_KAFKA)"
+    )
+
+
 def of_record(error: KafkaError) -> bool:
     """Whether an error that came in place of a record is about that record, and not about the broker."""
     return MEANINGS.get(error.code()) == "record"
@@ -87,6 +108,8 @@ def translate_kafka(error: KafkaError | KafkaException, needs: str = "") -> Core
             )
         case "record":  # of which partition, its caller knows
             return UnavailableError("kafka", f"a record could not be read: {detail}; it is read again")
+        case "fatal":
+            return unusable(detail)
         case "topic":
             return SetupError(
                 f"Kafka does not show a topic: {detail}; check its name in the settings, and that this user has DESCRIBE on it; "
@@ -122,11 +145,12 @@ def translate_running(error: KafkaError | KafkaException, needs: str = "") -> Co
     """Like `translate_kafka`, for a program that has worked with these topics.
 
     If one of them is unknown now, either the broker's metadata lags or the topic was deleted. If it comes back as a different
-    topic, the check of its id notices that. A login that is refused now may be in the middle of a rotation.
+    topic, the check of its id notices that. A login that is refused now may be in the middle of a rotation. A fatal error of a
+    producer passes: it is replaced.
     """
     cause = translate_kafka(error, needs)
     meaning, _ = _read(error)
-    return UnavailableError("kafka", cause.message) if meaning in ("topic", "login") else cause
+    return UnavailableError("kafka", cause.message) if meaning in ("topic", "login", "fatal") else cause
 
 
 def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:

@@ -36,6 +36,10 @@ TOPIC_SETTINGS: Final[Mapping[str, TopicSetting]] = {
     "unclean.leader.election.enable": TopicSetting("false", required=True),
     "message.timestamp.type": TopicSetting("CreateTime", required=False),
 }
+# Of the ledger topic, which other programs write to. The broker stores batches unpacked, and refuses those that are larger than
+# this then: however small a batch is made, it takes no more than that of the memory of those who read it.
+LEDGER_COMPRESSION: Final = ("compression.type", "uncompressed")
+LARGEST_BATCH: Final = ("max.message.bytes", "1048588")
 # How many replicas must have a record before it is acknowledged, from this replication on. With fewer replicas, the loss of
 # one broker would refuse every append.
 IN_SYNC: Final = "min.insync.replicas"
@@ -50,13 +54,18 @@ _CREATION_TIMEOUT_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.05
 
 
-def create_topics(admin: AdminClient, names: list[str], partitions: int, replication: int) -> list[str]:
+def create_topics(
+    admin: AdminClient, names: list[str], partitions: int, replication: int, ledger: str | None = None
+) -> list[str]:
     """Create the topics that do not exist, and wait until the broker shows them; return their names.
 
-    Raises UnavailableError or SetupError.
+    `ledger` is the one of them that is a ledger topic. Raises UnavailableError or SetupError.
     """
-    settings: Any = settings_of_new_topics(replication)
-    wanted = [NewTopic(name, partitions, replication, config=settings) for name in names]
+    settings = settings_of_new_topics(replication)
+    wanted = []
+    for name in names:
+        config: Any = settings | dict([LEDGER_COMPRESSION, LARGEST_BATCH]) if name == ledger else settings
+        wanted.append(NewTopic(name, partitions, replication, config=config))
     created = []
     for name, future in admin.create_topics(wanted, request_timeout=_CREATION_TIMEOUT_S).items():
         try:
@@ -190,7 +199,23 @@ def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:
     """Compare the topics of the broker and their settings with the row in the database. Raises SetupError."""
     for name in (row.topic, row.audit_topic):
         check_settings(facts, name)
+    _check_batches(row.topic, facts.topics[row.topic])
     check_identity(facts, row)
+
+
+def _check_batches(name: str, topic: TopicFacts) -> None:
+    """Check that a ledger topic takes in no batch that would need too much memory. Raises SetupError."""
+    setting, wanted = LEDGER_COMPRESSION
+    right = topic.settings.get(setting) == wanted
+    if right:
+        setting, wanted = LARGEST_BATCH
+        right = int(topic.settings[setting]) <= int(wanted)
+    if not right:
+        raise SetupError(
+            f"the topic {name} has {setting}={topic.settings.get(setting)}, so a small batch could unpack to more than the memory "
+            f"of a worker; set it to {wanted} with `kafka-configs --alter --topic {name} --add-config {setting}={wanted}`",
+            "topic",
+        )
 
 
 def check_again(admin: AdminClient, row: LedgerTopic) -> None:

@@ -82,6 +82,10 @@ class SetupError(CoreTablesError):
         self.subject = subject
 
 
+class FatalClientError(CoreTablesError):
+    """A client of Kafka cannot be used any more, whatever it is asked: only a new process can continue."""
+
+
 class UnknownSchemaError(CoreTablesError):
     """A record was written with a schema this release does not know: deploy the worker before the producers."""
 

@@ -1,6 +1,8 @@
 """Bad records on the topic: each gets an outcome row and an audit event, and the lane continues."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -246,3 +248,17 @@ def test_a_header_whose_name_is_not_text_costs_the_record_its_trace_and_no_more(
     assert message.headers() is None
     shown = world.command("refused", "show", str(event_id), "--json")
     assert (shown.returncode, b'"headers":null' in shown.stdout) == (0, True), shown.stderr
+
+
+def test_the_bytes_of_a_record_are_shown_up_to_a_limit_and_written_whole(world: World, tmp_path: Path) -> None:
+    value = b"x" * 100_000
+    event_id = event_id_at(ACME, world.produce(b"acme", value, ACME))
+    file = tmp_path / "value"
+    done = world.command("refused", "show", str(event_id), "--json", "--output", str(file))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["value_bytes"], shown["value_hex"]) == (100_000, value[:65_536].hex())
+    assert "--output FILE" in shown["value_cut"]
+    assert file.read_bytes() == value
+    nowhere = world.command("refused", "show", str(event_id), "--output", str(tmp_path / "no" / "folder"))
+    assert (nowhere.returncode, b"could not be written" in nowhere.stderr) == (13, True)

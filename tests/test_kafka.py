@@ -70,7 +70,9 @@ def kind(error: CoreTablesError) -> str:
 
 def test_the_table_of_errors_in_the_architecture_page_is_that_of_the_code() -> None:
     rows = re.findall(
-        r"^\| (lost|record|topic|permission|login|group|passes) \| (.*?) \|", ARCHITECTURE.read_text("utf-8"), re.MULTILINE
+        r"^\| (lost|record|fatal|topic|permission|login|group|passes) \| (.*?) \|",
+        ARCHITECTURE.read_text("utf-8"),
+        re.MULTILINE,
     )
     written = {getattr(KafkaError, code): meaning for meaning, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     assert written == MEANINGS

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.checks import check_log, defect, no_row
-from core_tables.kafka.errors import translate_creation, translate_kafka
+from core_tables.kafka.errors import UnreadableRecordError, translate_creation, translate_kafka
 from core_tables.kafka.topics import (
     ClusterFacts,
     TopicFacts,
@@ -87,6 +87,9 @@ def stops() -> Iterator[CoreTablesError]:
     yield raised(
         lambda: check_settings(ClusterFacts("cluster", {"ledger": TopicFacts("id-1", 12, ALONE, 3)}), "ledger")
     )
+    packed = ClusterFacts("cluster", {"ledger": TopicFacts("id-1", 12, KEPT), "audit": TopicFacts("id-2", 12, KEPT)})
+    yield raised(lambda: check_topics(packed, ROW))
+    yield UnreadableRecordError("ledger", 3, 7, "Decompression failed")
     yield no_row(3)
     yield defect("the fold failed", ZeroDivisionError())
     yield of_the_audit(last_event_id=lambda _: event_id_at(0, 1))
@@ -96,6 +99,7 @@ def stops() -> Iterator[CoreTablesError]:
     yield of_the_audit(audited=0, last_event_id=lambda _: event_id_at(0, 1))
     for code in (
         KafkaError._AUTO_OFFSET_RESET,
+        KafkaError._FATAL,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,

@@ -1,11 +1,21 @@
 """What a worker must not continue after: the lane stops with offset and cause, and nothing is skipped."""
 
 import itertools
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 
+from core_tables.cli.output import EXIT_CLIENT, exit_code
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.tail import LogProbe
 from core_tables.kafka.topics import IN_SYNC, create_topics, describe_topics
@@ -15,7 +25,13 @@ from core_tables.projection.postgres.store import Store
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.identity import event_id_at, partition_of
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError, UnknownSchemaError
+from core_tables.schemas.reasons import (
+    FatalClientError,
+    LaneStoppedError,
+    SetupError,
+    UnavailableError,
+    UnknownSchemaError,
+)
 from core_tables.schemas.wire import encode_event
 
 from .builders import make, tenant_of_another_lane
@@ -215,6 +231,137 @@ def test_a_program_that_appends_in_transactions_leaves_gaps_and_everything_is_fo
         assert len(running.log_lines("lane_reopens")) == 0, "a gap costs a look, not what is in memory"
     assert [row[1] for row in fresh.rows("work_order_ledger")] == [event_id_at(ACME, at) for at in (0, 2, 4, 6, 8)]
     assert [event.event_id for event in fresh.audit_events()[ACME]] == [event_id_at(ACME, at) for at in (0, 2, 4, 6, 8)]
+
+
+def test_the_groups_offset_reaches_the_end_of_a_log_that_ends_with_a_gap(fresh: World) -> None:
+    """Otherwise those who scale by it see a lag of one record until the next record comes."""
+    producer = Producer({"bootstrap.servers": fresh.stack.bootstrap_servers, "transactional.id": f"{fresh.name}-end"})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(fresh.settings.topic, encode_event(make("FIELD_SET")), b"acme", ACME)
+    producer.commit_transaction(20)
+    admin = fresh.kafka_admin()
+
+    def committed() -> int:
+        asked = ConsumerGroupTopicPartitions(fresh.settings.group_id, [TopicPartition(fresh.settings.topic, ACME)])
+        (answer,) = admin.list_consumer_group_offsets([asked]).values()
+        (found,) = answer.result().topic_partitions
+        return int(found.offset)
+
+    with fresh.working():
+        wait_until(lambda: committed() == 2, "the end of the log to be committed")
+    assert fresh.positions()[ACME] == (1, 1), "in the tables, positions are those behind records"
+
+
+def shown_stops(world: World) -> tuple[int, dict[int, dict[str, Any]]]:
+    """The exit code of `status`, and by lane what it says of those that have stopped."""
+    done = world.command("status", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.returncode, {row["lane"]: row["stopped"] for row in rows if row.get("stopped")}
+
+
+def test_a_record_that_the_client_cannot_unpack_stops_its_lane_and_one_that_can_gets_past_it(fresh: World) -> None:
+    """30 MB of zeros in a batch of a few kB, on a topic that took such a batch in before its settings were made right."""
+    event_id = fresh.note(fresh.ledger.append(make("FIELD_SET")))
+    topic, usual = fresh.settings.topic, fresh.settings
+    fresh.set_topic(topic, "compression.type", "producer")
+    packer = Producer(
+        {"bootstrap.servers": usual.kafka_servers(), "compression.type": "zstd", "message.max.bytes": 100_000_000}
+    )
+    offsets: list[Any] = []
+
+    def pack() -> bool:
+        packer.produce(
+            topic, bytes(30_000_000), b"acme", ACME, on_delivery=lambda _, sent: offsets.append(sent.offset())
+        )
+        packer.flush(20)
+        return offsets[-1] is not None
+
+    wait_until(pack, "the broker to show the setting, and to take the batch in")
+    fresh.set_topic(topic, "compression.type", "uncompressed")
+    behind = event_id_at(ACME, offsets[-1])
+    fresh.settings = usual.model_copy(
+        update={"kafka": {"receive.message.max.bytes": "10000000", "fetch.max.bytes": "9000000"}}
+    )
+    with fresh.working() as running:
+        wait_until(lambda: running.log_lines("lane_stopped"), "the lane to stop")
+        code, stops = wait_until(lambda: (found := shown_stops(fresh))[1] and found, "the stop to be shown")
+        assert fresh.outcome(make("FIELD_SET", tenant_id=tenant_of_another_lane(ACME))) == Accepted()
+    (line,) = running.log_lines("lane_stopped")
+    assert (line["lane"], line["offset"]) == (ACME, offsets[-1])
+    assert (code, list(stops)) == (10, [ACME])
+    stop = stops[ACME]
+    assert (stop["event_id"], stop["cause"], stop["sentence"]) == (behind, "record", line["cause"])
+    assert stop["worker"] == running.worker.name
+    assert fresh.positions()[ACME] == (offsets[-1], offsets[-1]), "what lies before it is folded and audited"
+    fresh.settings = usual
+    with fresh.working():
+        wait_until(lambda: fresh.positions()[ACME][0] > offsets[-1], "the lane to get past it")
+        wait_until(lambda: shown_stops(fresh) == (0, {}), "the stop to be cleared")
+    (row,) = fresh.admin.execute(
+        "select outcome, field from os_core.work_order_outcomes where event_id = %s", (behind,)
+    ).fetchall()
+    assert row == ("REFUSED", None)
+    assert event_id < behind
+
+
+def test_a_stop_that_cannot_be_kept_is_a_stop_all_the_same(fresh: World) -> None:
+    fresh.register(LATER)
+    fresh.admin.execute("revoke insert on os_core.lane_stops from core_tables_worker")
+    fresh.produce(b"acme", UNKNOWN, ACME)
+    with fresh.working() as running:
+        wait_until(lambda: running.log_lines("stops_not_saved"), "the worker to try")
+        assert len(running.log_lines("lane_waits_for_release")) == 1
+        assert fresh.outcome(make("FIELD_SET", tenant_id=tenant_of_another_lane(ACME))) == Accepted()
+        assert len(running.log_lines("stops_not_saved")) == 1, "what is not permitted is not tried again"
+
+
+def test_a_stop_keeps_its_time_over_restarts(fresh: World) -> None:
+    fresh.register(LATER)
+    fresh.produce(b"acme", UNKNOWN, ACME)
+    found = []
+    for _ in range(2):
+        with fresh.working() as running:
+            wait_until(lambda: running.log_lines("lane_waits_for_release"), "the lane to stop")
+            wait_until(lambda: shown_stops(fresh)[1], "the stop to be shown")
+        found.append(shown_stops(fresh))
+    assert found[0] == found[1]
+    assert found[0][1][ACME]["cause"] == "schema"
+
+
+def test_a_worker_whose_group_instance_id_another_one_uses_ends(fresh: World) -> None:
+    """The broker fences its client, which would look alive and fold nothing."""
+    fresh.settings = fresh.settings.model_copy(update={"kafka": {"group.instance.id": "one"}})
+    with fresh.working() as first:
+        wait_until(lambda: first.worker.lanes, "the first to have lanes")
+        with fresh.working() as second:
+            first.thread.join(60)
+            assert not first.thread.is_alive()
+            (error,) = first.errors
+            assert isinstance(error, FatalClientError)
+            assert exit_code(error) == EXIT_CLIENT
+            assert "group.instance.id" in error.message
+            wait_until(lambda: second.worker.lanes, "the second to have its lanes")
+            assert fresh.outcome(make("FIELD_SET")) == Accepted()
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "lz4", "snappy"])
+def test_a_topic_of_init_takes_in_no_batch_that_unpacks_to_more_than_it_may(fresh: World, codec: str) -> None:
+    settings = {"bootstrap.servers": fresh.settings.kafka_servers(), "compression.type": codec}
+    producer = Producer({**settings, "message.max.bytes": 10_000_000})
+    errors: list[Any] = []
+    producer.produce(fresh.settings.topic, bytes(3_000_000), b"acme", ACME, on_delivery=lambda e, _: errors.append(e))
+    producer.flush(20)
+    assert [error.code() for error in errors] == [KafkaError.MSG_SIZE_TOO_LARGE]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("compression.type", "producer"), ("max.message.bytes", "2000000")])
+def test_a_ledger_topic_that_takes_in_any_batch_is_refused(fresh: World, setting: str, value: str) -> None:
+    name, admin = fresh.settings.topic, fresh.kafka_admin()
+    fresh.set_topic(name, setting, value)
+    wait_until(lambda: describe_topics(admin, [name]).topics[name].settings[setting] == value, "the broker to show it")
+    with pytest.raises(SetupError, match=setting), fresh.working():
+        pass
 
 
 def make_anew(world: World, name: str) -> None:

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from core_tables.projection.postgres.row_types import Numeric
+from core_tables.schemas.reasons import StopCause
 
 
 class WorkOrderName(Struct, frozen=True, gc=False):
@@ -77,3 +78,13 @@ class Position(Struct, frozen=True, gc=False):
 
     lane: int
     reached: int
+
+
+class LaneStop(Struct, frozen=True, gc=False):
+    """Why and where a lane stopped: `event_id` is that of the first record that was not folded."""
+
+    lane: int
+    event_id: int
+    cause: StopCause
+    sentence: str
+    worker: str

@@ -1,6 +1,7 @@
 """The topics of the ledger, and how far their lanes are."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 from core_tables.projection.postgres.keys import LaneName
-from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.reasons import SetupError, StopCause
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -23,10 +24,27 @@ class LanePosition(NamedTuple):
     schemas: Mapping[str, int] = MappingProxyType({})
 
 
+class KnownStop(NamedTuple):
+    """A row of os_core.lane_stops: a stop that its lane has not got past. The worker is named as the group names it."""
+
+    lane: int
+    event_id: int
+    cause: StopCause
+    sentence: str
+    worker: str
+    since: datetime
+
+
 def ledger_topics(connection: Connection) -> list[LedgerTopic]:
     """The topics of the ledger, oldest first. Raises UnavailableError or SetupError."""
     with translated(), connection.transaction():
         return fetch(connection, LedgerTopic, "load_topics")
+
+
+def lane_stops(connection: Connection) -> list[KnownStop]:
+    """The stops that no lane has got past. Raises UnavailableError or SetupError."""
+    with translated(), connection.transaction():
+        return fetch(connection, KnownStop, "load_stops")
 
 
 def newest_topic(topics: Sequence[LedgerTopic]) -> LedgerTopic:

@@ -28,12 +28,13 @@ from core_tables.projection.postgres.keys import (
     AttemptName,
     Correlation,
     IdempotencyKey,
+    LaneStop,
     Move,
     Position,
     RecordName,
     WorkOrderName,
 )
-from core_tables.projection.postgres.lanes import LanePosition, lane_positions
+from core_tables.projection.postgres.lanes import KnownStop, LanePosition, lane_positions, lane_stops
 from core_tables.projection.postgres.pipeline import Answer, Pipeline
 from core_tables.projection.postgres.row_types import (
     AcceptedRecord,
@@ -81,6 +82,20 @@ class Store:
         """Write the audited watermarks of idle lanes."""
         with translated(), self.connection.transaction():
             run(self.connection, "raise_audited", [Position(lane, offset) for lane, offset in audited.items()])
+
+    def save_stops(self, stops: Sequence[LaneStop]) -> None:
+        """Keep why lanes stopped."""
+        with translated(), self.connection.transaction():
+            run(self.connection, "save_stops", stops)
+
+    def lane_stops(self) -> list[KnownStop]:
+        """The stops that no lane has got past."""
+        return lane_stops(self.connection)
+
+    def clear_stops(self, lanes: Sequence[int]) -> None:
+        """Note that lanes have got past their stops."""
+        with translated(), self.connection.transaction():
+            run(self.connection, "clear_stops", lanes)
 
     def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
         """Open the batch's transaction with its guard, and load what the fold must know about its records, in one round trip.

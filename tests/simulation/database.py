@@ -95,6 +95,14 @@ class Store:
             tables.lanes[lane] = row._replace(audited=max(row.audited, min(offset, row.applied)))
         self.database.tables = tables  # not a commit that a failover test cares to lose
 
+    def save_stops(self, stops: object) -> None:
+        """What `status` shows later."""
+
+    clear_stops = save_stops
+
+    def lane_stops(self) -> list[object]:
+        return []
+
     def begin(self, moves: Sequence[Move], records: Sequence[Record], known: Known) -> tuple[set[int], Loaded]:
         """Lock the lanes' rows, compare, set; then load."""
         self._call()

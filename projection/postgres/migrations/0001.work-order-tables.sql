@@ -48,6 +48,21 @@ create table os_core.registered_schemas (
     primary key (lane, fingerprint)
 );
 
+-- Why lanes stopped: where (the first record that was not folded), and when they got past it. Written by the worker that
+-- stopped, shown by `status`.
+create table os_core.lane_stops (
+    lane integer not null,
+    event_id bigint not null,
+    cause text collate "C" not null,
+    sentence text not null,
+    worker text not null,
+    since timestamptz not null default clock_timestamp(),
+    cleared timestamptz
+);
+
+-- a worker that is started again and again at the same record: one row, with the time of the first stop.
+create unique index one_stop_per_lane on os_core.lane_stops (lane) where cleared is null;
+
 create table os_core.work_order_ledger (
     tenant_id text collate "C" not null,
     work_order_event_id bigint not null check (work_order_event_id > 0),
@@ -275,3 +290,5 @@ grant insert, update, delete
     on os_core.work_orders_current, os_core.work_order_step_attempts, os_core.work_order_leases to core_tables_worker;
 
 grant update on os_core.lanes to core_tables_worker;
+
+grant insert, update on os_core.lane_stops to core_tables_worker;

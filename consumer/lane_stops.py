@@ -1,0 +1,63 @@
+"""Why lanes stopped, kept in Postgres for those who ask later (`core-tables status`)."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from core_tables.consumer.dependencies import Session
+from core_tables.consumer.lane import Lane
+from core_tables.consumer.timer import Clock
+from core_tables.projection.postgres.keys import LaneStop
+from core_tables.projection.postgres.lanes import KnownStop
+from core_tables.schemas.identity import event_id_at, offset_of
+from core_tables.schemas.reasons import CoreTablesError, StopCause, UnavailableError, stop_cause
+
+# A lane that stopped at a record has got past it when the record is folded; any other, when it has stayed open for a while.
+_OF_A_RECORD: Final[frozenset[StopCause]] = frozenset({"schema", "record", "defect"})
+STEADY_S: Final = 5.0
+
+
+class LaneStops:
+    """The stops of this worker that are not written yet, and when those in Postgres are over.
+
+    Nothing here can hold up the worker or hide the cause of a stop: the log has it in any case.
+    """
+
+    def __init__(self, postgres: Session, worker: str, log: Any, clock: Clock) -> None:
+        self._postgres = postgres
+        self._worker = worker
+        self._log = log
+        self._clock = clock
+        self._unsaved: dict[int, LaneStop] = {}
+
+    def add(self, lane: Lane, offset: int, error: CoreTablesError) -> None:
+        """Note that a lane stopped; `save` writes it."""
+        event_id = event_id_at(lane.lane, offset)
+        self._unsaved[lane.lane] = LaneStop(lane.lane, event_id, stop_cause(error), error.message, self._worker)
+
+    def save(self) -> None:
+        """Write what was noted. If Postgres does not answer, the next call tries again; if it refuses, only the log has it."""
+        if not self._unsaved:
+            return
+        try:
+            self._postgres.store().save_stops(list(self._unsaved.values()))
+        except CoreTablesError as error:
+            self._postgres.close()
+            self._log.warning("stops_not_saved", lanes=sorted(self._unsaved), cause=error.message)
+            if isinstance(error, UnavailableError):
+                return
+        self._unsaved.clear()
+
+    def clear(self, opened: Iterable[Lane]) -> None:
+        """Mark the stops of lanes that are past them. Raises UnavailableError, SetupError or LaneStoppedError."""
+        lanes = {lane.lane: lane for lane in opened}
+        store = self._postgres.store()
+        over = [
+            stop.lane for stop in store.lane_stops() if stop.lane in lanes and self._is_over(lanes[stop.lane], stop)
+        ]
+        if over:
+            store.clear_stops(over)
+
+    def _is_over(self, lane: Lane, stop: KnownStop) -> bool:
+        if stop.cause in _OF_A_RECORD:
+            return lane.next_offset > offset_of(stop.event_id)
+        return self._clock() >= lane.opened_at + STEADY_S
