@@ -31,6 +31,7 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 	@$(BIN)/core-tables stack down
 
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (3), each with a stack of its own
+	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
 	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
 	@echo "==> the tests that need the machine to themselves"
 	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
