@@ -30,6 +30,7 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, ShowLine
 from core_tables.deploy.process import Start
 from core_tables.kafka.log import PartitionLog, TopicReader
+from core_tables.kafka.rights import check_rights, worker_rights
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.read_pool import ReadPool
@@ -339,17 +340,32 @@ def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(
 def test_an_audit_topic_that_may_not_be_written_stops_its_lanes_until_it_may_again(
     fresh: World, recovery: Recovery
 ) -> None:
-    fresh.append(*day(200))
-    busy = [partition for partition, end in fresh.log_ends().items() if end]
-    with denied(fresh, fresh.settings.audit_topic, AclOperation.WRITE), fresh.working() as running:
+    with fresh.working() as running:
         lanes = running.worker.lanes
-        wait_until(lambda: all(p in lanes and lanes[p].stopped for p in busy), "the lanes that have records to stop")
-        causes = {str(lanes[partition].stopped) for partition in busy}
-        assert not any(fresh.audit_events().values())
+        wait_until(lambda: len(lanes) == 12 and all(lane.opened for lane in lanes.values()), "the lanes to be opened")
+        with denied(fresh, fresh.settings.audit_topic, AclOperation.WRITE):
+            wait_until(lambda: lacks_rights(fresh), "the broker to obey the rule")
+            fresh.append(*day(200))
+            busy = [partition for partition, end in fresh.log_ends().items() if end]
+            wait_until(lambda: all(lanes[p].stopped for p in busy), "the lanes that have records to stop")
+            causes = {str(lanes[partition].stopped) for partition in busy}
+            assert not any(fresh.audit_events().values())
+            with pytest.raises(SetupError, match=f"WRITE on the topic {fresh.settings.audit_topic}"), fresh.working():
+                pass
     assert all("Kafka denied access" in cause for cause in causes), causes
     with recovery("a permission of Kafka taken away and given back"), fresh.working():
         fresh.drain()
     check_everything(fresh, 200)
+
+
+def lacks_rights(world: World) -> bool:
+    """Whether a worker would be refused now."""
+    rights = worker_rights(world.settings.topic, world.settings.audit_topic, [world.settings.group_id], audit=True)
+    try:
+        check_rights(world.kafka_admin(), rights)
+    except SetupError:
+        return True
+    return False
 
 
 def test_whoever_may_append_and_not_read_waits_in_a_cancel_without_looking_into_the_log(
