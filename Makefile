@@ -52,7 +52,7 @@ $(VENV)/.bench: $(READY) peers/requirements.txt peers/requirements-quix.txt setu
 	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r peers/requirements-quix.txt
 	@touch $@
 
-build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* producer/*.py consumer/*.py cli/*.py deploy/*.py src/core_tables/*.py)
+build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* settings/*.py producer/*.py consumer/*.py cli/*.py deploy/*.py src/core_tables/*.py)
 	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
 	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from bench import events, latency, place, running
 from bench.measure import load as load_average
-from core_tables.cli.environment import Settings
 from core_tables.producer import Ledger
 from core_tables.schemas.events import LedgerEvent
+from core_tables.settings.environment import Settings
 
 DEADLINE_S: Final = 300.0
 

@@ -15,7 +15,6 @@ from psycopg.types.json import Jsonb
 
 from bench import folded, place
 from bench.measure import Measured, StackCpu
-from core_tables.cli.environment import Settings
 from core_tables.consumer.audit_emitter import PER_TRANSACTION
 from core_tables.consumer.audit_encoding import audit_of
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -29,6 +28,7 @@ from core_tables.schemas.audit import encode_audit
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.wire import KNOWN_SCHEMAS, read_record
+from core_tables.settings.environment import Settings
 
 POLL_S: Final = 0.1
 

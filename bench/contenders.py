@@ -8,7 +8,7 @@ from typing import Final
 from bench import ceilings, compiled_build, drain, place
 from bench.contest import Contender
 from bench.measure import Measured
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 
 OURS: Final = "Core Tables"
 

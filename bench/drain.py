@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from bench import measure, place, running
 from bench.measure import Measured
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 
 DEADLINE_S: Final = 900.0
 

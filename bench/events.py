@@ -9,12 +9,12 @@ from typing import Final
 import orjson
 
 from bench.place import ANY, fill
-from core_tables.cli.environment import Settings
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent, Payload
 from core_tables.schemas.json_form import event_from_json
 from core_tables.schemas.vocabulary import EventType, WorkOrderStatus
 from core_tables.schemas.wire import encode_event
+from core_tables.settings.environment import Settings
 
 SEED: Final = 20_261_124
 TENANTS: Final = 50

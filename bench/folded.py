@@ -6,13 +6,13 @@ from itertools import islice
 
 from bench import place
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.projection.fold.batch import fold_batch, read_content
 from core_tables.projection.fold.values import Folded, Loaded, Record
 from core_tables.projection.fold.work_order import settled
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.vocabulary import NS_PER_MS
 from core_tables.schemas.wire import KNOWN_SCHEMAS
+from core_tables.settings.environment import Settings
 
 BATCH = 2000
 

@@ -11,7 +11,7 @@ from bench import drain, events, latency, place, reads, running, stocked
 from bench.latency import Latency
 from bench.measure import Measured
 from bench.reads import Read
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 
 RATE: Final = 1000
 CLIENTS: Final = 16

@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 from bench import bare, events, pacing, place, running
 from bench.measure import load as load_average
 from bench.pacing import Spread
-from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.events import LedgerEvent
+from core_tables.settings.environment import Settings
 
 LOOK_S: Final = 0.001
 DEADLINE_S: Final = 60.0

@@ -15,10 +15,10 @@ from psycopg.conninfo import make_conninfo
 
 from bench import compiled_build
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import admin_client, ledger_producer, no_log
+from core_tables.settings.environment import Settings
 
 PARTITIONS: Final = 12
 ANY: Final = -1

@@ -13,12 +13,12 @@ from bench import events, pacing, place, stocked
 from bench.measure import load as load_average
 from bench.pacing import Spread
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.projection.cache.pending_cache import CacheMove
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
+from core_tables.settings.environment import Settings
 
 Kind = Literal["current", "pending, cache", "pending, postgres"]
 KINDS: Final[tuple[Kind, ...]] = ("current", "pending, cache", "pending, postgres")

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from bench import events, pacing, place
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.producer import Ledger
 from core_tables.schemas.wire import encode_event
+from core_tables.settings.environment import Settings
 
 READY_S: Final = 60.0
 STOP_S: Final = 30.0

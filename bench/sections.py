@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from bench import appends, contenders, contest, events, growth, latency, place, reads, results, upkeep
 from bench.results import Row
-from core_tables.cli.environment import Settings
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.events import LedgerEvent
+from core_tables.settings.environment import Settings
 
 
 class Plan(NamedTuple):

@@ -12,9 +12,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from bench import events
-from core_tables.cli.environment import Settings
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.migrate import migrate
+from core_tables.settings.environment import Settings
 
 LANE: Final = 1024  # of the inserted rows
 LIFE: Final = len(events.LIFE)

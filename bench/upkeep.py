@@ -10,11 +10,11 @@ import psycopg
 from bench import events, place, running
 from bench.measure import load as load_average
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.verify.repair import rebuild
 from core_tables.projection.verify.report import Report, Scope
 from core_tables.projection.verify.tables import verify
+from core_tables.settings.environment import Settings
 
 LIVE_RATE: Final = 500  # events a second
 _LOST: Final = ("work_order_leases", "work_order_step_attempts", "work_orders_current")

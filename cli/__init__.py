@@ -1,1 +1,1 @@
-"""The core-tables command: the only place that reads the environment and wires the rest."""
+"""The core-tables command: it wires the other rooms together."""

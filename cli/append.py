@@ -14,7 +14,6 @@ from typing import IO, Any, Final, assert_never
 import click
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option, now_option, tenant_option
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.json_form import event_from_line
@@ -27,6 +26,7 @@ from core_tables.schemas.reasons import (
     contract_failure,
 )
 from core_tables.schemas.vocabulary import MAX_I64
+from core_tables.settings.environment import Settings
 
 WINDOW: Final = 2000  # appends in flight before their acknowledgements are collected
 

@@ -10,7 +10,6 @@ import click
 
 from core_tables.cli import output, wiring
 from core_tables.cli.append import Summary, append_lines
-from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
 from core_tables.cli.records import audit_trail
 from core_tables.cli.stack_packages import require_stack_packages
@@ -24,6 +23,7 @@ from core_tables.projection.verify.tables import verify
 from core_tables.schemas.outcomes import Outcome, Refused, Replayed
 from core_tables.schemas.reasons import CoreTablesError, SetupError
 from core_tables.schemas.vocabulary import NS_PER_HOUR
+from core_tables.settings.environment import Settings
 
 TENANT: Final = "acme-travel"
 EVENING: Final = 1_768_464_000_000_000_000 + 10 * NS_PER_HOUR  # ns; the day begins on 2026-01-15 at 08:00 UTC

@@ -5,12 +5,12 @@ import time
 from typing import Final
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.verify.report import Report, differing_work_orders
 from core_tables.projection.verify.tables import verify_sample
 from core_tables.schemas.reasons import UnavailableError
+from core_tables.settings.environment import Settings
 
 _SHOWN: Final = 20
 _MIN_PAUSE_S: Final = 1.0

@@ -8,12 +8,12 @@ import click
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.options import after_option, at, json_option, now_option, tenant_option
 from core_tables.projection.fold.work_order import Attempt, AttemptKey
 from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.tenant_reads import Cursor, Page
+from core_tables.settings.environment import Settings
 
 Found = Page[dict[str, Any]]
 

@@ -9,7 +9,6 @@ import click
 from confluent_kafka.admin import AdminClient
 
 from core_tables.cli import output
-from core_tables.cli.environment import Settings
 from core_tables.cli.schemas import CopiedSchema, read_copy, registrations_of
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import log_ends
@@ -21,6 +20,7 @@ from core_tables.projection.postgres.migrate import migrate, register_topic
 from core_tables.projection.postgres.registrations import NewSchema, register_schemas
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.settings.environment import Settings
 
 _LEADERS_TIMEOUT_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.1

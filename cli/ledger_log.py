@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import TopicReader, ends_without_lane
 from core_tables.projection.fold.batch import read_content
@@ -17,6 +16,7 @@ from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import Schemas
+from core_tables.settings.environment import Settings
 
 
 class LedgerLog:

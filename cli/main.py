@@ -13,7 +13,6 @@ from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
 from core_tables.cli.due import due
-from core_tables.cli.environment import unknown_variables
 from core_tables.cli.init import init
 from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
@@ -24,6 +23,7 @@ from core_tables.cli.status import status
 from core_tables.cli.verify import rebuild, verify
 from core_tables.kafka.errors import ClientSettingError, translate_kafka
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.settings.environment import unknown_variables, wrong_setting
 
 
 class _Root(click.Group):
@@ -37,19 +37,11 @@ class _Root(click.Group):
             finally:
                 output.flush()
         except ClientSettingError as error:
-            _wrong_setting("kafka", error.why)
+            _fail_usage(f"CORE_TABLES_KAFKA is invalid: {error.why}")
         except CoreTablesError as error:
             output.fail(error)
-        except ValidationError as error:
-            first = error.errors()[0]
-            why = first["msg"].removeprefix("Value error, ")
-            if not first["loc"]:  # about several settings, which the message names
-                output.err.print(f"error: {why}", markup=False)
-                sys.exit(output.EXIT_USAGE)
-            name, *_ = first["loc"]
-            _wrong_setting(str(name), why)
-        except SettingsError:  # the one setting that is not plain text
-            _wrong_setting("kafka", "a JSON object was expected")
+        except (ValidationError, SettingsError) as error:
+            _fail_usage(wrong_setting(error))
         except KafkaException as error:
             output.fail(translate_kafka(error))
         except KeyboardInterrupt:
@@ -60,8 +52,8 @@ class _Root(click.Group):
             sys.exit(output.EXIT_NO_READER)
 
 
-def _wrong_setting(name: str, why: str) -> NoReturn:
-    output.err.print(f"error: CORE_TABLES_{name.upper()} is invalid: {why}", markup=False)
+def _fail_usage(why: str) -> NoReturn:
+    output.err.print(f"error: {why}", markup=False)
     sys.exit(output.EXIT_USAGE)
 
 

@@ -11,13 +11,13 @@ import click
 from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings, unknown_variables
 from core_tables.cli.log_lines import logger
 from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
 from core_tables.consumer.worker_settings import WorkerSettings
+from core_tables.settings.environment import Settings, unknown_variables
 
 
 @click.group(epilog=output.EXIT_CODES)

@@ -5,9 +5,9 @@ import sys
 import click
 
 from core_tables.cli import output
-from core_tables.cli.environment import Settings
 from core_tables.consumer.health_file import read_health
 from core_tables.schemas.reasons import SetupError
+from core_tables.settings.environment import Settings
 
 
 @click.command(epilog=output.EXIT_CODES)

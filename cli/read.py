@@ -8,13 +8,13 @@ import click
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.options import at, json_option, now_option, tenant_option
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.rows import work_order_json
 from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
 from core_tables.schemas.vocabulary import DEFAULT_TOP_N, MAX_I64, MAX_TOP_N, NS_PER_HOUR, PENDING_STATUSES
+from core_tables.settings.environment import Settings
 
 
 def _nothing(what: str) -> None:

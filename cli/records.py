@@ -12,7 +12,6 @@ from confluent_kafka import Message
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.kafka.clients import headers_of
 from core_tables.kafka.log import TopicReader
@@ -29,6 +28,7 @@ from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.reasons import SetupError, UnknownSchemaError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
 from core_tables.schemas.wire import Schemas, decode_event, lane_schemas
+from core_tables.settings.environment import Settings
 
 SHOWN_BYTES: Final = 65_536
 

@@ -7,7 +7,6 @@ import click
 import msgspec
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.options import json_option
 from core_tables.projection.postgres.keys import Registration
 from core_tables.projection.postgres.lanes import ledger_topics
@@ -15,6 +14,7 @@ from core_tables.projection.postgres.registrations import registered_schemas
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import known_fingerprints
+from core_tables.settings.environment import Settings
 
 
 class CopiedSchema(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from core_tables.cli import output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.ledger_log import without_lane
 from core_tables.cli.options import json_option
 from core_tables.kafka.clients import admin_client
@@ -19,6 +18,7 @@ from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.lanes import KnownStop, LanePosition, lane_stops
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.settings.environment import Settings
 
 
 @click.command(epilog=output.EXIT_CODES)

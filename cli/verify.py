@@ -8,7 +8,6 @@ from typing import Final, NoReturn
 import click
 
 from core_tables.cli import drift, output, wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.ledger_log import count_records_below, verify_against_topic
 from core_tables.cli.options import json_option
 from core_tables.kafka.errors import RESTORE_TOPIC
@@ -19,6 +18,7 @@ from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.projection.verify import repair, tables
 from core_tables.projection.verify.facts import estimate
 from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
+from core_tables.settings.environment import Settings
 
 _DIFFERENCES_SHOWN: Final = 20
 # How long a suspended rebuild (SIGSTOP) may lock its lanes; a chunk of large work orders takes some seconds.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from core_tables.cli.environment import Settings
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, release_in_background
@@ -27,7 +26,7 @@ from core_tables.kafka.log import TopicReader, log_bounds, log_ends
 from core_tables.kafka.rights import check_rights, worker_rights
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
-from core_tables.producer import Ledger
+from core_tables.producer import Ledger, LedgerSettings
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
@@ -37,6 +36,7 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.settings.environment import Settings
 
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
@@ -71,7 +71,7 @@ def _read_pool(settings: Settings) -> ReadPool:
 
 def ledger(settings: Settings) -> Ledger:
     """A ledger to append to, which can also wait for outcomes."""
-    return Ledger.connect(settings.ledger_settings(), log=no_log())
+    return Ledger.connect(LedgerSettings.of(settings), log=no_log())
 
 
 def operator(settings: Settings) -> Connection:

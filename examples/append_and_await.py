@@ -7,11 +7,9 @@ A worker must be running. Use a new WORK_ORDER_ID for each run, or see how every
 
 import sys
 import time
-from contextlib import closing
 from zlib import crc32
 
 from core_tables import Accepted, ContractError, Ledger, LedgerEvent, Outcome, Refused, Replayed, WorkOrderCreated
-from core_tables.cli.environment import Settings
 
 TIMEOUT_S = 30.0
 
@@ -47,9 +45,8 @@ def describe(outcome: Outcome | None) -> str:
 
 def main(tenant_id: str, work_order_id: str) -> None:
     """Append, append again, and cancel."""
-    # In your program: LedgerSettings("kafka:9092", "postgresql://core_tables_reader@db/core_tables")
-    settings = Settings().ledger_settings()
-    with closing(Ledger.connect(settings)) as ledger:
+    # Elsewhere: Ledger.connect(LedgerSettings("kafka:9092", "postgresql://core_tables_reader@db/core_tables"))
+    with Ledger.connect() as ledger:
         receipt = ledger.append(created(tenant_id, work_order_id))  # returns at once
         print("durable as event", receipt.event_id())  # waits for the broker
         print("create:", describe(receipt.outcome(TIMEOUT_S)))  # waits for a worker

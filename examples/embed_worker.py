@@ -9,9 +9,9 @@ release: pin the version of Core Tables, or start the command as a process of it
 import signal
 
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.log_lines import logger
 from core_tables.consumer.worker_settings import WorkerSettings
+from core_tables.settings.environment import Settings
 
 
 def main() -> None:

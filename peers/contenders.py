@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import contenders
 from bench.contest import Contender
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 from peers import connect, plain, quix
 
 

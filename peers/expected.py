@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from bench import folded, place
-from core_tables.cli.environment import Settings
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Accepted, Refused
+from core_tables.settings.environment import Settings
 
 
 class Last(NamedTuple):

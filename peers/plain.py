@@ -6,7 +6,7 @@ from typing import Final
 
 from bench import place
 from bench.measure import Measured
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 from peers.watch import Program, measured
 
 NAME: Final = "plain consumer"

@@ -7,8 +7,8 @@ from typing import Final
 
 from bench import place
 from bench.measure import Measured
-from core_tables.cli.environment import Settings
 from core_tables.kafka.clients import admin_client
+from core_tables.settings.environment import Settings
 from peers.watch import ROOT, Program, measured
 
 NAME: Final = "Quix Streams"

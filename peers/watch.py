@@ -10,7 +10,7 @@ import psycopg
 from bench import running
 from bench.drain import DEADLINE_S
 from bench.measure import Measured, StackCpu, peak_memory_mb
-from core_tables.cli.environment import Settings
+from core_tables.settings.environment import Settings
 from peers.expected import Expected, expected
 
 START_S: Final = 120.0

@@ -1,8 +1,8 @@
 """Append and cancel (contract, section 1): validate, encode, produce, and await what becomes of it.
 
-    ledger = Ledger.connect(LedgerSettings(bootstrap_servers, postgres_dsn))
-    receipt = ledger.append(event)
-    receipt.outcome(timeout=5)
+    with Ledger.connect() as ledger:
+        receipt = ledger.append(event)
+        receipt.outcome(timeout=5)
 
 Many events are appended at once by not waiting for each: `append` returns as soon as the event is queued, and
 `ledger.outcomes(receipts, timeout=5)` awaits them together.
@@ -11,22 +11,22 @@ Many events are appended at once by not waiting for each: `append` returns as so
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 from msgspec.structs import replace
 
-from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, Credentials, KafkaSettings, ledger_producer
+from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.encoding import encode_checked
+from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
@@ -39,36 +39,10 @@ from core_tables.schemas.reasons import (
     UnavailableError,
     Violation,
 )
-from core_tables.schemas.vocabulary import LEDGER_TOPIC
 
 PARTITION_UA: Final = -1  # the client's partitioner chooses
 _SERVE_S: Final = 0.05
 _NOTHING_TO_CANCEL: Final = Violation(CANCEL_INVALID_STATE, "work_order_id", "there is no such work order to cancel")
-
-
-@dataclass(frozen=True)
-class LedgerSettings:
-    """Where to append, and where to read.
-
-    `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader. `pooled`: the DSN leads to a
-    pooler in transaction mode, through which outcomes are noticed up to 250 ms later.
-
-    Where a password may change, `postgres_dsn` is a function that gives the current DSN, asked at each connection, and
-    `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may hold callbacks of
-    the Kafka client, such as `oauth_cb`.
-    """
-
-    bootstrap_servers: str
-    postgres_dsn: CurrentDsn | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
-    topic: str = LEDGER_TOPIC
-    kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    pooled: bool = False
-    kafka_credentials: Credentials | None = field(default=None, repr=False)
-
-    @property
-    def kafka_settings(self) -> KafkaSettings:
-        """How this ledger's Kafka clients reach the broker; `kafka` is passed to each of them."""
-        return KafkaSettings(self.bootstrap_servers, extra=self.kafka, credentials=self.kafka_credentials)
 
 
 class Ledger:
@@ -91,12 +65,15 @@ class Ledger:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, settings: LedgerSettings, log: logging.Logger | None = None) -> "Ledger":
+    def connect(cls, settings: LedgerSettings | None = None, log: logging.Logger | None = None) -> "Ledger":
         """Open the connections of a ledger; log lines of the Kafka client itself go to `log`.
 
-        Raises UnavailableError if Postgres does not answer, and SetupError if the database does not know the topic or the
-        Kafka client rejects a setting.
+        Without settings it has those of `LedgerSettings.from_environment`. `with Ledger.connect() as ledger:` closes it.
+
+        Raises UnavailableError if Postgres does not answer, and SetupError if the database does not know the topic, the Kafka
+        client rejects a setting, or an address is missing in the environment.
         """
+        settings = settings or LedgerSettings.from_environment()
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
         dsn = settings.postgres_dsn
         waiter = OutcomeWaiter.connect(dsn, pooled=settings.pooled) if dsn is not None else None
@@ -201,6 +178,14 @@ class Ledger:
         self._closed = True
         if self._waiter is not None:
             self._waiter.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def after_fork(self) -> None:
         """Start over in a child process."""

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-import core_tables
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 from core_tables.projection.fold.pending import PendingQuery
@@ -216,7 +214,7 @@ def test_the_example_of_the_readme_runs_as_printed_and_again_as_replays(
     (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     here = StackAddresses(world.stack.bootstrap_servers, world.settings.admin(), world.stack.redis_url)
     monkeypatch.setattr(local_stack, "addresses", lambda _: here)
-    monkeypatch.setattr(core_tables, "LedgerSettings", partial(core_tables.LedgerSettings, topic=world.settings.topic))
+    monkeypatch.setenv("CORE_TABLES_TOPIC", world.settings.topic)
     printed = []
     for _ in range(2):
         exec(compile(example, "README.md", "exec"), {})  # noqa: S102

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schemas", "kafka", "projection", "producer", "consumer", "cli", "deploy")
+ROOMS = ("schemas", "kafka", "projection", "settings", "producer", "consumer", "cli", "deploy")
 PROBE = """
 from core_tables.consumer import audit_emitter, audit_encoding, fetcher, lane, polled_batch
 from core_tables.projection.cache import pending_cache

@@ -25,10 +25,11 @@ ROOMS = {
     "schemas": set(),
     "kafka": {"schemas"},
     "projection": {"schemas"},
-    "producer": {"schemas", "kafka", "projection"},
+    "producer": {"schemas", "kafka", "projection", "settings"},
     "consumer": {"schemas", "kafka", "projection"},
     "deploy": {"schemas"},
-    "cli": {"schemas", "kafka", "projection", "producer", "consumer", "deploy"},
+    "settings": {"schemas", "kafka", "deploy"},
+    "cli": {"schemas", "kafka", "projection", "settings", "producer", "consumer", "deploy"},
 }
 FOLD = sorted((ROOT / "projection" / "fold").glob("*.py"))  # pure: the folder is the rule
 SQL = sorted((ROOT / "projection" / "postgres" / "sql").glob("*.sql"))
@@ -226,13 +227,13 @@ def test_the_compiled_build_leaves_out_what_defines_structs() -> None:
     assert not [name for name, text in texts.items() if re.search(r"^class \w+\(Struct\b", text, re.MULTILINE)]
 
 
-def test_the_environment_is_read_by_the_command_and_the_local_stack_alone() -> None:
+def test_the_environment_is_read_by_the_settings_the_command_and_the_local_stack_alone() -> None:
     readers = {
         str(path.relative_to(ROOT))
         for path in MODULES
         if re.search(r"os\.environ|getenv|BaseSettings", path.read_text("utf-8"))
     }
-    assert {name.split("/")[0] for name in readers} <= {"cli", "deploy"}, readers
+    assert {name.split("/")[0] for name in readers} <= {"settings", "cli", "deploy"}, readers
 
 
 @pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)

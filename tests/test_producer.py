@@ -18,7 +18,7 @@ from core_tables.schemas import events
 from core_tables.schemas.events import Payload, SizedEvent
 from core_tables.schemas.identity import lane_of, partition_of
 from core_tables.schemas.outcomes import Accepted, Refused, Replayed
-from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ContractError, SetupError, UnavailableError
+from core_tables.schemas.reasons import CANCEL_INVALID_STATE, ClosedError, ContractError, SetupError, UnavailableError
 from core_tables.schemas.vocabulary import PARTITIONS, EventType
 from core_tables.schemas.wire import decode_event, encode_event
 
@@ -105,6 +105,15 @@ def ledger(world: World) -> Iterator[Ledger]:
 
 def ledger_settings(world: World, **kafka: str) -> LedgerSettings:
     return LedgerSettings(world.settings.kafka_servers(), world.settings.reader(), world.settings.topic, kafka)
+
+
+@pytest.mark.stack
+def test_a_ledger_is_closed_at_the_end_of_its_block(world: World) -> None:
+    with Ledger.connect(ledger_settings(world)) as made:
+        receipt = made.append(make("WORK_ORDER_CREATED", tenant_id="blocks"))
+    assert receipt.delivered
+    with pytest.raises(ClosedError):
+        made.append(make("FIELD_SET", tenant_id="blocks"))
 
 
 @pytest.mark.stack

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from core_tables import LedgerSettings
+from core_tables import Ledger, LedgerSettings, SetupError
 from core_tables.cli import output
-from core_tables.cli.environment import SECRETS, Settings, unknown_variables
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import KafkaSettings
+from core_tables.settings.environment import SECRETS, Settings, unknown_variables
 
 SECRET = "hunter2"
 DSN = f"postgresql://ada:{SECRET}@db/core_tables"
@@ -33,7 +33,7 @@ def with_passwords() -> Iterator[object]:
         redis_url=REDIS,
         kafka=KAFKA,
     )
-    yield from (settings, settings.ledger_settings(), settings.kafka_settings())
+    yield from (settings, LedgerSettings.of(settings), settings.kafka_settings())
     yield LedgerSettings("kafka:9092", DSN, kafka=KAFKA)
     yield KafkaSettings("kafka:9092", extra=KAFKA)
     yield StackAddresses("kafka:9092", DSN, REDIS)
@@ -135,6 +135,39 @@ def test_the_command_says_which_file_is_wrong(tmp_path: Path, both: bool) -> Non
 def test_a_callback_that_cannot_be_imported_is_refused(path: str) -> None:
     with pytest.raises(ValidationError, match=r"package\.module:function was expected"):
         Settings(kafka_oauth=path)
+
+
+def test_a_ledger_connected_without_settings_has_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORE_TABLES_BOOTSTRAP_SERVERS", "kafka:9092")
+    monkeypatch.setenv("CORE_TABLES_READER_DSN", DSN)
+    monkeypatch.setenv("CORE_TABLES_TOPIC", "another.ledger")
+    given = LedgerSettings.from_environment()
+    assert (given.bootstrap_servers, given.topic) == ("kafka:9092", "another.ledger")
+    assert callable(given.postgres_dsn)
+    assert given.postgres_dsn() == DSN
+    assert SECRET not in repr(given)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CORE_TABLES_READER_DSN", f"{SECRET} nonsense", "CORE_TABLES_READER_DSN is invalid: an address of Postgres"),
+        ("CORE_TABLES_KAFKA", f"[{SECRET}", "CORE_TABLES_KAFKA is invalid: a JSON object was expected"),
+        (
+            "CORE_TABLES_STACK_DIR",
+            "/nowhere",
+            "CORE_TABLES_BOOTSTRAP_SERVERS is not set, and no local stack is running",
+        ),
+    ],
+)
+def test_what_is_wrong_or_missing_in_the_environment_is_named_to_a_program(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetupError) as refused:
+        Ledger.connect()
+    assert refused.value.message.startswith(message)
+    assert SECRET not in refused.value.message
 
 
 def test_every_setting_is_documented() -> None:

@@ -28,7 +28,6 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
 from core_tables.cli import wiring
-from core_tables.cli.environment import Settings
 from core_tables.cli.init import initialize
 from core_tables.cli.schemas import CopiedSchema
 from core_tables.consumer.worker import Worker
@@ -45,6 +44,7 @@ from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, LedgerEvent
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.settings.environment import Settings
 
 DEADLINE_S = 60.0
 _numbers = itertools.count(1)

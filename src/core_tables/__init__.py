@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core_tables.producer.ledger import Ledger, LedgerSettings
+    from core_tables.producer.ledger import Ledger
+    from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
     from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
@@ -112,7 +113,8 @@ _HOMES = {
     "core_tables.projection.postgres.pending_reads": ("PendingAnswer",),
     "core_tables.projection.postgres.reads": ("Reads",),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
-    "core_tables.producer.ledger": ("Ledger", "LedgerSettings"),
+    "core_tables.producer.ledger": ("Ledger",),
+    "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),
 }
 

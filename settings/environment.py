@@ -1,4 +1,4 @@
-"""The settings of the command, read from the environment once, as one frozen object."""
+"""The settings of the command and of `Ledger.connect()`, read from the environment once, as one frozen object."""
 
 import difflib
 import re
@@ -12,10 +12,9 @@ import psycopg
 import redis
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from core_tables.kafka.clients import KafkaSettings
-from core_tables.producer.ledger import LedgerSettings
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
 
@@ -195,14 +194,6 @@ class Settings(BaseSettings):
         credentials = None if self.kafka_file is None else self._credentials
         return KafkaSettings(self.kafka_servers(), self.group_id, extra, credentials)
 
-    def ledger_settings(self) -> LedgerSettings:
-        """Where a ledger appends and reads. Raises SetupError or UnavailableError."""
-        kafka = self.kafka_settings()
-        self.reader()
-        return LedgerSettings(
-            kafka.bootstrap_servers, self.reader, self.topic, kafka.extra, self.reader_pooled, kafka.credentials
-        )
-
     def _credentials(self) -> tuple[str, str]:
         kafka = self._given("kafka")
         return kafka.get("sasl.username", ""), kafka.get("sasl.password", "")
@@ -221,3 +212,15 @@ def unknown_variables(names: Iterable[str]) -> dict[str, str]:
             meant = next(iter(difflib.get_close_matches(setting, settings, n=1)), None)
             unknown[name] = f"did you mean {_PREFIX}{meant}?" if meant else "see docs/CONFIGURATION.md for the settings"
     return unknown
+
+
+def wrong_setting(error: ValidationError | SettingsError) -> str:
+    """Which variable is wrong, and why, of an error that `Settings()` raised. No text of it quotes a value."""
+    if isinstance(error, SettingsError):  # the one setting that is not plain text
+        return f"{_PREFIX}KAFKA is invalid: a JSON object was expected"
+    first = error.errors()[0]
+    why = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # about several settings, which the message names
+        return why
+    name, *_ = first["loc"]
+    return f"{_PREFIX}{str(name).upper()} is invalid: {why}"

@@ -1,0 +1,69 @@
+"""Where a ledger appends and reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from core_tables.kafka.clients import Credentials, KafkaSettings
+from core_tables.projection.postgres.connection import CurrentDsn
+from core_tables.schemas.reasons import SetupError
+from core_tables.schemas.vocabulary import LEDGER_TOPIC
+
+if TYPE_CHECKING:
+    from core_tables.settings.environment import Settings
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """Where to append, and where to read.
+
+    `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader. `pooled`: the DSN leads to a
+    pooler in transaction mode, through which outcomes are noticed up to 250 ms later.
+
+    Where a password may change, `postgres_dsn` is a function that gives the current DSN, asked at each connection, and
+    `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may hold callbacks of
+    the Kafka client, such as `oauth_cb`.
+    """
+
+    bootstrap_servers: str
+    postgres_dsn: CurrentDsn | None = field(default=None, repr=False)  # may hold a password, as may `kafka`
+    topic: str = LEDGER_TOPIC
+    kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    pooled: bool = False
+    kafka_credentials: Credentials | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The settings that the command has: of the variables CORE_TABLES_…, and else of the local stack in `.core-tables`.
+
+        Raises SetupError if a variable is wrong, or if an address is not set and no local stack is running here.
+        """
+        # An application that gives its own settings does not pay for loading these.
+        from pydantic import ValidationError
+        from pydantic_settings import SettingsError
+
+        from core_tables.settings.environment import Settings, wrong_setting
+
+        try:
+            return cls.of(Settings())
+        except (ValidationError, SettingsError) as error:
+            raise SetupError(f"{wrong_setting(error)}; see docs/CONFIGURATION.md for the settings", "machine") from None
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """What a ledger needs of the settings of the command. Raises SetupError or UnavailableError."""
+        kafka = settings.kafka_settings()
+        settings.reader()
+        return cls(
+            kafka.bootstrap_servers,
+            settings.reader,
+            settings.topic,
+            kafka.extra,
+            settings.reader_pooled,
+            kafka.credentials,
+        )
+
+    @property
+    def kafka_settings(self) -> KafkaSettings:
+        """How this ledger's Kafka clients reach the broker; `kafka` is passed to each of them."""
+        return KafkaSettings(self.bootstrap_servers, extra=self.kafka, credentials=self.kafka_credentials)
