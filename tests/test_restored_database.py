@@ -203,6 +203,7 @@ def test_what_somebody_changed_is_made_as_the_migrations_make_it(migrated: World
 @pytest.mark.parametrize(
     ("statement", "part"),
     [
+        ("drop table os_core.migrations", "the table os_core.migrations is missing"),
         ("drop table os_core.work_order_leases", "the table os_core.work_order_leases is missing"),
         ("alter table os_core.lanes drop column epoch", "the column os_core.lanes.epoch is missing"),
         (

@@ -18,7 +18,7 @@ from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch, run
 from core_tables.projection.postgres.lanes import ledger_topics
-from core_tables.projection.postgres.schema import put_right
+from core_tables.projection.postgres.schema import cannot_be_made, put_right
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -41,7 +41,8 @@ class _Applied(NamedTuple):
 
 
 class _Found(NamedTuple):
-    found: bool
+    has_schema: bool
+    has_migrations: bool
 
 
 @cache
@@ -138,8 +139,11 @@ def check_release(connection: Connection) -> None:
 def _applied(connection: Connection) -> list[_Applied]:
     """The migrations that a database has; none if nothing was ever applied."""
     with connection.transaction():
-        if not all(row.found for row in fetch(connection, _Found, "find_migrations")):
-            return []
+        for found in fetch(connection, _Found, "find_migrations"):
+            if found.has_schema and not found.has_migrations:
+                raise cannot_be_made("the table os_core.migrations", "missing")
+            if not found.has_schema:
+                return []
         return fetch(connection, _Applied, "load_migrations")
 
 

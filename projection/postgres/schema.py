@@ -41,12 +41,7 @@ def put_right(connection: Connection, applied: Sequence[LiteralString]) -> list[
     wrong = [part for name, part in expected.items() if name not in found or found[name].definition != part.definition]
     for part in wrong:
         if part.make is None:
-            state = "not as the migrations make it" if part.name in found else "missing"
-            raise SetupError(
-                f"the database cannot be put right: {part.name} is {state}; restore Postgres from a copy, or fill an empty "
-                "database from the topic (docs/RELIABILITY.md, Backup)",
-                "database",
-            )
+            raise cannot_be_made(part.name, "not as the migrations make it" if part.name in found else "missing")
     for name, part in found.items():
         if part.widens and name not in expected:
             raise SetupError(
@@ -59,6 +54,15 @@ def put_right(connection: Connection, applied: Sequence[LiteralString]) -> list[
             for statement in part.make or ():
                 connection.execute(statement.encode())
     return [part.name for part in wrong]
+
+
+def cannot_be_made(name: str, state: str) -> SetupError:
+    """The error of a part that holds rows, and so cannot be made by a statement."""
+    return SetupError(
+        f"the database cannot be put right: {name} is {state}; restore Postgres from a copy, or fill an empty database from the "
+        "topic (docs/RELIABILITY.md, Backup)",
+        "database",
+    )
 
 
 def _expected(connection: Connection, applied: Sequence[LiteralString]) -> dict[str, SchemaPart]:
