@@ -1,6 +1,6 @@
-"""The command that shows what is due."""
+"""The commands that show what is due."""
 
-import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -8,8 +8,8 @@ import click
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
-from core_tables.cli.options import after_option, at, json_option, now_option, tenant_option
-from core_tables.projection.fold.work_order import Attempt, AttemptKey
+from core_tables.cli.options import after_option, at, cursor_text, json_option, limit_option, now_option, tenant_option
+from core_tables.projection.fold.work_order import Attempt, AttemptKey, WorkOrder
 from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.tenant_reads import Cursor, Page
@@ -48,10 +48,29 @@ def _lease_json(due: ExpiredLease) -> dict[str, Any]:
     return {"work_order_id": due.work_order_id, **asdict(due.lease)}
 
 
+def _approvals(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
+    return reads.expired_approvals(tenant, now, after=after, page_size=limit).made(approval_json)
+
+
+def approval_json(work_order: WorkOrder) -> dict[str, Any]:
+    """What a work order waits for."""
+    approval = work_order.approval
+    return {
+        "work_order_id": work_order.identity.work_order_id,
+        "correlation_id": str(work_order.identity.correlation_id),
+        "work_order_status": work_order.last.work_order_status,
+        "request_id": approval.request_id,
+        "target_user_id": approval.target_user_id,
+        "expires_at": approval.expires_at,
+        "last_event_id": work_order.last.last_event_id,
+    }
+
+
 DUE_KINDS: Final[Mapping[str, Callable[[Reads, str, int, Cursor | None, int], Found]]] = {
     "retries": _retries,
     "timed_out_steps": _timeouts,
     "expired_leases": _leases,
+    "expired_approvals": _approvals,
 }
 
 
@@ -65,7 +84,7 @@ DUE_KINDS: Final[Mapping[str, Callable[[Reads, str, int, Cursor | None, int], Fo
 )
 @json_option
 def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, limit: int, as_json: bool) -> None:
-    """Show what is due: retries, timeouts, expired leases.
+    """Show what is due: retries, timeouts, leases, approvals.
 
     Oldest first, and of open work orders only.
     """
@@ -79,4 +98,21 @@ def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, li
     for kind, page in found.items():
         output.emit_records(kind.replace("_", " "), page)
         if page.next is not None:
-            output.out.print(f"there is more: --only {kind} --after '{json.dumps(page.next)}'", markup=False)
+            output.emit_more(f"--only {kind} --after {cursor_text(page.next)}", as_json)
+
+
+@click.command(epilog=output.EXIT_CODES)
+@now_option
+@click.option("--after", default="", metavar="TENANT_ID", help="Start after this tenant.")
+@limit_option
+@json_option
+def due_tenants(now: int | None, after: str, limit: int, as_json: bool) -> None:
+    """Show which tenants have something due, and how much.
+
+    As the role core_tables_scheduler, which sees nothing else. A count of 1000 means at least as many.
+    """
+    found = wiring.scheduler_reads(Settings()).due_tenants(at(now), after=after, page_size=limit)
+    output.emit_list("tenants", [tenant._asdict() for tenant in found], as_json)
+    if len(found) == limit:
+        *_, last = found
+        output.emit_more(f"--after {shlex.quote(last.tenant_id)}", as_json)

@@ -12,11 +12,13 @@ from pydantic_settings import SettingsError
 from core_tables.cli import output
 from core_tables.cli.append import append, cancel
 from core_tables.cli.demo import demo
-from core_tables.cli.due import due
+from core_tables.cli.due import due, due_tenants
+from core_tables.cli.history import correlation, created, key, ledger, outcome
 from core_tables.cli.init import init
+from core_tables.cli.listing import approvals, closed, list_by_status, pending
 from core_tables.cli.operate import stack, worker
 from core_tables.cli.probe import health
-from core_tables.cli.read import get, lease, ledger, outcome, pending, steps
+from core_tables.cli.read import get, lease, steps
 from core_tables.cli.records import audit, refused
 from core_tables.cli.schemas import schemas
 from core_tables.cli.status import status
@@ -85,7 +87,8 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    *(stack, init, worker, append, cancel, get, ledger, outcome, steps, lease, due, pending),
+    *(stack, init, worker, append, cancel, get, steps, lease, ledger, created, outcome, key, correlation),
+    *(pending, list_by_status, closed, approvals, due, due_tenants),
     *(audit, refused, schemas, verify, rebuild, status, health, demo),
 ):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import json
+import shlex
 import time
 from typing import Any
 
@@ -42,6 +43,11 @@ after_option = click.option(
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most."
 )
+
+
+def cursor_text(cursor: Cursor) -> str:
+    """A cursor as `--after` takes it, in quotes of the shell."""
+    return shlex.quote(json.dumps(cursor))
 
 
 def at(now: int | None) -> int:

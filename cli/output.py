@@ -209,6 +209,26 @@ def emit_records(title: str, records: Sequence[Mapping[str, object]]) -> None:
     emit_rows(title, filled, [[record[name] for name in filled] for record in records])
 
 
+def emit_list(title: str, records: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """Print records as a table, or as JSON, one a line."""
+    if not as_json:
+        emit_records(title, records)
+        return
+    for record in records:
+        emit_json(record)
+
+
+def emit_more(options: str, as_json: bool) -> None:
+    """Say with which options the next page is asked for; next to JSON, on standard error."""
+    (err if as_json else out).print(f"there may be more: {options}", markup=False)
+
+
+def nothing(what: str) -> NoReturn:
+    """Say that nothing was found, and end the command."""
+    err.print(f"{what}: nothing found", markup=False)
+    sys.exit(EXIT_NOT_FOUND)
+
+
 def emit_record(title: str, record: Mapping[str, object]) -> None:
     """Print one record, a field a line, without empty fields."""
     emit_rows(

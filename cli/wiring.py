@@ -65,6 +65,11 @@ def reads_of_tables(settings: Settings) -> Reads:
     return Reads(_read_pool(settings))
 
 
+def scheduler_reads(settings: Settings) -> Reads:
+    """The reads as the role of a scheduler, which can ask for the tenants that have something due, and for nothing else."""
+    return Reads(ReadPool.connect(settings.scheduler, "core-tables scheduler"))
+
+
 def _read_pool(settings: Settings) -> ReadPool:
     return ReadPool.connect(settings.reader, "core-tables reads", pooled=settings.reader_pooled)
 

@@ -31,7 +31,7 @@ _POSTGRES_SETTINGS: Final = (
 )
 
 
-_ROLES: Final = ("core_tables_worker", "core_tables_reader", "core_tables_operator")
+_ROLES: Final = ("core_tables_worker", "core_tables_reader", "core_tables_operator", "core_tables_scheduler")
 
 
 class Part(Protocol):

@@ -60,6 +60,7 @@ SECRETS: Final[Mapping[str, Callable[[str], Any]]] = {
     "worker_dsn": _dsn,
     "reader_dsn": _dsn,
     "operator_dsn": _dsn,
+    "scheduler_dsn": _dsn,
     "redis_url": _redis_url,
     "kafka": _kafka,
 }
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     worker_dsn: Dsn | None = Field(default=None, repr=False)
     reader_dsn: Dsn | None = Field(default=None, repr=False)
     operator_dsn: Dsn | None = Field(default=None, repr=False)
+    scheduler_dsn: Dsn | None = Field(default=None, repr=False)
     reader_pooled: bool = False  # whether reader_dsn leads to a pooler in transaction mode
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)  # "none": no cache
     topic: Name = LEDGER_TOPIC
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     worker_dsn_file: Path | None = None
     reader_dsn_file: Path | None = None
     operator_dsn_file: Path | None = None
+    scheduler_dsn_file: Path | None = None
     redis_url_file: Path | None = None
     kafka_file: Path | None = None
     kafka_oauth: Annotated[str, AfterValidator(_importable)] | None = None  # `package.module:function`, gives tokens
@@ -176,6 +179,10 @@ class Settings(BaseSettings):
     def operator(self) -> str:
         """The operator's DSN: sees every tenant, changes nothing."""
         return self._given("operator_dsn") or self._as_role("core_tables_operator")
+
+    def scheduler(self) -> str:
+        """The scheduler's DSN: sees which tenants have something due, and nothing else."""
+        return self._given("scheduler_dsn") or self._as_role("core_tables_scheduler")
 
     def cache(self) -> str | None:
         """The URL of the cache, or None; without a cache, every pending list is read from Postgres."""

@@ -175,7 +175,8 @@ def _outcomes(world: World) -> tuple[dict[int, Outcome], dict[int, Any]]:
         "select work_order_event_id, status_before from os_core.work_order_ledger"
     ).fetchall()
     with world.admin.cursor(row_factory=class_row(OutcomeRow)) as cursor:
-        others = cursor.execute("select * from os_core.work_order_outcomes").fetchall()
+        columns = ", ".join(OutcomeRow.__struct_fields__)  # without the generated one
+        others = cursor.execute(f"select {columns} from os_core.work_order_outcomes".encode()).fetchall()
     assert not {row[0] for row in accepted} & {row.event_id for row in others}, "a record has two outcomes"
     outcomes = {row[0]: ACCEPTED for row in accepted} | {row.event_id: outcome_of_row(row) for row in others}
     return outcomes, dict(accepted)

@@ -45,7 +45,7 @@ TABLES: Final[dict[str, type[Row]]] = {
 }
 COLUMNS: Final = """
     select column_name, data_type, is_nullable = 'YES' from information_schema.columns
-    where table_schema = 'os_core' and table_name = %s order by ordinal_position
+    where table_schema = 'os_core' and table_name = %s and is_generated = 'NEVER' order by ordinal_position
 """
 PRIMARY_KEY: Final = """
     select attribute.attname from pg_index as index

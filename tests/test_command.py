@@ -181,7 +181,7 @@ def test_outcome_steps_lease_due_and_pending(world: World) -> None:
     assert lease["lease_owner_id"] == "owner-1"
     due = json.loads(world.command("due", "--tenant", "acme", "--now", str(START + HOUR), "--json").stdout)
     assert [len(due["retries"]), len(due["expired_leases"])] == [1, 1]
-    assert due["next"] == {"retries": None, "timed_out_steps": None, "expired_leases": None}
+    assert set(due["next"].values()) == {None}
     pending = json.loads(
         world.command("pending", "--tenant", "acme", "--requester", "ada", "--now", str(START), "--json").stdout
     )
@@ -346,3 +346,46 @@ def test_every_command_has_a_help_page(name: str) -> None:
     done = CliRunner().invoke(main, [name, "--help"])
     assert done.exit_code == 0
     assert "Usage:" in done.output
+
+
+def test_the_further_reads_show_what_the_library_answers_and_how_to_continue(world: World) -> None:
+    of: dict[str, Any] = {"tenant_id": "further"}
+    world.append(
+        make("FIELD_SET", **of, idempotency_key="k"),
+        make("STEP_STARTED", **of),
+        make("STEP_STARTED", **of, step_id="step-2"),
+        make("LEASE_ACQUIRED", **of),
+        make("EXTERNAL_APPROVAL_REQUESTED", **of),
+        make("FIELD_SET", **of, expected_last_event_id=1),
+    )
+    assert world.outcome(make("FIELD_SET", **of, work_order_id="order-2", work_order_status="DONE")) == Accepted()
+
+    def shown(command: str, *arguments: str) -> list[dict[str, Any]]:
+        tenant = () if command == "due-tenants" else ("--tenant", "further")
+        done = world.command(command, *tenant, *arguments, "--json")
+        assert done.returncode == output.EXIT_OK, done.stderr
+        return json_lines(done.stdout)
+
+    (bound,) = shown("key", "order-1", "k")
+    assert bound["idempotency_key"] == "k"
+    (whole,) = shown("get", "order-1", "--whole")
+    assert [attempt["step_id"] for attempt in whole["attempts"]] == ["step-1", "step-2"]
+    assert whole["last_lease"] == shown("lease", "order-1", "--last")[0]
+    assert [step["step_id"] for step in shown("steps", "order-1", "--after", "step-1", "0")] == ["step-2"]
+    records = shown("correlation", whole["correlation_id"])
+    assert [record["outcome"] for record in records] == ["ACCEPTED"] * 5 + ["REFUSED"]
+    assert [found["work_order_id"] for found in shown("list", "--status", "DRAFT")] == ["order-1"]
+    assert [found["work_order_id"] for found in shown("closed")] == ["order-2"]
+    assert [found["request_id"] for found in shown("approvals", "--target", "boss")] == ["request-1"]
+    assert len(shown("created", "--from", str(START), "--to", str(START))) == 6
+    (due,) = shown("due", "--now", str(START + HOUR), "--only", "timed_out_steps", "--limit", "1")
+    assert [step["step_id"] for step in due["timed_out_steps"]] == ["step-1"]
+    cursor = json.dumps(due["next"]["timed_out_steps"])
+    (rest,) = shown("due", "--now", str(START + HOUR), "--only", "timed_out_steps", "--after", cursor)
+    assert [step["step_id"] for step in rest["timed_out_steps"]] == ["step-2"]
+    (tenant,) = shown("due-tenants", "--now", str(START + HOUR), "--after", "furthel")
+    assert (tenant["tenant_id"], tenant["timed_out_steps"], tenant["expired_approvals"]) == ("further", 2, 1)
+    page = world.command("created", "--tenant", "further", "--limit", "1")
+    assert f"there may be more: --after '[{START}, ".encode() in page.stdout
+    for wrong in ("{", "[1]"):
+        assert world.command("created", "--tenant", "further", "--after", wrong).returncode != output.EXIT_OK

@@ -1,16 +1,19 @@
 """AT-OS-CORE-DB-01 and -02: a session sees one tenant, whatever it asks; nobody changes what was appended."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from core_tables.cli import wiring
 from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.reasons import APPEND_ONLY_VIOLATION, ContractError, CoreTablesError
+from core_tables.schemas.reasons import APPEND_ONLY_VIOLATION, ContractError, CoreTablesError, SetupError
 from core_tables.schemas.vocabulary import MAX_I64
 
 from .builders import HOUR, START, make
@@ -26,6 +29,7 @@ TABLES = [
     "work_order_leases",
 ]
 APPEND_ONLY = TABLES[:2]
+SHARED = 42  # a correlation_id that both tenants use
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,8 +38,12 @@ def _two_tenants(world: World) -> Iterator[None]:
     with world.working():
         for tenant in ("acme", "globex"):
             payload = events.WorkOrderCreated("ada", intent_type=tenant)
-            world.append(make("WORK_ORDER_CREATED", tenant_id=tenant, payload=payload))
+            world.append(make("WORK_ORDER_CREATED", tenant_id=tenant, payload=payload, idempotency_key="first"))
+            closed = {"tenant_id": tenant, "work_order_id": "order-2", "correlation_id": SHARED}
+            world.append(make("FIELD_SET", work_order_status="DONE", **closed))
+            world.append(make("FIELD_SET", expected_last_event_id=1, **closed))
             world.append(
+                make("EXTERNAL_APPROVAL_REQUESTED", tenant_id=tenant),
                 make("STEP_STARTED", tenant_id=tenant, step_id="step-2"),
                 make("STEP_RETRY_SCHEDULED", tenant_id=tenant),
                 make("FIELD_SET", tenant_id=tenant, expected_last_event_id=1),
@@ -52,6 +60,15 @@ READS: dict[str, Callable[[Reads], object]] = {
     "record at an event id": lambda reads: reads.current_at("acme", "order-1", MAX_I64),
     "attempts": lambda reads: reads.attempts("acme", "order-1"),
     "lease": lambda reads: reads.active_lease("acme", "order-1", START),
+    "last lease": lambda reads: reads.last_lease("acme", "order-1"),
+    "work order with steps and lease": lambda reads: reads.work_order("acme", "order-1"),
+    "by status": lambda reads: reads.current_by_status("acme", "DRAFT"),
+    "closed": lambda reads: reads.closed_after("acme", 0),
+    "ledger by creation": lambda reads: reads.ledger_by_creation("acme"),
+    "bound event": lambda reads: reads.bound_event("acme", "order-1", "first"),
+    "records of a correlation": lambda reads: reads.records_of_correlation("acme", SHARED),
+    "expired approvals": lambda reads: reads.expired_approvals("acme", START + 2 * HOUR),
+    "awaited approvals": lambda reads: reads.awaited_approvals("acme", "boss"),
     "due retries": lambda reads: reads.due_retries("acme", START + 2 * HOUR),
     "timed-out steps": lambda reads: reads.timed_out_steps("acme", START + 2 * HOUR),
     "expired leases": lambda reads: reads.expired_leases("acme", START + 2 * HOUR),
@@ -64,7 +81,7 @@ READS: dict[str, Callable[[Reads], object]] = {
 # Reads that are of no tenant, and what is no read.
 OF_NO_TENANT = {"until", "close", "topics", "lane_of_tenant", "applied_of", "registered_fingerprints"}
 # These are asked about in tests of their own below.
-ASKED_BELOW = {"outcome", "outcomes", "outcomes_of"}
+ASKED_BELOW = {"outcome", "outcomes", "outcomes_of", "due_tenants"}
 
 
 def test_db01_no_read_is_left_out_here() -> None:
@@ -88,9 +105,8 @@ def test_db01_every_read_answers_for_its_tenant_alone(world: World, read: str) -
 
 
 def test_db01_an_outcome_of_another_tenant_is_not_found(world: World) -> None:
-    (row,) = world.admin.execute(
-        "select event_id from os_core.work_order_outcomes where tenant_id = 'globex'"
-    ).fetchall()
+    row = world.admin.execute("select event_id from os_core.work_order_outcomes where tenant_id = 'globex'").fetchone()
+    assert row is not None
     assert world.reads.outcome("globex", row[0]) is not None
     assert world.reads.outcome("acme", row[0]) is None
     assert world.reads.outcomes("acme", [row[0]]) == {}
@@ -131,7 +147,13 @@ def test_db01_a_reader_changes_nothing(world: World, table: str, change: str) ->
 
 
 def test_db01_a_reader_cannot_become_somebody_else(world: World) -> None:
-    for role in ("core_tables_worker", "core_tables_owner", "core_tables_operator", "postgres"):
+    for role in (
+        "core_tables_worker",
+        "core_tables_owner",
+        "core_tables_operator",
+        "core_tables_scheduler",
+        "postgres",
+    ):
         with (
             psycopg.connect(world.settings.reader()) as connection,
             pytest.raises(psycopg.errors.InsufficientPrivilege),
@@ -153,7 +175,11 @@ def test_db01_every_table_with_a_tenant_has_forced_policies(world: World) -> Non
         "left join pg_policy p on p.polrelid = c.oid "
         "where c.relnamespace = 'os_core'::regnamespace and c.relkind in ('r', 'v', 'm', 'p', 'f') group by 1, 2, 3 order by 1"
     ).fetchall()
-    assert found == [(table, "r", True, 3) for table in sorted(TABLES)], "views would need security_invoker"
+    # The owner counts for schedulers what is due, in three of them.
+    policies = {**dict.fromkeys(TABLES, 4), "work_order_ledger": 3, "work_order_outcomes": 3}
+    assert found == [(table, "r", True, policies[table]) for table in sorted(TABLES)], (
+        "views would need security_invoker"
+    )
 
 
 def test_db01_a_tenant_whose_name_is_sql_is_only_a_name(world: World) -> None:
@@ -224,3 +250,94 @@ def test_db02_the_violation_becomes_an_error_with_its_reason_code(world: World) 
     with pytest.raises(CoreTablesError) as violation, translated():
         world.admin.execute("delete from os_core.work_order_ledger")
     assert violation.value.reason_code == APPEND_ONLY_VIOLATION
+
+
+@pytest.fixture
+def login(world: World) -> Iterator[str]:
+    """A login of a test's own, with the reader's role."""
+    name = f"{world.name}_login"
+    world.create_role(name)
+    world.admin.execute(f"grant core_tables_reader to {name}".encode())
+    try:
+        yield name
+    finally:
+        world.admin.execute("delete from os_core.reader_tenants where role = %s", (name,))
+        world.admin.execute(f"drop role {name}".encode())
+
+
+def listed(world: World, login: str, tenant: str | None) -> None:
+    world.admin.execute("insert into os_core.reader_tenants values (%s, %s)", (login, tenant))
+
+
+def tenants_seen(world: World, login: str, table: str, asked: str) -> set[str]:
+    """The tenants whose rows a login sees in a table when it sets a tenant."""
+    with psycopg.connect(make_conninfo(world.settings.admin(), user=login)) as connection:
+        connection.execute("select set_config('core_tables.tenant_id', %s, true)", (asked,))
+        return {row[0] for row in connection.execute(f"select tenant_id from os_core.{table}".encode()).fetchall()}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_db01_a_login_sees_the_tenants_it_is_listed_with_whatever_it_sets(world: World, login: str, table: str) -> None:
+    listed(world, login, "acme")
+    assert tenants_seen(world, login, table, "acme") == {"acme"}
+    assert tenants_seen(world, login, table, "") == set()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not read the tenant"):
+        tenants_seen(world, login, table, "globex")
+    listed(world, login, "globex")
+    assert tenants_seen(world, login, table, "globex") == {"globex"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_db01_a_login_that_is_not_listed_reads_nothing_and_is_told_so(world: World, login: str, table: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"the login {login} may not read"):
+        tenants_seen(world, login, table, "acme")
+    listed(world, login, None)
+    assert tenants_seen(world, login, table, "acme") == {"acme"}
+    assert tenants_seen(world, login, table, "globex") == {"globex"}
+
+
+def test_db01_a_login_cannot_borrow_the_tenants_of_a_role_that_was_granted_to_it(world: World, login: str) -> None:
+    """core_tables_reader may read any tenant where it logs in itself; a login that becomes it may not."""
+    listed(world, login, "acme")
+    with psycopg.connect(make_conninfo(world.settings.admin(), user=login)) as connection:
+        connection.execute("set role core_tables_reader")
+        connection.execute("select set_config('core_tables.tenant_id', 'globex', true)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select * from os_core.work_orders_current")
+
+
+def test_db01_a_reader_neither_sees_nor_changes_who_reads_what(world: World) -> None:
+    for statement in (
+        "select * from os_core.reader_tenants",
+        "insert into os_core.reader_tenants values (session_user, null)",
+        "select * from os_core.due_tenants(1, '', 1)",
+    ):
+        with (
+            psycopg.connect(world.settings.reader()) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute(statement.encode())
+
+
+def test_db01_our_reads_name_the_login_that_may_not_read(world: World, login: str) -> None:
+    with closing(Reads(ReadPool.connect(make_conninfo(world.settings.admin(), user=login), "test"))) as reads:
+        with pytest.raises(SetupError, match=f"{login} may not read the tenant"):
+            reads.current("acme", "order-1")
+        listed(world, login, "acme")
+        assert reads.current("acme", "order-1") is not None
+
+
+def test_db01_a_scheduler_sees_which_tenants_have_something_due_and_nothing_else(world: World) -> None:
+    with closing(wiring.scheduler_reads(world.settings)) as reads:
+        assert reads.due_tenants(1) == []
+        found = reads.due_tenants(START + 2 * HOUR)
+        assert [tuple(tenant) for tenant in found] == [("acme", 1, 1, 1, 1), ("globex", 1, 1, 1, 1)]
+        assert reads.due_tenants(START + 2 * HOUR, after="acme", page_size=1) == found[1:]
+        with pytest.raises(SetupError):
+            reads.current("acme", "order-1")
+    for table in (*TABLES, "reader_tenants", "lanes"):
+        with (
+            psycopg.connect(world.settings.scheduler()) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute(f"select * from os_core.{table}".encode())

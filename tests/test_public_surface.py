@@ -8,7 +8,8 @@ import core_tables
 
 NAMES = """
     Ledger LedgerSettings Receipt
-    Reads Page LedgerEntry RefusedRecord DueRetry TimedOutStep ExpiredLease WorkOrder Attempt Lease
+    Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep ExpiredLease DueTenant
+    ClosedWorkOrder WorkOrder Attempt Lease
     PendingQuery PendingAnswer PendingOffer PendingRecord
     LedgerEvent event_from_json event_to_json
     WorkOrderCreated FieldSet FieldConflictResolved FieldAsked StatusChanged StepStarted StepFinished StepFailed

@@ -31,6 +31,12 @@ TEXTS: dict[str, tuple[str, Callable[[Reads, str], object]]] = {
     "ledger": ("work_order_id", lambda reads, text: reads.ledger("acme", text)),
     "attempts": ("work_order_id", lambda reads, text: reads.attempts("acme", text)),
     "lease": ("work_order_id", lambda reads, text: reads.active_lease("acme", text, START)),
+    "last lease": ("work_order_id", lambda reads, text: reads.last_lease("acme", text)),
+    "work order": ("work_order_id", lambda reads, text: reads.work_order("acme", text)),
+    "step of a cursor": ("step_id", lambda reads, text: reads.attempts("acme", "order-1", after=(text, 0))),
+    "bound event": ("idempotency_key", lambda reads, text: reads.bound_event("acme", "order-1", text)),
+    "cursor": ("after_work_order_id", lambda reads, text: reads.current_by_status("acme", "DRAFT", after=(text,))),
+    "target": ("target_user_id", lambda reads, text: reads.awaited_approvals("acme", text)),
     "requester": ("requester_user_id", lambda reads, text: reads.pending(PendingQuery("acme", text, START))),
 }
 NUMBERS: dict[str, tuple[str, Callable[[Reads, int], object]]] = {
@@ -42,6 +48,11 @@ NUMBERS: dict[str, tuple[str, Callable[[Reads, int], object]]] = {
     "due retries": ("now", lambda reads, number: reads.due_retries("acme", number)),
     "timed-out steps": ("now", lambda reads, number: reads.timed_out_steps("acme", number)),
     "expired leases": ("now", lambda reads, number: reads.expired_leases("acme", number)),
+    "expired approvals": ("now", lambda reads, number: reads.expired_approvals("acme", number)),
+    "closed": ("event_id", lambda reads, number: reads.closed_after("acme", number)),
+    "start": ("created_from", lambda reads, number: reads.ledger_by_creation("acme", number)),
+    "end": ("created_to", lambda reads, number: reads.ledger_by_creation("acme", 0, number)),
+    "records": ("first_id", lambda reads, number: reads.records_of_correlation("acme", 1, first_id=number)),
     "refused": ("before", lambda reads, number: reads.refused("acme", before=number)),
 }
 
@@ -67,17 +78,25 @@ def test_a_number_beyond_64_bits_is_refused_and_the_edge_is_read(world: World, r
 
 
 def test_a_correlation_id_is_from_1_to_2_to_the_128(world: World) -> None:
-    assert world.reads.current_by_correlation("acme", 2**128 - 1) is None
-    for number in (0, 2**128, 10**5000):
-        with pytest.raises(ContractError) as refusal:
-            world.reads.current_by_correlation("acme", number)
-        assert refusal.value.field == "correlation_id"
+    for read in (world.reads.current_by_correlation, world.reads.records_of_correlation):
+        assert not read("acme", 2**128 - 1)
+        for number in (0, 2**128, 10**5000):
+            with pytest.raises(ContractError) as refusal:
+                read("acme", number)
+            assert refusal.value.field == "correlation_id"
 
 
 PAGES: dict[str, Callable[[Reads, int], object]] = {
     "ledger": lambda reads, size: reads.ledger("acme", page_size=size),
     "ledger of a work order": lambda reads, size: reads.ledger("acme", "order-1", page_size=size),
     "refused": lambda reads, size: reads.refused("acme", page_size=size),
+    "attempts": lambda reads, size: reads.attempts("acme", "order-1", page_size=size),
+    "by status": lambda reads, size: reads.current_by_status("acme", "DRAFT", page_size=size),
+    "closed": lambda reads, size: reads.closed_after("acme", 0, page_size=size),
+    "ledger by creation": lambda reads, size: reads.ledger_by_creation("acme", page_size=size),
+    "records": lambda reads, size: reads.records_of_correlation("acme", 1, page_size=size),
+    "expired approvals": lambda reads, size: reads.expired_approvals("acme", START, page_size=size),
+    "awaited approvals": lambda reads, size: reads.awaited_approvals("acme", "boss", page_size=size),
     "due retries": lambda reads, size: reads.due_retries("acme", START, page_size=size),
     "timed-out steps": lambda reads, size: reads.timed_out_steps("acme", START, page_size=size),
     "expired leases": lambda reads, size: reads.expired_leases("acme", START, page_size=size),

@@ -25,7 +25,13 @@ from .world import World, new_world, other_settings
 
 pytestmark = pytest.mark.stack
 
-ROLES = ("core_tables_worker", "core_tables_reader", "core_tables_operator", "core_tables_owner")
+ROLES = (
+    "core_tables_worker",
+    "core_tables_reader",
+    "core_tables_operator",
+    "core_tables_scheduler",
+    "core_tables_owner",
+)
 GIVEN = "a password"
 
 
@@ -56,7 +62,7 @@ class Server:
 
     def give_passwords(self) -> None:
         """As an administrator would, after `init` has created the roles."""
-        for role in ROLES[:3]:
+        for role in ROLES[:-1]:
             with psycopg.connect(self.dsn, autocommit=True) as connection:
                 connection.execute(SQL("alter role {} password {}").format(Identifier(role), Literal(GIVEN)))
 
@@ -139,7 +145,7 @@ def test_an_administrator_who_is_no_superuser_can_set_up_a_database_of_his_own(
     boss = in_database(managed, dsn)
     assert "applied the migration 0001.work-order-tables" in boss.init()
     with psycopg.connect(dsn, autocommit=True) as connection:
-        for role in ROLES[:3]:
+        for role in ROLES[:-1]:
             connection.execute(SQL("alter role {} password {}").format(Identifier(role), Literal(GIVEN)))
         connection.execute("drop policy operator_sees_all on os_core.work_order_leases")
     assert boss.init() == ["made the policy operator_sees_all of os_core.work_order_leases"]

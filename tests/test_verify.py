@@ -17,6 +17,7 @@ from core_tables.cli.drift import Drift
 from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.row_types import CurrentRow
 from core_tables.projection.postgres.statements import sql
 from core_tables.projection.verify import repair
 from core_tables.projection.verify.facts import estimate
@@ -254,10 +255,12 @@ def test_a_rebuild_that_stands_still_lets_its_lanes_go(one: World, monkeypatch: 
 
 
 def test_a_sample_is_taken_from_the_whole_of_a_table(one: World) -> None:
+    columns = ", ".join(CurrentRow.__struct_fields__)
     one.admin.execute(
-        "insert into os_core.work_orders_current select (jsonb_populate_record(row, jsonb_build_object("
+        f"insert into os_core.work_orders_current ({columns}) select {columns} from ("
+        "select (jsonb_populate_record(row, jsonb_build_object("
         "'work_order_id', lpad(number::text, 5, '0'), 'correlation_id', number))).* "
-        "from os_core.work_orders_current as row, generate_series(1, 4000) as number"
+        "from os_core.work_orders_current as row, generate_series(1, 4000) as number) as made".encode()
     )
     one.admin.execute("analyze os_core.work_orders_current")
     connection = wiring.operator(one.settings)

@@ -2,7 +2,6 @@
 
 from msgspec import Struct
 
-from core_tables.projection.postgres.row_types import Numeric
 from core_tables.schemas.reasons import StopCause
 
 
@@ -39,7 +38,7 @@ class Correlation(Struct, frozen=True, gc=False):
     """A correlation_id of a tenant, as text."""
 
     tenant_id: str
-    correlation_id: Numeric
+    correlation_id: str
 
 
 class RecordName(Struct, frozen=True, gc=False):

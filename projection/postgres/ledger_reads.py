@@ -1,15 +1,19 @@
-"""The reads of the ledger: events, outcomes, and refused records."""
+"""The reads of records: events of the ledger, outcomes, refusals, and all of one correlation."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.from_rows import event_of_row, outcome_of_row, refusal_of_row
 from core_tables.projection.postgres.keys import RecordName
-from core_tables.projection.postgres.row_types import FoundOutcome, LedgerRow, OutcomeRow
+from core_tables.projection.postgres.record_reads import correlation_text
+from core_tables.projection.postgres.row_types import FoundOutcome, LedgerRow, OutcomeRow, RecordRow
 from core_tables.projection.postgres.tenant_reads import (
     MAX_PAGE,
+    Cursor,
+    Order,
+    Page,
     TenantReads,
     check_page,
     checked_parameters,
@@ -18,6 +22,9 @@ from core_tables.projection.postgres.tenant_reads import (
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
 from core_tables.schemas.vocabulary import MAX_I64, EventType, WorkOrderStatus
+
+_BY_CREATION: Final[Order] = {"created_at": 0, "work_order_event_id": 0}
+_HISTORY: Final = 10_000  # events that are read at once to fold them
 
 
 class LedgerEntry(NamedTuple):
@@ -39,6 +46,19 @@ class RefusedRecord(NamedTuple):
     turn_id: int | None
     idempotency_key: str | None
     created_at: int | None
+
+
+class DecidedRecord(NamedTuple):
+    """A record and its outcome: the whole event if it was accepted, and otherwise what is kept of the request."""
+
+    event_id: int
+    outcome: Outcome
+    work_order_id: str | None
+    event_type: EventType | None
+    turn_id: int | None
+    idempotency_key: str | None
+    created_at: int | None
+    event: LedgerEvent | None
 
 
 class LedgerReads(TenantReads):
@@ -69,17 +89,78 @@ class LedgerReads(TenantReads):
                 last_id=last_id,
                 page_size=page_size,
             )
-        return [LedgerEntry(row.work_order_event_id, event_of_row(row), row.status_before) for row in rows]
+        return list(map(_entry, rows))
+
+    def ledger_by_creation(
+        self,
+        tenant_id: str,
+        created_from: int = 0,
+        created_to: int = MAX_I64,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+    ) -> Page[LedgerEntry]:
+        """A page of the ledger events whose created_at (ns) is in a range, both ends included, oldest first."""
+        page = self._page(
+            LedgerRow,
+            tenant_id,
+            "read_ledger_by_creation",
+            _BY_CREATION,
+            created_from=created_from,
+            created_to=created_to,
+            after=after,
+            page_size=page_size,
+        )
+        return page.made(_entry)
+
+    def bound_event(self, tenant_id: str, work_order_id: str, idempotency_key: str) -> LedgerEntry | None:
+        """The event of a work order that an idempotency key is bound to; None if it is free."""
+        rows = self._tenant_rows(
+            LedgerRow, tenant_id, "read_bound_event", work_order_id=work_order_id, idempotency_key=idempotency_key
+        )
+        return _entry(rows[0]) if rows else None
+
+    def records_of_correlation(
+        self, tenant_id: str, correlation_id: int, *, first_id: int = 1, page_size: int = MAX_PAGE
+    ) -> list[DecidedRecord]:
+        """A page of the records that carry a correlation_id, refused and replayed ones included, from `first_id` on.
+
+        In the order of their event ids. A record that was too damaged to be read carries none.
+        """
+        check_page(page_size)
+        number = correlation_text(correlation_id)
+        rows = self._tenant_rows(
+            RecordRow,
+            tenant_id,
+            "read_records_of_correlation",
+            bound_tenant=tenant_id,
+            bound_correlation=number,
+            first_id=first_id,
+            outcome_tenant=tenant_id,
+            outcome_correlation=number,
+            first_outcome=first_id,
+            page_size=page_size,
+        )
+        return [_decided_record(row, number) for row in rows]
 
     def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
-        checked_parameters(tenant_id, event_id=event_id)
         state: WorkOrder | None = None
-        first_id = 1
-        while entries := self.ledger(tenant_id, work_order_id, first_id=first_id, last_id=event_id):
-            for entry in entries:
-                state = evolve(state, entry.event, entry.work_order_event_id)
-            first_id = entries[-1].work_order_event_id + 1
+        first_id, asked = 1, _HISTORY
+        while asked == _HISTORY:
+            rows = self._tenant_rows(
+                LedgerRow,
+                tenant_id,
+                "read_ledger_of_work_order",
+                work_order_id=work_order_id,
+                first_id=first_id,
+                event_id=event_id,
+                page_size=_HISTORY,
+            )
+            for row in rows:
+                state = evolve(state, event_of_row(row), row.work_order_event_id)
+                first_id = row.work_order_event_id + 1
+            asked = len(rows)
         return state
 
     def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
@@ -108,6 +189,25 @@ class LedgerReads(TenantReads):
         check_page(page_size)
         rows = self._tenant_rows(OutcomeRow, tenant_id, "read_refused", before=before, page_size=page_size)
         return list(map(refused_record, rows))
+
+
+def _entry(row: LedgerRow) -> LedgerEntry:
+    return LedgerEntry(row.work_order_event_id, event_of_row(row), row.status_before)
+
+
+def _decided_record(row: RecordRow, correlation_id: str) -> DecidedRecord:
+    columns = {**row.columns, "correlation_id": correlation_id}
+    found: LedgerRow | OutcomeRow = LedgerRow(**columns) if row.accepted else OutcomeRow(**columns)
+    return DecidedRecord(
+        event_id=row.event_id,
+        outcome=ACCEPTED if isinstance(found, LedgerRow) else outcome_of_row(found),
+        work_order_id=found.work_order_id,
+        event_type=found.event_type,
+        turn_id=found.turn_id,
+        idempotency_key=found.idempotency_key,
+        created_at=found.created_at,
+        event=event_of_row(found) if isinstance(found, LedgerRow) else None,
+    )
 
 
 def refused_record(row: OutcomeRow) -> RefusedRecord:

@@ -198,6 +198,28 @@ class DueAttemptRow(AttemptRow, frozen=True, kw_only=True):
     last_failure_reason_code: int | None
 
 
+class ClosedRow(CurrentRow, frozen=True, kw_only=True):
+    """A current record, and the event that closed its work order."""
+
+    closing_event_id: int
+
+
+class WholeRow(CurrentRow, frozen=True, kw_only=True):
+    """A current record with the rows of its attempts and of its last lease, as JSON."""
+
+    attempts: list[dict[str, Any]]
+    last_lease: dict[str, Any] | None
+
+
+class RecordRow(NamedTuple):
+    """A record of a correlation: its row of the ledger or of the outcomes as JSON, without correlation_id."""
+
+    tenant_id: str
+    event_id: int
+    accepted: bool
+    columns: dict[str, Any]
+
+
 class PendingRow(NamedTuple):
     """How far the lane is folded, and a record of a pending list; None in all of its columns where the list is empty."""
 

@@ -119,6 +119,11 @@ def checked_parameters(tenant_id: str, **parameters: object) -> None:
     """Raises ContractError, naming it, for a parameter of a read that no column could hold."""
     if not is_tenant_id(tenant_id) and tenant_id != UNATTRIBUTED:
         raise ContractError(contract_failure("tenant_id", TENANT_ID_RULE))
+    checked_values(**parameters)
+
+
+def checked_values(**parameters: object) -> None:
+    """The same for parameters of a read that is of no tenant."""
     for name, value in parameters.items():
         for item in value if isinstance(value, list) else (value,):
             if isinstance(item, str) and not _is_text(item):

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from core_tables.producer.receipt import Receipt
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
     from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
-    from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
-    from core_tables.projection.postgres.ledger_reads import LedgerEntry, RefusedRecord
+    from core_tables.projection.postgres.due_reads import DueRetry, DueTenant, ExpiredLease, TimedOutStep
+    from core_tables.projection.postgres.ledger_reads import DecidedRecord, LedgerEntry, RefusedRecord
     from core_tables.projection.postgres.pending_reads import PendingAnswer
     from core_tables.projection.postgres.reads import Reads
+    from core_tables.projection.postgres.record_reads import ClosedWorkOrder
     from core_tables.projection.postgres.tenant_reads import Page
     from core_tables.schemas.events import (
         ExternalApprovalRequested,
@@ -54,9 +55,12 @@ __all__ = [
     "Accepted",
     "Attempt",
     "ClosedError",
+    "ClosedWorkOrder",
     "ContractError",
     "CoreTablesError",
+    "DecidedRecord",
     "DueRetry",
+    "DueTenant",
     "ExpiredLease",
     "ExternalApprovalRequested",
     "ExternalApprovalResolved",
@@ -108,10 +112,11 @@ _HOMES = {
     "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
     "core_tables.projection.fold.work_order": ("Attempt", "Lease", "WorkOrder"),
     "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),
-    "core_tables.projection.postgres.due_reads": ("DueRetry", "ExpiredLease", "TimedOutStep"),
-    "core_tables.projection.postgres.ledger_reads": ("LedgerEntry", "RefusedRecord"),
+    "core_tables.projection.postgres.due_reads": ("DueRetry", "DueTenant", "ExpiredLease", "TimedOutStep"),
+    "core_tables.projection.postgres.ledger_reads": ("DecidedRecord", "LedgerEntry", "RefusedRecord"),
     "core_tables.projection.postgres.pending_reads": ("PendingAnswer",),
     "core_tables.projection.postgres.reads": ("Reads",),
+    "core_tables.projection.postgres.record_reads": ("ClosedWorkOrder",),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),

@@ -84,9 +84,21 @@ create table os_core.work_order_ledger (
     idempotency_key text collate "C",
     payload jsonb not null,
     primary key (tenant_id, work_order_event_id),
-    -- two sends of one write, whichever way they raced, leave one event. Full, so that it also serves reads by work order.
+    -- two sends of one write, whichever way they raced, leave one event.
     constraint one_event_per_idempotency_key unique (tenant_id, work_order_id, idempotency_key)
 );
+
+-- The events of a work order in order, so that a page of a long history reads no more than the page.
+create index events_of_a_work_order on os_core.work_order_ledger (tenant_id, work_order_id, work_order_event_id);
+
+-- created_at may go backwards, so the order of ids says nothing about it.
+create index events_by_creation on os_core.work_order_ledger (tenant_id, created_at, work_order_event_id);
+
+-- The events that closed a work order. It lies on the ledger: an index of last_event_id would cost each update of a record.
+create index closing_events
+    on os_core.work_order_ledger (tenant_id, work_order_event_id)
+    where work_order_status in ('DONE', 'REFUSED', 'FAILED', 'CANCELED')
+    and (status_before is null or status_before in ('DRAFT', 'CLARIFY', 'CONFIRM', 'EXECUTING'));
 
 create table os_core.work_order_outcomes (
     tenant_id text collate "C" not null,
@@ -103,11 +115,19 @@ create table os_core.work_order_outcomes (
     sentence text,
     first_event_id bigint,
     request_differs boolean,
+    -- correlation_id as readers look it up: below a policy, Postgres uses an index only for operators that it calls leakproof, and
+    -- those of numeric are not.
+    correlation text collate "C" generated always as (correlation_id::text) stored,
     primary key (tenant_id, event_id),
     constraint a_replay_names_the_first check ((outcome = 'REPLAYED') = (first_event_id is not null)),
     constraint a_replay_says_whether_it_differs check ((outcome = 'REPLAYED') = (request_differs is not null)),
     constraint a_refusal_says_why check ((outcome = 'REFUSED') = (sentence is not null))
 );
+
+create index outcomes_of_a_correlation
+    on os_core.work_order_outcomes (tenant_id, correlation, event_id) where correlation is not null;
+
+create index refusals on os_core.work_order_outcomes (tenant_id, event_id) where outcome = 'REFUSED';
 
 create table os_core.work_orders_current (
     tenant_id text collate "C" not null,
@@ -154,14 +174,29 @@ create table os_core.work_orders_current (
     last_failure_reason_code bigint,
     created_at bigint not null,
     closed_at bigint,
+    -- correlation_id as readers look it up, as in work_order_outcomes.
+    correlation text collate "C" not null generated always as (correlation_id::text) stored,
     primary key (tenant_id, work_order_id),
     -- a thread is bound to one work order: the second that claims it is refused before it gets here.
-    constraint one_work_order_per_correlation unique (tenant_id, correlation_id)
+    constraint one_work_order_per_correlation unique (tenant_id, correlation)
 ) with (fillfactor = 70);
 
--- The pending list of one requester. No column of it changes while a record is open, so that updates stay HOT.
+-- An update that changes no column of an index stays HOT, so no index here has one that every event changes. Status and approvals
+-- change with some.
 create index open_work_orders_of_a_requester
     on os_core.work_orders_current (tenant_id, requester_user_id) where closed_at is null;
+
+create index work_orders_by_status on os_core.work_orders_current (tenant_id, work_order_status, work_order_id);
+
+create index approvals_by_expiry
+    on os_core.work_orders_current (tenant_id, external_approval_expires_at, work_order_id)
+    where external_approval_pending;
+
+create index approvals_of_a_target
+    on os_core.work_orders_current (
+        tenant_id, external_approval_target_user_id, external_approval_expires_at, work_order_id
+    )
+    where external_approval_pending;
 
 create table os_core.work_order_step_attempts (
     tenant_id text collate "C" not null,
@@ -241,6 +276,117 @@ create trigger append_only before update or delete or truncate on os_core.regist
 
 alter table os_core.registered_schemas enable always trigger append_only;
 
+-- Which tenants a login reads; tenant is null for one that may read any. A login that is not listed reads none.
+create table os_core.reader_tenants (
+    role text collate "C" not null,
+    tenant text collate "C",
+    constraint a_login_is_listed_once_per_tenant unique nulls not distinct (role, tenant)
+);
+
+insert into os_core.reader_tenants (role, tenant) values ('core_tables_reader', null);
+
+-- The tenant that a reader's transaction asks for, if its login may read it. A login can set any text, and become any role that was
+-- granted to it; session_user stays who logged in.
+create function os_core.reader_tenant() returns text language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asked constant text collate "C" := nullif(current_setting('core_tables.tenant_id', true), '');
+begin
+    if asked is null or exists (
+        select from os_core.reader_tenants as listed
+        where listed.role = session_user and (listed.tenant is null or listed.tenant = asked)
+    ) then
+        return asked;
+    end if;
+    raise exception 'permission denied: the login % may not read the tenant that it asked for', session_user
+        using errcode = 'insufficient_privilege', hint = 'An administrator lists it in os_core.reader_tenants.';
+end
+$$;
+
+-- The tenants that have something due at a time, after a tenant, and how much of each kind (1 000 if there is more). Nobody sees
+-- which work orders: a scheduler that serves all tenants need not be able to read any. It goes from tenant to tenant by the indexes of
+-- what is due, so it reads a few entries of each tenant that has work in progress.
+create function os_core.due_tenants(at bigint, after text, most bigint)
+returns table (
+    tenant_id text, retries bigint, timed_out_steps bigint, expired_leases bigint, expired_approvals bigint
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    -- Not by a grant: a dump that is restored without our roles gives functions to everybody.
+    if not pg_has_role(session_user, 'core_tables_scheduler', 'member') then
+        raise exception 'permission denied: the login % is not a member of core_tables_scheduler', session_user
+            using errcode = 'insufficient_privilege';
+    end if;
+    return query
+    with recursive busy (tenant_id, is_start) as (
+        select after collate "C", true
+        union all
+        select
+            least(
+                (
+                    select attempt.tenant_id from os_core.work_order_step_attempts as attempt
+                    where attempt.due_at is not null and attempt.tenant_id > busy.tenant_id
+                    order by attempt.tenant_id limit 1
+                ),
+                (
+                    select lease.tenant_id from os_core.work_order_leases as lease
+                    where lease.due_at is not null and lease.tenant_id > busy.tenant_id
+                    order by lease.tenant_id limit 1
+                ),
+                (
+                    select current.tenant_id from os_core.work_orders_current as current
+                    where current.external_approval_pending and current.tenant_id > busy.tenant_id
+                    order by current.tenant_id limit 1
+                )
+            ),
+            false
+        from busy
+        where busy.tenant_id is not null
+    )
+    select *
+    from (
+        select
+            busy.tenant_id,
+            (
+                select count(*) from (
+                    select from os_core.work_order_step_attempts as attempt
+                    where attempt.tenant_id = busy.tenant_id and attempt.status = 'SCHEDULED' and attempt.due_at <= at
+                    limit 1000
+                ) as due
+            ) as retries,
+            (
+                select count(*) from (
+                    select from os_core.work_order_step_attempts as attempt
+                    where attempt.tenant_id = busy.tenant_id and attempt.status = 'RUNNING' and attempt.due_at <= at
+                    limit 1000
+                ) as due
+            ) as timed_out_steps,
+            (
+                select count(*) from (
+                    select from os_core.work_order_leases as lease
+                    where lease.tenant_id = busy.tenant_id and lease.due_at <= at
+                    limit 1000
+                ) as due
+            ) as expired_leases,
+            (
+                select count(*) from (
+                    select from os_core.work_orders_current as current
+                    where
+                        current.tenant_id = busy.tenant_id and current.external_approval_pending
+                        and current.external_approval_expires_at <= at
+                    limit 1000
+                ) as due
+            ) as expired_approvals
+        from busy
+        where not busy.is_start and busy.tenant_id is not null
+    ) as counted
+    where counted.retries + counted.timed_out_steps + counted.expired_leases + counted.expired_approvals > 0
+    limit most;
+end
+$$;
+
 -- One tenant per session, whatever the query says: a session without the setting sees no row.
 alter table os_core.work_order_ledger enable row level security;
 
@@ -275,14 +421,28 @@ begin
             'create policy operator_sees_all on os_core.%I for select to core_tables_operator using (true)', name);
         execute format(
             'create policy reader_sees_one_tenant on os_core.%I for select to core_tables_reader '
-            'using (tenant_id = current_setting(''core_tables.tenant_id'', true))', name);
+            'using (tenant_id = (select os_core.reader_tenant()))', name);
     end loop;
 end
 $$;
 
-grant usage on schema os_core to core_tables_worker, core_tables_reader, core_tables_operator;
+-- What os_core.due_tenants counts, as its owner; nobody logs in as the owner.
+create policy owner_counts_what_is_due on os_core.work_order_step_attempts
+    for select to core_tables_owner using (due_at is not null);
+
+create policy owner_counts_what_is_due on os_core.work_order_leases
+    for select to core_tables_owner using (due_at is not null);
+
+create policy owner_counts_what_is_due on os_core.work_orders_current
+    for select to core_tables_owner using (external_approval_pending);
+
+grant usage on schema os_core
+    to core_tables_worker, core_tables_reader, core_tables_operator, core_tables_scheduler;
 
 grant select on all tables in schema os_core to core_tables_worker, core_tables_reader, core_tables_operator;
+
+-- A reader need not know which tenants others read.
+revoke select on os_core.reader_tenants from core_tables_worker, core_tables_reader;
 
 grant insert on os_core.work_order_ledger, os_core.work_order_outcomes to core_tables_worker;
 

@@ -14,6 +14,9 @@ begin
     if not exists (select from pg_roles where rolname = 'core_tables_operator') then
         create role core_tables_operator login;
     end if;
+    if not exists (select from pg_roles where rolname = 'core_tables_scheduler') then
+        create role core_tables_scheduler login;
+    end if;
     if not (pg_has_role('core_tables_owner', 'USAGE') and pg_has_role('core_tables_owner', 'SET')) then
         execute format('grant core_tables_owner to %I', current_user);
     end if;

@@ -1,7 +1,7 @@
 -- What is not as the migrations made it, one sentence a row.
 select 'the table os_core.' || expected.name || ' is missing' as problem
 from unnest(array[
-    'migrations', 'lanes', 'work_order_topics', 'registered_schemas', 'lane_stops', 'work_order_ledger',
+    'migrations', 'lanes', 'work_order_topics', 'registered_schemas', 'lane_stops', 'reader_tenants', 'work_order_ledger',
     'work_order_outcomes', 'work_orders_current', 'work_order_step_attempts', 'work_order_leases'
 ]) as expected (name)
 where to_regclass('os_core.' || expected.name) is null
@@ -9,7 +9,9 @@ union all
 select 'row-level security is not forced on os_core.' || class.relname
 from pg_catalog.pg_class as class
 where class.relnamespace = to_regnamespace('os_core') and class.relkind = 'r'
-    and class.relname not in ('migrations', 'lanes', 'work_order_topics', 'registered_schemas', 'lane_stops')
+    and class.relname not in (
+        'migrations', 'lanes', 'work_order_topics', 'registered_schemas', 'lane_stops', 'reader_tenants'
+    )
     and not (class.relrowsecurity and class.relforcerowsecurity)
 union all
 select 'the append-only trigger is missing or not enabled always on os_core.' || expected.name

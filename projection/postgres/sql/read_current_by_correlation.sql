@@ -13,4 +13,4 @@ select
     row.next_retry_at, row.last_failure_reason_code, row.created_at, row.closed_at
     /* end */
 from os_core.work_orders_current as row
-where row.tenant_id = %b and row.correlation_id = %b::text::numeric
+where row.tenant_id = %b and row.correlation = %b

@@ -1,0 +1,36 @@
+-- A page of the records that carry a correlation_id, in id order: the accepted events of its work order, and the records that were
+-- replayed or refused. The keys are merged first, so that no more rows are read than the page has. correlation_id is left out of the
+-- rows: JSON numbers do not hold it.
+select
+    record.tenant_id, record.event_id, record.accepted,
+    case
+        when record.accepted then (
+            select to_jsonb(ledger) - 'correlation_id'
+            from os_core.work_order_ledger as ledger
+            where ledger.tenant_id = record.tenant_id and ledger.work_order_event_id = record.event_id
+        )
+        else (
+            select to_jsonb(other) - array['correlation_id', 'correlation']
+            from os_core.work_order_outcomes as other
+            where other.tenant_id = record.tenant_id and other.event_id = record.event_id
+        )
+    end as columns
+from (
+    select ledger.tenant_id, ledger.work_order_event_id as event_id, true as accepted
+    from os_core.work_order_ledger as ledger
+    where
+        ledger.tenant_id = %b
+        and ledger.work_order_id = (
+            select current.work_order_id
+            from os_core.work_orders_current as current
+            where current.tenant_id = %b and current.correlation = %b
+        )
+        and ledger.work_order_event_id >= %b
+    union all
+    select other.tenant_id, other.event_id, false as accepted
+    from os_core.work_order_outcomes as other
+    where other.tenant_id = %b and other.correlation = %b and other.event_id >= %b
+    order by event_id
+    limit %b
+) as record
+order by record.event_id

@@ -1,0 +1,268 @@
+"""No read looks at more rows than it returns, and one for the cursor, however many lie next to them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Final, LiteralString
+
+import psycopg
+import pytest
+from msgspec.json import encode
+from psycopg.sql import SQL, Composable, Literal
+
+from core_tables.cli import wiring
+from core_tables.projection.fold.pending import PendingQuery
+from core_tables.projection.postgres.connection import PLANNED_ONCE, connect
+from core_tables.projection.postgres.pipeline import Pipeline
+from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.statements import sql
+
+from .builders import START
+from .world import World, wait_until
+
+pytestmark = pytest.mark.stack
+
+PAGE: Final = 2
+NOW: Final = 1_000
+LATER: Final = 10**15  # when nothing that is asked for is due, and after everything that is asked for
+# Of `want` work orders, with their rows in all tables; then a number of others, none of which any read asks for.
+WANTED: Final[LiteralString] = """
+insert into os_core.work_orders_current (
+    tenant_id, work_order_id, correlation_id, turn_id, work_order_status, last_event_id, last_reason_code, last_updated_at,
+    requester_user_id, fields_json, missing_fields_json, asked_fields_json, resolved_fields_json, prompt_dedupe_keys_json,
+    external_approval_pending, external_approval_target_user_id, external_approval_expires_at, created_at
+)
+select 'big', 'want-' || n, n, 1, 'CONFIRM', n, 1, %(start)s, 'ada', '{}', '[]', '{}', '{}', '[]', true, 'boss', n, n
+from generate_series(1, 5) as n;
+insert into os_core.work_order_step_attempts (
+    tenant_id, work_order_id, step_id, attempt_index, status, timeout_ms, next_retry_at, started_at, reason_code, due_at
+)
+select 'big', 'want-' || n, status || k, 0, status, 0, n, n, 1, n
+from generate_series(1, 5) as n, unnest(array['SCHEDULED', 'RUNNING']) as status, generate_series(1, 2) as k;
+insert into os_core.work_order_leases (
+    tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at, lease_expires_at, due_at
+)
+select 'big', 'want-' || n, n, 'ACTIVE', 'owner', 'token', 1, n, n from generate_series(1, 5) as n;
+insert into os_core.work_order_ledger (
+    tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id, event_type,
+    status_before, work_order_status, reason_code, idempotency_key, payload
+)
+select
+    'big', 10 * n + k, 1, n, 'want-' || n, n, 1, 'STATUS_CHANGED', case k when 2 then 'CONFIRM' end,
+    case k when 2 then 'DONE' else 'CONFIRM' end, 1, 'key-' || k, '{}'
+from generate_series(1, 5) as n, generate_series(1, 2) as k;
+insert into os_core.work_order_outcomes (
+    tenant_id, event_id, work_order_id, correlation_id, event_type, outcome, reason_code, sentence
+)
+select 'big', 10 * n + k, 'want-' || n, n, 'STATUS_CHANGED', 'REFUSED', 'OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED', 'why'
+from generate_series(1, 5) as n, generate_series(3, 5) as k
+"""
+OTHERS: Final[LiteralString] = """
+insert into os_core.work_orders_current (
+    tenant_id, work_order_id, correlation_id, turn_id, work_order_status, last_event_id, last_reason_code, last_updated_at,
+    requester_user_id, fields_json, missing_fields_json, asked_fields_json, resolved_fields_json, prompt_dedupe_keys_json,
+    external_approval_pending, external_approval_target_user_id, external_approval_expires_at, created_at, closed_at
+)
+select
+    'big', 'other-' || n, n, 1, case when closed then 'DONE' else 'EXECUTING' end, n, 1, n, 'bob', '{}', '[]', '{}', '{}',
+    '[]', not closed, 'another', %(later)s, 1, case when closed then 1 end
+from (select n, mod(n, 2) = 0 as closed from generate_series(%(from)s::bigint, %(to)s) as n) as work_order;
+insert into os_core.work_order_step_attempts (
+    tenant_id, work_order_id, step_id, attempt_index, status, timeout_ms, next_retry_at, started_at, reason_code, due_at
+)
+select
+    'big', 'other-' || n, 'step', 0, case when mod(n, 4) < 2 then 'SCHEDULED' else 'RUNNING' end, 0, 1, 1, 1,
+    case when mod(n, 2) = 1 then %(later)s end
+from generate_series(%(from)s::bigint, %(to)s) as n;
+insert into os_core.work_order_leases (
+    tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at, lease_expires_at, due_at
+)
+select 'big', 'other-' || n, n, 'ACTIVE', 'owner', 'token', 1, 1, case when mod(n, 2) = 1 then %(later)s end
+from generate_series(%(from)s::bigint, %(to)s) as n;
+insert into os_core.work_order_ledger (
+    tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id, event_type,
+    status_before, work_order_status, reason_code, idempotency_key, payload
+)
+select
+    'big', n, 1, %(later)s, case when mod(n, 2) = 0 then 'long' else 'other-' || n end, n, 1, 'STATUS_CHANGED', 'EXECUTING',
+    'EXECUTING', 1, 'key-' || n, '{}'
+from generate_series(%(from)s::bigint, %(to)s) as n;
+insert into os_core.work_order_outcomes (
+    tenant_id, event_id, work_order_id, correlation_id, event_type, outcome, reason_code, first_event_id, request_differs
+)
+select 'big', %(to)s + n, 'other-' || n, n, 'STATUS_CHANGED', 'REPLAYED', 'OS_WORK_ORDER_IDEMPOTENCY_REPLAY', 1, false
+from generate_series(%(from)s::bigint, %(to)s) as n
+"""
+TABLES: Final = (
+    "work_order_ledger",
+    "work_order_outcomes",
+    "work_orders_current",
+    "work_order_step_attempts",
+    "work_order_leases",
+)
+PAGED: dict[str, Callable[[Reads], Any]] = {
+    "ledger": lambda reads: reads.ledger("big", page_size=PAGE),
+    "ledger of a work order": lambda reads: reads.ledger("big", "long", page_size=PAGE),
+    "ledger by creation": lambda reads: reads.ledger_by_creation("big", 2, NOW, page_size=PAGE),
+    "records of a correlation": lambda reads: reads.records_of_correlation("big", 1, page_size=PAGE),
+    "refused": lambda reads: reads.refused("big", page_size=PAGE),
+    "attempts": lambda reads: reads.attempts("big", "want-1", page_size=PAGE),
+    "by status": lambda reads: reads.current_by_status("big", "CONFIRM", page_size=PAGE),
+    "closed": lambda reads: reads.closed_after("big", 12, page_size=PAGE),
+    "due retries": lambda reads: reads.due_retries("big", NOW, page_size=PAGE),
+    "timed-out steps": lambda reads: reads.timed_out_steps("big", NOW, page_size=PAGE),
+    "expired leases": lambda reads: reads.expired_leases("big", NOW, page_size=PAGE),
+    "expired approvals": lambda reads: reads.expired_approvals("big", NOW, page_size=PAGE),
+    "awaited approvals": lambda reads: reads.awaited_approvals("big", "boss", page_size=PAGE),
+}
+# A second page starts at its cursor, and reads nothing of the first.
+PAGED |= {
+    "second page of the ledger by creation": lambda reads: reads.ledger_by_creation(
+        "big", 1, NOW, after=(1, 12), page_size=PAGE
+    ),
+    "second page of a status": lambda reads: reads.current_by_status(
+        "big", "CONFIRM", after=("want-2",), page_size=PAGE
+    ),
+    "second page of due retries": lambda reads: reads.due_retries(
+        "big", NOW, after=(2, "want-2", "SCHEDULED2", 0), page_size=PAGE
+    ),
+    "second page of expired leases": lambda reads: reads.expired_leases(
+        "big", NOW, after=(2, "want-2"), page_size=PAGE
+    ),
+    "second page of approvals": lambda reads: reads.expired_approvals("big", NOW, after=(2, "want-2"), page_size=PAGE),
+}
+SINGLE: dict[str, Callable[[Reads], Any]] = {
+    "current": lambda reads: reads.current("big", "want-1"),
+    "current by correlation": lambda reads: reads.current_by_correlation("big", 1),
+    "bound event": lambda reads: reads.bound_event("big", "want-1", "key-1"),
+    "active lease": lambda reads: reads.active_lease("big", "want-1", 0),
+    "last lease": lambda reads: reads.last_lease("big", "want-1"),
+    "outcome of an event": lambda reads: reads.outcome("big", 11),
+    "outcome of a refusal": lambda reads: reads.outcomes("big", [13]),
+}
+# What these return is one value, made of as many rows.
+MADE_OF: dict[str, tuple[int, Callable[[Reads], Any]]] = {
+    "work order": (4, lambda reads: reads.work_order("big", "want-1")),
+    "record at an event": (2, lambda reads: reads.current_at("big", "want-1", 12)),
+    "pending": (5, lambda reads: reads.pending(PendingQuery("big", "ada", START))),
+}
+READS: dict[str, tuple[int, Callable[[Reads], Any]]] = {
+    **{name: (PAGE, read) for name, read in PAGED.items()},
+    **{name: (1, read) for name, read in SINGLE.items()},
+    **MADE_OF,
+}
+# Reads of no tenant's rows, and those that another stands for.
+NOT_ASKED: Final = {
+    "until",
+    "close",
+    "topics",
+    "lane_of_tenant",
+    "applied_of",
+    "registered_fingerprints",
+    "outcomes_of",
+    "due_tenants",
+}
+
+
+@pytest.fixture(scope="module", params=[1_000, 100_000], ids="{:,} others".format)
+def asked(world: World, request: pytest.FixtureRequest) -> Iterator[tuple[Reads, "psycopg.Connection[Any]"]]:
+    """Reads without a cache, over a session that explains, with that many other rows in each table."""
+    if not world.rows("work_orders_current"):
+        _insert(world, WANTED, start=START)
+    first = 1_000 if request.param == 1_000 else 2_001
+    _insert(world, OTHERS, **{"from": first, "to": first + request.param - 1, "later": LATER})
+    for table in TABLES:
+        world.admin.execute(f"analyze os_core.{table}".encode())
+    session = connect(world.settings.reader(), name="test explains", plans=PLANNED_ONCE)
+    with closing(session):
+        yield world.reads, session
+
+
+def _insert(world: World, statements: LiteralString, **values: int) -> None:
+    cursor = psycopg.ClientCursor(world.admin)
+    cursor.execute(statements, values)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_read_looks_at_no_more_rows_than_it_returns(
+    asked: tuple[Reads, "psycopg.Connection[Any]"], read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, session = asked
+    rows, ask = READS[read]
+    statements = _statements_of(lambda: ask(reads), monkeypatch)
+    for statement, parameters in statements:
+        for scan in _scans(_explained(session, statement, parameters)):
+            assert scan["read"] <= rows + 1, (statement, scan)
+
+
+@pytest.mark.parametrize("read", [name for name in PAGED if "page" not in name])
+def test_there_is_more_than_a_page_of_what_is_asked_for(asked: tuple[Reads, Any], read: str) -> None:
+    """Else it would show nothing that the page is all that is read."""
+    reads, _ = asked
+    assert len(PAGED[read](reads)) == PAGE
+
+
+def test_no_read_is_left_out_here() -> None:
+    called = {name for _, ask in READS.values() for name in ask.__code__.co_names}
+    assert {name for name in dir(Reads) if not name.startswith("_")} - NOT_ASKED - called == set()
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_scheduler_reads_a_few_entries_of_each_tenant(world: World) -> None:
+    """The function does not show its plan, so the server's counters say what it read."""
+    before = _entries_read(world)
+    with closing(wiring.scheduler_reads(world.settings)) as reads:
+        assert [tuple(tenant) for tenant in reads.due_tenants(3)] == [("big", 6, 6, 3, 3)]
+    wait_until(lambda: _entries_read(world) > before, "the counters of what was read")
+    assert _entries_read(world) - before < 40
+
+
+def _entries_read(world: World) -> int:
+    (row,) = world.admin.execute(
+        "select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = 'os_core'"
+    ).fetchall()
+    return int(row[0])
+
+
+def _statements_of(ask: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements of a read that see rows of a tenant, each with its parameters."""
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    original = Pipeline.fetch
+
+    def fetch(self: Pipeline, kind: type[Any], statement: str, *parameters: Any) -> Any:
+        found.append((statement, parameters))
+        return original(self, kind, statement, *parameters)
+
+    monkeypatch.setattr(Pipeline, "fetch", fetch)
+    assert ask(), "there is something to read"
+    return [(statement, parameters) for statement, parameters in found if statement.startswith("read_")]
+
+
+def _explained(session: "psycopg.Connection[Any]", statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
+    """What Postgres did for a statement, with a plan for any parameters, as reads have it."""
+    types = ", ".join({str: "text", int: "bigint"}.get(type(value), "jsonb") for value in parameters)
+    text = sql(statement)
+    for number in range(1, len(parameters) + 1):
+        text = text.replace("%b", f"${number}", 1)
+    with session.transaction():
+        session.execute("select set_config('core_tables.tenant_id', 'big', true)")
+        session.execute(f"prepare asked ({types}) as {text}".encode())
+        values: list[Composable] = [Literal(_plain(value)) for value in parameters]
+        explain = SQL("explain (analyze, format json) execute asked ({})").format(SQL(", ").join(values))
+        (row,) = psycopg.ClientCursor(session).execute(explain).fetchall()
+        session.execute("deallocate asked")
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def _plain(value: Any) -> str | int:
+    return value if isinstance(value, str | int) else encode(value).decode()
+
+
+def _scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The scans of tables and indexes in a plan, each with the number of rows that it looked at."""
+    if "Relation Name" in node or "Index Name" in node:
+        removed = sum(value for name, value in node.items() if name.startswith("Rows Removed by"))
+        read = (node["Actual Rows"] + removed) * node["Actual Loops"]
+        yield {"on": node.get("Index Name", node.get("Relation Name")), "read": read, "type": node["Node Type"]}
+    for inner in node.get("Plans", ()):
+        yield from _scans(inner)
