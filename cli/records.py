@@ -92,9 +92,21 @@ def _events(messages: Iterable[Message], tenant: str | None) -> Iterator[tuple[M
     for message in messages:
         value = message.value()
         if value is not None:
-            event = decode_audit(value)
+            event = _decoded(value, message)
             if tenant is None or event.tenant_id == tenant:
                 yield message, event
+
+
+def _decoded(value: bytes, message: Message) -> AuditEvent:
+    try:
+        return decode_audit(value)
+    except Exception:  # the decoder has many errors, and they may quote what they cannot decode
+        raise SetupError(
+            f"the record at offset {message.offset()} of partition {message.partition()} of the audit topic is not an audit event "
+            "that this release can read; if a newer release wrote it, install that release, otherwise find out who writes to the "
+            "audit topic",
+            "topic",
+        ) from None
 
 
 def _show_audit(events: list[AuditEvent], as_json: bool) -> None:

@@ -199,8 +199,8 @@ def check_topics(facts: ClusterFacts, row: LedgerTopic) -> None:
     """Compare the topics of the broker and their settings with the row in the database. Raises SetupError."""
     for name in (row.topic, row.audit_topic):
         check_settings(facts, name)
-    _check_batches(row.topic, facts.topics[row.topic])
     check_identity(facts, row)
+    _check_batches(row.topic, facts.topics[row.topic])
 
 
 def _check_batches(name: str, topic: TopicFacts) -> None:

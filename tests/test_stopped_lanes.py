@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from core_tables.cli.output import EXIT_CLIENT, exit_code
+from core_tables.cli.output import EXIT_CLIENT, EXIT_TOPIC, exit_code
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.kafka.tail import LogProbe
 from core_tables.kafka.topics import IN_SYNC, create_topics, describe_topics
@@ -314,6 +314,15 @@ def test_a_stop_that_cannot_be_kept_is_a_stop_all_the_same(fresh: World) -> None
         assert len(running.log_lines("lane_waits_for_release")) == 1
         assert fresh.outcome(make("FIELD_SET", tenant_id=tenant_of_another_lane(ACME))) == Accepted()
         assert len(running.log_lines("stops_not_saved")) == 1, "what is not permitted is not tried again"
+
+
+def test_an_audit_trail_with_a_record_that_cannot_be_read_says_where_it_is(fresh: World) -> None:
+    producer = Producer({"bootstrap.servers": fresh.settings.kafka_servers()})
+    producer.produce(fresh.settings.audit_topic, b"of somebody else", b"acme", ACME)
+    producer.flush(20)
+    done = fresh.command("audit", "--tenant", "acme")
+    assert done.returncode == EXIT_TOPIC
+    assert f"offset 0 of partition {ACME} of the audit topic is not an audit event".encode() in done.stderr
 
 
 def test_a_stop_keeps_its_time_over_restarts(fresh: World) -> None:

@@ -1,6 +1,7 @@
 """The worker's restart rule as a model: its steps by their numbers (docs/ARCHITECTURE.md, "Positions and fences").
 
-Step 7 is `dropped`. Notifying, Redis (cache.py) and back-off are left out: they change nothing that this rule rests on.
+Step 7 is `dropped`. Step 8 is what a lane does behind its last record: it emits, and looks around. Notifying, Redis
+(cache.py) and back-off are left out: they change nothing that this rule rests on.
 """
 
 from .restart_world import (
@@ -62,6 +63,11 @@ class RestartRule:
             if world.budget.crashes:
                 left = world.budget._replace(crashes=world.budget.crashes - 1)
                 yield f"{index} crashes", put(world, index, Worker(alive=False))._replace(budget=left)
+            if worker.fold.stopped:
+                continue
+            if self.mutation is Mutation.STOP_DROPS_ITS_QUEUE and worker.fold.next_offset == self.scenario.records:
+                yield f"{index} stops", put(world, index, Worker(fold=Fold(stopped=True)))
+                continue
             if not worker.fold.opened:
                 yield self.open_lane(world, index, worker)
             elif worker.fold.unknown:

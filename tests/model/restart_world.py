@@ -30,6 +30,7 @@ class Mutation(Enum):
     WATERMARK_OF_THE_OPENING = (
         "5: for an empty audit partition take the audited watermark as it was when the lane was opened"
     )
+    STOP_DROPS_ITS_QUEUE = "8: a lane that stops drops its queue too"
     WATERMARK_FALLS = "6: write the audited watermark even if it is lower"
     WATERMARK_OUTRUNS_THE_AUDIT = "6: write applied as the audited watermark"
     WATERMARK_NOT_WRITTEN_WHEN_IDLE = "6: write the audited watermark with commits only"
@@ -105,6 +106,7 @@ class Fold(NamedTuple):
     queue: tuple[Entry, ...] = ()
     unknown: int = 0  # end of the batch whose commit is tried again (mutations only)
     audited: int = 0  # as it was at the opening (a mutation only)
+    stopped: bool = False  # behind the last record (a mutation only: by the rule, a stop changes nothing but that)
 
 
 class Audit(NamedTuple):

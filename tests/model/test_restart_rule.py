@@ -66,12 +66,18 @@ CAUGHT: dict[Mutation, Scenario] = {
     Mutation.ENTRY_DROPPED_BEFORE_CONFIRMED: Scenario(),
     Mutation.AUDITED_ENTRY_KEPT: Scenario(Budget(crashes=1), queue_bound=1),
     Mutation.WATERMARK_OF_THE_OPENING: Scenario(Budget(wipes=1)),
+    Mutation.STOP_DROPS_ITS_QUEUE: Scenario(),
     Mutation.WATERMARK_FALLS: Scenario(Budget(wipes=1)),
     Mutation.WATERMARK_OUTRUNS_THE_AUDIT: Scenario(),
     Mutation.WATERMARK_NOT_WRITTEN_WHEN_IDLE: Scenario(Budget(wipes=1)),
     Mutation.NO_IDLE_CHECK: Scenario(Budget(failovers=1)),
 }
-LEFT_STUCK = {Mutation.STALE_TAIL_WAITS, Mutation.AUDITED_ENTRY_KEPT, Mutation.NO_IDLE_CHECK}
+LEFT_STUCK = {
+    Mutation.STOP_DROPS_ITS_QUEUE,
+    Mutation.STALE_TAIL_WAITS,
+    Mutation.AUDITED_ENTRY_KEPT,
+    Mutation.NO_IDLE_CHECK,
+}
 # The guard alone keeps this safe. The rule forbids it all the same: reopening is one path for every doubt.
 HARMLESS = {Mutation.COMMIT_RETRIED_UNDER_ITS_GUARD}
 
