@@ -190,8 +190,12 @@ def test_a_read_looks_at_no_more_rows_than_it_returns(
     rows, ask = READS[read]
     statements = _statements_of(lambda: ask(reads), monkeypatch)
     for statement, parameters in statements:
-        for scan in _scans(_explained(session, statement, parameters)):
+        plan = _explained(session, statement, parameters)
+        for scan in _scans(plan):
             assert scan["read"] <= rows + 1, (statement, scan)
+        asked_for_tenant = list(_init_plans(plan))
+        assert asked_for_tenant, "the policies ask which tenant the login may read"
+        assert max(asked_for_tenant) <= 1, f"{statement} asks that more than once"
 
 
 @pytest.mark.parametrize("read", [name for name in PAGED if "page" not in name])
@@ -256,6 +260,14 @@ def _explained(session: "psycopg.Connection[Any]", statement: str, parameters: t
 
 def _plain(value: Any) -> str | int:
     return value if isinstance(value, str | int) else encode(value).decode()
+
+
+def _init_plans(node: dict[str, Any]) -> Iterator[int]:
+    """How often each part of a plan was run that is needed only once a statement."""
+    if node.get("Parent Relationship") == "InitPlan":
+        yield node["Actual Loops"]
+    for inner in node.get("Plans", ()):
+        yield from _init_plans(inner)
 
 
 def _scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
