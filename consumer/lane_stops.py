@@ -28,6 +28,7 @@ class LaneStops:
         self._log = log
         self._clock = clock
         self._unsaved: dict[int, LaneStop] = {}
+        self._may_clear = True
 
     def add(self, lane: Lane, offset: int, error: CoreTablesError) -> None:
         """Note that a lane stopped; `save` writes it."""
@@ -41,21 +42,30 @@ class LaneStops:
         try:
             self._postgres.store().save_stops(list(self._unsaved.values()))
         except CoreTablesError as error:
-            self._postgres.close()
-            self._log.warning("stops_not_saved", lanes=sorted(self._unsaved), cause=error.message)
-            if isinstance(error, UnavailableError):
+            if not self._is_refused(sorted(self._unsaved), error):
                 return
         self._unsaved.clear()
 
     def clear(self, opened: Iterable[Lane]) -> None:
-        """Mark the stops of lanes that are past them. Raises UnavailableError, SetupError or LaneStoppedError."""
+        """Mark the stops of lanes that are past them. If Postgres refuses, they stay as they are."""
         lanes = {lane.lane: lane for lane in opened}
-        store = self._postgres.store()
-        over = [
-            stop.lane for stop in store.lane_stops() if stop.lane in lanes and self._is_over(lanes[stop.lane], stop)
-        ]
-        if over:
-            store.clear_stops(over)
+        if not lanes or not self._may_clear:
+            return
+        try:
+            store = self._postgres.store()
+            stops = [stop for stop in store.lane_stops() if stop.lane in lanes]
+            over = [stop.lane for stop in stops if self._is_over(lanes[stop.lane], stop)]
+            if over:
+                store.clear_stops(over)
+        except CoreTablesError as error:
+            self._may_clear = not self._is_refused([], error)
+
+    def _is_refused(self, lanes: list[int], error: CoreTablesError) -> bool:
+        """Whether trying again is of no use. The session stays open then, since a new one is a reason to check all lanes."""
+        self._log.warning("stops_not_saved", lanes=lanes, cause=error.message)
+        if isinstance(error, UnavailableError):
+            self._postgres.close()
+        return not isinstance(error, UnavailableError)
 
     def _is_over(self, lane: Lane, stop: KnownStop) -> bool:
         if stop.cause in _OF_A_RECORD:

@@ -287,13 +287,16 @@ def test_a_record_that_the_client_cannot_unpack_stops_its_lane_and_one_that_can_
         wait_until(lambda: running.log_lines("lane_stopped"), "the lane to stop")
         code, stops = wait_until(lambda: (found := shown_stops(fresh))[1] and found, "the stop to be shown")
         assert fresh.outcome(make("FIELD_SET", tenant_id=tenant_of_another_lane(ACME))) == Accepted()
+        folded_and_audited = (offsets[-1], offsets[-1])
+        wait_until(
+            lambda: fresh.positions()[ACME] == folded_and_audited, "what lies before it to be folded and audited"
+        )
     (line,) = running.log_lines("lane_stopped")
     assert (line["lane"], line["offset"]) == (ACME, offsets[-1])
     assert (code, list(stops)) == (10, [ACME])
     stop = stops[ACME]
     assert (stop["event_id"], stop["cause"], stop["sentence"]) == (behind, "record", line["cause"])
     assert stop["worker"] == running.worker.name
-    assert fresh.positions()[ACME] == (offsets[-1], offsets[-1]), "what lies before it is folded and audited"
     fresh.settings = usual
     with fresh.working():
         wait_until(lambda: fresh.positions()[ACME][0] > offsets[-1], "the lane to get past it")
@@ -323,6 +326,26 @@ def test_an_audit_trail_with_a_record_that_cannot_be_read_says_where_it_is(fresh
     done = fresh.command("audit", "--tenant", "acme")
     assert done.returncode == EXIT_TOPIC
     assert f"offset 0 of partition {ACME} of the audit topic is not an audit event".encode() in done.stderr
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_worker_goes_on_where_it_cannot_ask_for_old_stops(
+    fresh: World, monkeypatch: pytest.MonkeyPatch, passes: bool
+) -> None:
+    asked: list[int] = []
+
+    def fails(_: Store) -> list[Any]:
+        asked.append(1)
+        raise UnavailableError("postgres", "planted") if passes else SetupError("planted", "permission")
+
+    monkeypatch.setattr(Store, "lane_stops", fails)
+    with fresh.working() as running:
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+        wait_until(lambda: running.log_lines("stops_not_saved"), "the worker to ask")
+        fresh.drain()
+        assert fresh.outcome(make("FIELD_SET")) == Accepted()
+    assert running.errors == []
+    assert passes or len(asked) == 1, "what is refused is not asked again"
 
 
 def test_a_stop_keeps_its_time_over_restarts(fresh: World) -> None:
