@@ -17,19 +17,22 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from confluent_kafka import KafkaError, Message, Producer
-from msgspec.structs import replace
 
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.log import PartitionLog
+from core_tables.producer.act import KnownOfOrder, NowNs
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
+from core_tables.producer.trace_header import trace_header
 from core_tables.producer.waiter import OutcomeWaiter
+from core_tables.producer.work_order_acts import WorkOrderEvents
+from core_tables.producer.work_order_handle import WorkOrderHandle
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.reads import Reads
-from core_tables.schemas.events import LedgerEvent, WorkOrderCanceled
+from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import (
@@ -39,6 +42,7 @@ from core_tables.schemas.reasons import (
     UnavailableError,
     Violation,
 )
+from core_tables.schemas.vocabulary import WorkOrderStatus
 
 PARTITION_UA: Final = -1  # the client's partitioner chooses
 _SERVE_S: Final = 0.05
@@ -49,11 +53,16 @@ class Ledger:
     """Appends events and reads what became of them. Thread-safe; a forked process opens connections of its own."""
 
     def __init__(
-        self, settings: LedgerSettings, open_producer: Callable[[], Producer], waiter: OutcomeWaiter | None = None
+        self,
+        settings: LedgerSettings,
+        open_producer: Callable[[], Producer],
+        waiter: OutcomeWaiter | None = None,
+        clock: NowNs = time.time_ns,
     ) -> None:
         self._settings = settings
         self._open_producer = open_producer
         self._waiter = waiter
+        self._clock = clock
         self._first_lane: int | None = None
         self._partitions = 0
         if waiter is not None:
@@ -65,8 +74,16 @@ class Ledger:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, settings: LedgerSettings | None = None, log: logging.Logger | None = None) -> "Ledger":
+    def connect(
+        cls,
+        settings: LedgerSettings | None = None,
+        log: logging.Logger | None = None,
+        *,
+        clock: NowNs = time.time_ns,
+    ) -> "Ledger":
         """Open the connections of a ledger; log lines of the Kafka client itself go to `log`.
+
+        `clock` gives the `created_at` of acts, in nanoseconds since 1970.
 
         Without settings it has those of `LedgerSettings.from_environment`. `with Ledger.connect() as ledger:` closes it.
 
@@ -77,14 +94,18 @@ class Ledger:
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
         dsn = settings.postgres_dsn
         waiter = OutcomeWaiter.connect(dsn, pooled=settings.pooled) if dsn is not None else None
-        return cls(settings, open_producer, waiter)
+        return cls(settings, open_producer, waiter, clock)
 
-    def append(self, event: LedgerEvent) -> Receipt:
+    def append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt:
         """Queue an event for the ledger. Before anything is sent, raises ContractError if the event breaks the contract.
+
+        `traceparent` is the record's header, by which its audit event belongs to a trace; unless it is given, it is that of
+        the current span of OpenTelemetry, if there is one.
 
         While the client's queue is full it waits, and raises UnavailableError after DELIVERY_TIMEOUT_S: nothing was sent then.
         """
         value = encode_checked(event)
+        headers = trace_header(traceparent)
         receipt = Receipt(self, event)
         producer = self._required_producer()
         key = event.tenant_id.encode()
@@ -93,7 +114,14 @@ class Ledger:
         deadline = time.monotonic() + DELIVERY_TIMEOUT_S
         while True:
             try:
-                producer.produce(self._settings.topic, value, key, partition, on_delivery=self._delivery(receipt))
+                producer.produce(
+                    self._settings.topic,
+                    value,
+                    key,
+                    partition,
+                    on_delivery=self._delivery(receipt),
+                    headers=headers,
+                )
                 break
             except BufferError:
                 if time.monotonic() >= deadline:
@@ -124,16 +152,49 @@ class Ledger:
         the ledger holds now is folded. Raises ContractError with OS_WORK_ORDER_CANCEL_INVALID_STATE, before anything is sent,
         if there is still none.
         """
+        order = self.current(tenant_id, work_order_id, timeout)
+        if order is None:
+            raise ContractError(_NOTHING_TO_CANCEL)
+        events = WorkOrderEvents(
+            tenant_id,
+            work_order_id,
+            correlation_id=order.identity.correlation_id,
+            turn_id=order.last.turn_id if turn_id is None else turn_id,
+            reason_code=reason_code,
+            clock=self._clock if now is None else lambda: now,
+        )
+        return self.append(events.cancel(idempotency_key=idempotency_key))
+
+    def work_order(
+        self,
+        tenant_id: str,
+        work_order_id: str,
+        *,
+        correlation_id: int | None = None,
+        turn_id: int | None = None,
+        status: WorkOrderStatus | None = None,
+        reason_code: int | None = None,
+    ) -> WorkOrderHandle:
+        """A work order to act on, new or not: `ledger.work_order("acme", "order-1").create(requester_user_id="ada", …)`.
+
+        What is not given and every event must say is read once, at the first act that needs it. `reason_code` is that of all
+        acts which give none.
+        """
+        known = KnownOfOrder(correlation_id, turn_id, status)
+        return WorkOrderHandle(self, tenant_id, work_order_id, known, reason_code, self._clock)
+
+    def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> WorkOrder | None:
+        """The current record, or None if there is none, also once all that the ledger holds now is folded.
+
+        A work order that exists is answered at once. Raises UnavailableError if it is not known within `timeout` seconds.
+        """
         deadline = time.monotonic() + timeout
         reads = self.reads().until(deadline)
         order = reads.current(tenant_id, work_order_id)
         if order is None:
             self._wait_folded(partition_of(tenant_id.encode(), self._partitions), deadline)
             order = reads.current(tenant_id, work_order_id)
-        if order is None:
-            raise ContractError(_NOTHING_TO_CANCEL)
-        canceled = _cancel_of(order, reason_code, idempotency_key, time.time_ns() if now is None else now)
-        return self.append(canceled if turn_id is None else replace(canceled, turn_id=turn_id))
+        return order
 
     def reads(self) -> Reads:
         """The reads; threads may share them. Raises SetupError if the ledger has no `postgres_dsn`."""
@@ -147,7 +208,10 @@ class Ledger:
             event_id = receipt.event_id(max(0.0, deadline - time.monotonic()))
             by_tenant.setdefault(receipt.event.tenant_id, []).append(event_id)
         found = self._required_waiter().wait(by_tenant, deadline)
-        return [found.get(receipt.event_id()) for receipt in receipts]
+        outcomes = [found.get(receipt.event_id()) for receipt in receipts]
+        for receipt, outcome in zip(receipts, outcomes, strict=True):
+            receipt.note_outcome(outcome)
+        return outcomes
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).
@@ -231,19 +295,3 @@ class Ledger:
                 receipt.settle(None, delivery_error(receipt.event, error, self._settings.topic))
 
         return delivered
-
-
-def _cancel_of(order: WorkOrder, reason_code: int, idempotency_key: str, created_at: int) -> LedgerEvent:
-    """The event that cancels a work order."""
-    return LedgerEvent(
-        created_at=created_at,
-        tenant_id=order.identity.tenant_id,
-        work_order_id=order.identity.work_order_id,
-        correlation_id=order.identity.correlation_id,
-        turn_id=order.last.turn_id,
-        event_type="WORK_ORDER_CANCELED",
-        work_order_status="CANCELED",
-        reason_code=reason_code,
-        idempotency_key=idempotency_key,
-        payload=WorkOrderCanceled(),
-    )

@@ -11,7 +11,7 @@ from core_tables.kafka.clients import DELIVERY_TIMEOUT_S
 from core_tables.kafka.errors import UNANSWERED, as_reported, explained, translate_kafka
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import event_id_at
-from core_tables.schemas.outcomes import Outcome
+from core_tables.schemas.outcomes import Outcome, Refused, Replayed
 from core_tables.schemas.reasons import (
     ContractError,
     CoreTablesError,
@@ -47,6 +47,7 @@ class Receipt:
         self._place: tuple[int, int] | None = None
         self._first_lane: int | None = None
         self._error: CoreTablesError | None = None
+        self._outcome: Outcome | None = None
 
     def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
         """The partition and offset of the record, once the broker has acknowledged it.
@@ -85,6 +86,15 @@ class Receipt:
     def delivered(self) -> bool:
         """Whether the broker has answered, with an acknowledgement or an error."""
         return self._place is not None or self._error is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known that the event did not change the work order, or not known whether it was written."""
+        return self._error is not None or isinstance(self._outcome, Replayed | Refused)
+
+    def note_outcome(self, outcome: Outcome | None) -> None:
+        """Note what somebody who waited has learned."""
+        self._outcome = outcome or self._outcome
 
     def settle(
         self, place: tuple[int, int] | None, error: CoreTablesError | None, first_lane: int | None = None

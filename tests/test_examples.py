@@ -71,3 +71,19 @@ def test_an_embedded_worker_folds_until_it_is_asked_to_stop(fresh: World) -> Non
         finally:
             process.kill()
     assert (process.returncode, shown.decode()) == (0, "folded 1 records\n")
+
+
+def test_a_work_order_goes_from_its_creation_to_its_end_and_again_as_replays(world: World) -> None:
+    leases = {"lease", "release"}
+    with world.working():
+        first = run(world, "work_order.py", "examples", "order-4").splitlines()
+        second = run(world, "work_order.py", "examples", "order-4").splitlines()
+    assert "Which city?" in first
+    acts = [line for line in first if line != "Which city?"]
+    assert {line.partition(": ")[2] for line in acts} == {"accepted"}
+    assert [line.partition(": ")[0] for line in second] == [line.partition(": ")[0] for line in acts]
+    assert {line for line in second if line.endswith(": accepted")} == {f"{what}: accepted" for what in leases}
+    record = world.reads.current("examples", "order-4")
+    assert record is not None
+    assert record.last.work_order_status == "DONE"
+    assert len(world.reads.attempts("examples", "order-4")) == 2

@@ -8,6 +8,7 @@ import core_tables
 
 NAMES = """
     Ledger LedgerSettings Receipt
+    WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
     Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep ExpiredLease DueTenant
     ClosedWorkOrder WorkOrder Attempt Lease
     PendingQuery PendingAnswer PendingOffer PendingRecord
@@ -26,6 +27,11 @@ def main(ledger: Ledger) -> str:
     reveal_type(ledger.append)
     reveal_type(Accepted())
     settings: int = LedgerSettings
+    order = ledger.work_order("acme", "order-1", reason_code=1)
+    reveal_type(order.ask("city", prompt_dedupe_key="p", turn_id=2))
+    order.ask("city")
+    order.change_status("MAYBE", idempotency_key="k")
+    order.set_field("city", "Paris", idempotency_key="k", turn="2")
     return __version__
 """
 
@@ -59,4 +65,8 @@ def test_a_type_checker_outside_of_the_clone_sees_the_types_of_an_editable_insta
     assert '-> core_tables.producer.receipt.Receipt"' in done.stdout, done.stdout + done.stderr
     assert "core_tables.schemas.outcomes.Accepted" in done.stdout
     assert 'Incompatible types in assignment (expression has type "type[LedgerSettings]"' in done.stdout
-    assert "Found 1 error in 1 file" in done.stdout
+    assert 'Revealed type is "core_tables.producer.receipt.Receipt"' in done.stdout
+    assert 'Missing named argument "prompt_dedupe_key" for "ask"' in done.stdout
+    assert 'Argument 1 to "change_status"' in done.stdout
+    assert 'Unexpected keyword argument "turn" for "set_field"' in done.stdout
+    assert "Found 4 errors in 1 file" in done.stdout

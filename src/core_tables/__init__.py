@@ -9,9 +9,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim
     from core_tables.producer.ledger import Ledger
     from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
+    from core_tables.producer.work_order_acts import WorkOrderEvents
+    from core_tables.producer.work_order_handle import WorkOrderHandle
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
     from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
     from core_tables.projection.postgres.due_reads import DueRetry, DueTenant, ExpiredLease, TimedOutStep
@@ -53,9 +56,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accepted",
+    "ActOptions",
     "Attempt",
     "ClosedError",
     "ClosedWorkOrder",
+    "CommonOptions",
     "ContractError",
     "CoreTablesError",
     "DecidedRecord",
@@ -69,6 +74,7 @@ __all__ = [
     "FieldSet",
     "Lease",
     "LeaseAcquired",
+    "LeaseClaim",
     "LeaseReleased",
     "LeaseRenewed",
     "Ledger",
@@ -98,6 +104,8 @@ __all__ = [
     "WorkOrder",
     "WorkOrderCanceled",
     "WorkOrderCreated",
+    "WorkOrderEvents",
+    "WorkOrderHandle",
     "__version__",
     "event_from_json",
     "event_to_json",
@@ -118,9 +126,12 @@ _HOMES = {
     "core_tables.projection.postgres.reads": ("Reads",),
     "core_tables.projection.postgres.record_reads": ("ClosedWorkOrder",),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
+    "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim"),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),
+    "core_tables.producer.work_order_acts": ("WorkOrderEvents",),
+    "core_tables.producer.work_order_handle": ("WorkOrderHandle",),
 }
 
 
