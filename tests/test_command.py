@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from core_tables.cli import output
-from core_tables.cli.main import main
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.outcomes import Accepted
@@ -339,13 +337,6 @@ def test_a_worker_ends_in_good_order_on_ctrl_c_and_on_sigterm(world: World, tmp_
         process.send_signal(ending)
         assert process.wait(30) == 0, log.read_text()
         assert "worker_stopped" in log.read_text()
-
-
-@pytest.mark.parametrize("name", main.commands)
-def test_every_command_has_a_help_page(name: str) -> None:
-    done = CliRunner().invoke(main, [name, "--help"])
-    assert done.exit_code == 0
-    assert "Usage:" in done.output
 
 
 def test_the_further_reads_show_what_the_library_answers_and_how_to_continue(world: World) -> None:

@@ -1,11 +1,14 @@
 """`--help`, as a terminal of 80 columns shows it: nothing is cut, and everything is explained."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from core_tables.cli.lazy_group import COMMANDS
 from core_tables.cli.main import main
 
 
@@ -13,7 +16,10 @@ def commands(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tu
     """A command and its subcommands, each with the words that call it."""
     yield path, command
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             yield from commands((*path, name), inner)
 
 
@@ -33,3 +39,15 @@ def test_every_command_and_every_option_has_its_help(path: tuple[str, ...]) -> N
     command = ALL[path]
     assert command.help
     assert [each.name for each in command.params if isinstance(each, click.Option) and not each.help] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says(name: str) -> None:
+    command = ALL[(name,)]
+    assert COMMANDS[name].line == command.get_short_help_str(110)
+
+
+def test_help_does_not_wait_for_the_clients() -> None:
+    program = "import sys; from core_tables.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert {"confluent_kafka", "psycopg", "pydantic", "redis"}.isdisjoint(done.stdout.split())

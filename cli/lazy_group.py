@@ -1,0 +1,68 @@
+"""A group of commands that are imported when they are used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import click
+
+
+class Listed(NamedTuple):
+    """A command: the module that has it, its name there, and its line in the list of commands."""
+
+    module: str
+    name: str
+    line: str
+
+
+# A test holds the lines against the commands.
+COMMANDS: Final[Mapping[str, Listed]] = {
+    "append": Listed("append", "append", "Append the events of a file of JSON lines."),
+    "approvals": Listed("listing", "approvals", "List the work orders that wait for a user's approval."),
+    "audit": Listed("records", "audit", "Show the newest events of the audit trail, one per outcome."),
+    "cancel": Listed("append", "cancel", "Cancel a work order that is in DRAFT, CLARIFY or CONFIRM."),
+    "closed": Listed("listing", "closed", "List the work orders that were closed after an event."),
+    "correlation": Listed("history", "correlation", "Show all records of a correlation id, oldest first."),
+    "created": Listed("history", "created", "Show the events that were created in a range of time."),
+    "demo": Listed("demo", "demo", "Start the local stack and send a day of events through it."),
+    "due": Listed("due", "due", "Show what is due: retries, timeouts, leases, approvals."),
+    "due-tenants": Listed("due", "due_tenants", "Show which tenants have something due, and how much."),
+    "get": Listed("read", "get", "Show the current record of a work order, or an earlier one."),
+    "health": Listed("probe", "health", "Check that the workers of this machine are alive."),
+    "init": Listed("init", "init", "Create the topics, tables, roles and lanes that are missing."),
+    "key": Listed("history", "key", "Show the event that an idempotency key is bound to."),
+    "lease": Listed("read", "lease", "Show the active lease of a work order, or its last one."),
+    "ledger": Listed("history", "ledger", "Show the events of a tenant or of one work order, oldest first."),
+    "list": Listed("listing", "list_by_status", "List the work orders in one status, by work_order_id."),
+    "outcome": Listed("history", "outcome", "Show the outcome of an append."),
+    "pending": Listed("listing", "pending", "Show the pending list of a requester, most recent first."),
+    "rebuild": Listed("verify", "rebuild", "Replace the rows that differ from the fold of the ledger."),
+    "refused": Listed("records", "refused", "Show refused records: why they were refused, and their bytes."),
+    "schemas": Listed("schemas", "schemas", "Show the registered writer schemas."),
+    "stack": Listed("operate", "stack", "Start and stop Kafka, Postgres and Redis on this machine."),
+    "status": Listed("status", "status", "Show how far each lane is folded and audited, and which have stopped."),
+    "steps": Listed("read", "steps", "Show the step attempts of a work order."),
+    "verify": Listed("verify", "verify", "Compare the tables and the cache with the fold of the ledger."),
+    "worker": Listed("operate", "worker", "Fold the ledger until Ctrl-C or SIGTERM."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it runs: the clients of Kafka, Postgres and Redis take 0.4 s, for which `--help` does not wait."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in alphabetical order."""
+        return sorted({*COMMANDS, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or None if there is none."""
+        listed = COMMANDS.get(cmd_name)
+        if listed is None:
+            return super().get_command(ctx, cmd_name)
+        command: Any = getattr(import_module(f"core_tables.cli.{listed.module}"), listed.name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - it overrides
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.line) for name, listed in sorted(COMMANDS.items())])
