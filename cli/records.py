@@ -181,9 +181,9 @@ def list_refused(tenant: str, limit: int, as_json: bool) -> None:
 )
 @json_option
 def show_refused(event_id: int, file: Path | None, as_json: bool) -> None:
-    """Show a record of the ledger topic: key, headers and bytes, of each the first 64 KiB.
+    """Show a record of the ledger topic: key, headers and bytes.
 
-    Also its fields, if the value can be decoded.
+    Of each, the first 64 KiB; and the record's fields, if the value can be decoded.
     """
     settings = Settings()
     connection = wiring.operator(settings)
