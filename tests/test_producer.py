@@ -239,7 +239,7 @@ def test_a_cancel_of_what_is_not_folded_in_time_is_unknown_and_nothing_is_sent(f
     created = ledger.append(make("WORK_ORDER_CREATED"))
     created.event_id()
     with pytest.raises(UnavailableError, match="not known whether the work order exists"):
-        ledger.cancel("acme", "order-1", 7, "k", timeout=1.5)
+        ledger.cancel("acme", "order-1", 7, "k", timeout=4)
     with fresh.working():
         assert created.outcome(30) == Accepted()
         fresh.drain()

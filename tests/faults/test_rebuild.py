@@ -272,7 +272,7 @@ def test_a_new_fold_shows_what_it_would_change_before_it_changes_it(
         after = real_evolve(state, event, event_id)
         return replace(after, confirmation_state="PENDING") if event.work_order_id == "order-2" else after
 
-    for module in ("verify.tables", "fold.batch", "postgres.reads"):
+    for module in ("verify.tables", "fold.batch", "postgres.ledger_reads"):
         monkeypatch.setattr(f"core_tables.projection.{module}.evolve", evolve)
     monkeypatch.setattr(repair, "FOLD_VERSION", FOLD_VERSION + 1)
     monkeypatch.setattr("core_tables.consumer.lifecycle.FOLD_VERSION", FOLD_VERSION + 1)
