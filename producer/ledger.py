@@ -24,6 +24,7 @@ from core_tables.producer.act import KnownOfOrder, NowNs
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.log_end import wait_folded_to_end
+from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
 from core_tables.producer.trace_header import trace_header
 from core_tables.producer.waiter import OutcomeWaiter
@@ -62,7 +63,7 @@ class Ledger:
         self._settings = settings
         self._open_producer = open_producer
         self._waiter = waiter
-        self._clock = clock
+        self.clock = clock
         self._first_lane: int | None = None
         self._partitions = 0
         if waiter is not None:
@@ -104,6 +105,18 @@ class Ledger:
 
         While the client's queue is full it waits, and raises UnavailableError after DELIVERY_TIMEOUT_S: nothing was sent then.
         """
+        deadline = time.monotonic() + DELIVERY_TIMEOUT_S
+        while (receipt := self.try_append(event, traceparent=traceparent)) is None:
+            if time.monotonic() >= deadline:
+                raise UnavailableError(
+                    "kafka",
+                    "the client's queue is full and Kafka takes nothing from it; nothing of this event was sent",
+                )
+            self._required_producer().poll(0.1)
+        return receipt
+
+    def try_append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt | None:
+        """The same without waiting: None if the client's queue is full, and then nothing is queued."""
         value = encode_checked(event)
         headers = trace_header(traceparent)
         receipt = Receipt(self, event)
@@ -111,25 +124,11 @@ class Ledger:
         key = event.tenant_id.encode()
         # The registered count decides: in a topic that was given more partitions, the new ones belong to no lane.
         partition = partition_of(key, self._partitions) if self._partitions else PARTITION_UA
-        deadline = time.monotonic() + DELIVERY_TIMEOUT_S
-        while True:
-            try:
-                producer.produce(
-                    self._settings.topic,
-                    value,
-                    key,
-                    partition,
-                    on_delivery=self._delivery(receipt),
-                    headers=headers,
-                )
-                break
-            except BufferError:
-                if time.monotonic() >= deadline:
-                    raise UnavailableError(
-                        "kafka",
-                        "the client's queue is full and Kafka takes nothing from it; nothing of this event was sent",
-                    ) from None
-                producer.poll(0.1)
+        delivery = self._delivery(receipt)
+        try:
+            producer.produce(self._settings.topic, value, key, partition, on_delivery=delivery, headers=headers)
+        except BufferError:
+            return None
         producer.poll(0)
         return receipt
 
@@ -161,7 +160,7 @@ class Ledger:
             correlation_id=order.identity.correlation_id,
             turn_id=order.last.turn_id if turn_id is None else turn_id,
             reason_code=reason_code,
-            clock=self._clock if now is None else lambda: now,
+            clock=self.clock if now is None else lambda: now,
         )
         return self.append(events.cancel(idempotency_key=idempotency_key))
 
@@ -181,7 +180,7 @@ class Ledger:
         acts which give none.
         """
         known = KnownOfOrder(correlation_id, turn_id, status)
-        return WorkOrderHandle(self, tenant_id, work_order_id, known, reason_code, self._clock)
+        return WorkOrderHandle(self, OrderMemory(tenant_id, work_order_id, known, reason_code, self.clock))
 
     def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> WorkOrder | None:
         """The current record, or None if there is none, also once all that the ledger holds now is folded.
@@ -198,7 +197,7 @@ class Ledger:
 
     def reads(self) -> Reads:
         """The reads; threads may share them. Raises SetupError if the ledger has no `postgres_dsn`."""
-        return self._required_waiter().reads
+        return self.outcome_waiter().reads
 
     def outcomes(self, receipts: Sequence[Receipt], timeout: float) -> list[Outcome | None]:
         """The outcomes of many appends, in the order of their receipts; each as `Receipt.outcome` returns it."""
@@ -207,7 +206,7 @@ class Ledger:
         for receipt in receipts:
             event_id = receipt.event_id(max(0.0, deadline - time.monotonic()))
             by_tenant.setdefault(receipt.event.tenant_id, []).append(event_id)
-        found = self._required_waiter().wait(by_tenant, deadline)
+        found = self.outcome_waiter().wait(by_tenant, deadline)
         outcomes = [found.get(receipt.event_id()) for receipt in receipts]
         for receipt, outcome in zip(receipts, outcomes, strict=True):
             receipt.note_outcome(outcome)
@@ -271,7 +270,8 @@ class Ledger:
                     self._producer = self._open_producer()
         return self._producer
 
-    def _required_waiter(self) -> OutcomeWaiter:
+    def outcome_waiter(self) -> OutcomeWaiter:
+        """What waits for outcomes. Raises ClosedError, or SetupError if the ledger has no database."""
         if self._closed:
             raise ClosedError("this ledger is closed; connect a new one")
         if self._waiter is None:
@@ -282,7 +282,7 @@ class Ledger:
         """Wait until a partition is folded up to the current end of its log."""
         log = PartitionLog(self._settings.kafka_settings, self._settings.topic, partition)
         try:
-            wait_folded_to_end(self._required_waiter(), (self._first_lane or 0) + partition, log, deadline)
+            wait_folded_to_end(self.outcome_waiter(), (self._first_lane or 0) + partition, log, deadline)
         finally:
             log.close()
 

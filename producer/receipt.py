@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from confluent_kafka import KafkaError
@@ -48,6 +49,7 @@ class Receipt:
         self._first_lane: int | None = None
         self._error: CoreTablesError | None = None
         self._outcome: Outcome | None = None
+        self._settled: list[Callable[[], None]] = []
 
     def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
         """The partition and offset of the record, once the broker has acknowledged it.
@@ -96,11 +98,23 @@ class Receipt:
         """Note what somebody who waited has learned."""
         self._outcome = outcome or self._outcome
 
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` once the broker has answered, in whichever thread learns it; at once if it has answered."""
+        self._settled.append(act)
+        if self.delivered:
+            self._call_settled()
+
     def settle(
         self, place: tuple[int, int] | None, error: CoreTablesError | None, first_lane: int | None = None
     ) -> None:
         """Note the broker's answer, and the first lane of the topic, if it is known."""
         self._first_lane, self._place, self._error = first_lane, place, error
+        self._call_settled()
+
+    def _call_settled(self) -> None:
+        while self._settled:
+            with suppress(IndexError):  # another thread took the last one
+                self._settled.pop()()
 
 
 def no_database() -> SetupError:

@@ -58,9 +58,16 @@ class OutcomeWaiter:
         check_registered(known.first_lane, self.reads.registered_fingerprints(known.first_lane))
         return known.first_lane, known.partitions
 
-    def wait(self, event_ids: Mapping[str, Sequence[int]], deadline: float) -> dict[int, Outcome]:
+    def wait(
+        self,
+        event_ids: Mapping[str, Sequence[int]],
+        deadline: float,
+        *,
+        interrupted: Callable[[], bool] | None = None,
+    ) -> dict[int, Outcome]:
         """The outcomes of records, given by tenant, that are known at `deadline` (monotonic seconds).
 
+        With `interrupted`, it returns as soon as any outcome is known, or when that is true; `wake` makes it look.
         Raises UnavailableError if Postgres still does not answer at the deadline.
         """
         found: dict[int, Outcome] = {}
@@ -72,10 +79,17 @@ class OutcomeWaiter:
                 found.update(self._read_outcomes(folded, deadline))
                 for ids in waiting.values():
                     ids.difference_update(found)
+            if interrupted is not None and found:
+                return set()
             return {lane_of(event_id) for ids in waiting.values() for event_id in ids}
 
-        self._until(look, deadline)
+        self._until(look, deadline, interrupted)
         return found
+
+    def wake(self) -> None:
+        """Let those who wait see whether they are interrupted."""
+        with self._news:
+            self._news.notify_all()
 
     def wait_folded(self, lane: int, end: int, deadline: float) -> int:
         """Wait until a lane is folded up to `end`, or until `deadline` (monotonic seconds); return how far it is folded."""
@@ -100,6 +114,7 @@ class OutcomeWaiter:
     def _begin(self, listener: Connection | None) -> None:
         self._news = threading.Condition()
         self._applied: dict[int, int] = {}
+        self._notes = 0  # how often something was reported
         self._reported_at: dict[int, float] = {}  # by lane, in monotonic seconds
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,11 +131,14 @@ class OutcomeWaiter:
     def _is_folded(self, event_id: int) -> bool:
         return folded_past(self._applied.get(lane_of(event_id), 0), event_id)
 
-    def _until(self, look: Callable[[], set[int]], deadline: float) -> None:
+    def _until(
+        self, look: Callable[[], set[int]], deadline: float, interrupted: Callable[[], bool] | None = None
+    ) -> None:
         """Call `look` whenever a lane was folded further, until it returns no lane to wait for, or until the deadline."""
         self._start_listening()
         while True:
             failed: UnavailableError | None = None
+            seen = self._notes
             try:
                 lanes = look()
                 if not lanes:
@@ -137,7 +155,10 @@ class OutcomeWaiter:
                     raise failed
                 return
             with self._news:
-                self._news.wait(min(left, _ASK_EVERY_S))
+                if interrupted is not None and interrupted():
+                    return
+                if self._notes == seen:  # else there was news while it looked
+                    self._news.wait(min(left, _ASK_EVERY_S))
 
     def _silent(self, lanes: set[int]) -> set[int]:
         since = time.monotonic() - _ASK_EVERY_S
@@ -151,6 +172,7 @@ class OutcomeWaiter:
             for lane, offset in applied.items():
                 self._applied[lane] = max(self._applied.get(lane, 0), offset)
                 self._reported_at[lane] = time.monotonic()
+            self._notes += 1
             self._news.notify_all()
 
     def _read_outcomes(self, folded: Mapping[str, set[int]], deadline: float) -> dict[int, Outcome]:

@@ -8,7 +8,7 @@ import core_tables
 
 NAMES = """
     Ledger LedgerSettings Receipt
-    WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
+    AsyncLedger AsyncReceipt AsyncWorkOrderHandle WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
     Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep ExpiredLease DueTenant
     ClosedWorkOrder WorkOrder Attempt Lease
     PendingQuery PendingAnswer PendingOffer PendingRecord

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim
+    from core_tables.producer.async_ledger import AsyncLedger
+    from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
     from core_tables.producer.ledger import Ledger
     from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "ActOptions",
+    "AsyncLedger",
+    "AsyncReceipt",
+    "AsyncWorkOrderHandle",
     "Attempt",
     "ClosedError",
     "ClosedWorkOrder",
@@ -127,6 +132,8 @@ _HOMES = {
     "core_tables.projection.postgres.record_reads": ("ClosedWorkOrder",),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
     "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim"),
+    "core_tables.producer.async_ledger": ("AsyncLedger",),
+    "core_tables.producer.async_receipt": ("AsyncReceipt", "AsyncWorkOrderHandle"),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),
