@@ -7,10 +7,9 @@ A worker must be running. Stop it anywhere and run it again: what was done is a 
 
 import sys
 from datetime import timedelta
-from hashlib import sha256
 from zlib import crc32
 
-from core_tables import Accepted, LeaseClaim, Ledger, Receipt, Refused, Replayed, WorkOrderHandle
+from core_tables import Accepted, HeldLease, Ledger, Receipt, Refused, Replayed, WorkOrderHandle
 
 TIMEOUT_S = 30.0
 BOOKED = 10  # reason codes are your own
@@ -43,16 +42,14 @@ def collect(order: WorkOrderHandle, work_order_id: str) -> None:
     done("answer", order.set_field("city", "Paris", idempotency_key=f"{work_order_id}:city:1", turn_id=2))
 
 
-def execute(order: WorkOrderHandle, work_order_id: str) -> None:
+def execute(ledger: Ledger, order: WorkOrderHandle, tenant_id: str, work_order_id: str) -> None:
     """Run a step under a lease. Should somebody else have taken over, what this program reports is refused."""
     done("confirm", order.change_status("EXECUTING", idempotency_key=f"{work_order_id}:confirmed"))
-    lease = LeaseClaim(OWNER, sha256(b"a token that only this program knows").hexdigest())
-    done("lease", order.acquire_lease(*lease, ttl=timedelta(minutes=5)))
-    done("start", order.start_step("book", 0, timeout=timedelta(minutes=1), max_retries=2, lease=lease))
-    done("fail", order.fail_step("book", 0, failure_reason_code=NO_SEATS, lease=lease))
-    done("start again", order.start_step("book", 1, timeout=timedelta(minutes=1), lease=lease))
-    done("finish", order.finish_step("book", 1, lease=lease))
-    done("release", order.release_lease(*lease))
+    with HeldLease(ledger, tenant_id, work_order_id, OWNER, ttl=timedelta(minutes=1), reason_code=BOOKED) as lease:
+        done("start", order.start_step("book", 0, timeout=timedelta(minutes=1), max_retries=2, lease=lease.claim))
+        done("fail", order.fail_step("book", 0, failure_reason_code=NO_SEATS, lease=lease.claim))
+        done("start again", order.start_step("book", 1, timeout=timedelta(minutes=1), lease=lease.claim))
+        done("finish", order.finish_step("book", 1, lease=lease.claim))
     done("close", order.change_status("DONE", idempotency_key=f"{work_order_id}:done"))
 
 
@@ -61,7 +58,7 @@ def main(tenant_id: str, work_order_id: str) -> None:
     with Ledger.connect() as ledger:
         order = ledger.work_order(tenant_id, work_order_id, reason_code=BOOKED)
         collect(order, work_order_id)
-        execute(order, work_order_id)
+        execute(ledger, order, tenant_id, work_order_id)
 
 
 if __name__ == "__main__":

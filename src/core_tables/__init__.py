@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim
     from core_tables.producer.async_ledger import AsyncLedger
     from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
+    from core_tables.producer.held_lease import HeldLease, LeaseNotHeldError
     from core_tables.producer.ledger import Ledger
     from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
@@ -77,9 +78,11 @@ __all__ = [
     "FieldAsked",
     "FieldConflictResolved",
     "FieldSet",
+    "HeldLease",
     "Lease",
     "LeaseAcquired",
     "LeaseClaim",
+    "LeaseNotHeldError",
     "LeaseReleased",
     "LeaseRenewed",
     "Ledger",
@@ -134,6 +137,7 @@ _HOMES = {
     "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim"),
     "core_tables.producer.async_ledger": ("AsyncLedger",),
     "core_tables.producer.async_receipt": ("AsyncReceipt", "AsyncWorkOrderHandle"),
+    "core_tables.producer.held_lease": ("HeldLease", "LeaseNotHeldError"),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),
