@@ -2,9 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
@@ -27,6 +26,7 @@ from core_tables.kafka.rights import check_rights, worker_rights
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger, LedgerSettings
+from core_tables.producer.connected_reads import connect_reads
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
@@ -38,40 +38,34 @@ from core_tables.projection.postgres.store import Store
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.settings.environment import Settings
 
+READS: Final = "core-tables reads"  # the name of these connections
+
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
     """The cache of the ledger, or None if none is set. The connection is asked for the id of the topic."""
-    if settings.cache() is None:
-        return None
-    return PendingCache(connect_cache(_cache_url(settings)), registered_topic(settings, connection).topic_id)
+    url = settings.current_cache()
+    return None if url is None else PendingCache(connect_cache(url), registered_topic(settings, connection).topic_id)
 
 
 def reads(settings: Settings) -> Reads:
     """Reads, as the role of a reader."""
-    if settings.cache() is None:
-        return reads_of_tables(settings)
-    pool = _read_pool(settings)
-    topic = topic_named(Reads(pool).topics(), settings.topic)
-    return Reads(pool, PendingCache(connect_cache(_cache_url(settings)), topic.topic_id))
-
-
-def _cache_url(settings: Settings) -> Callable[[], str]:
-    """Gives the URL of the cache each time, since a password in it may change."""
-    return lambda: settings.cache() or ""
+    return connect_reads(
+        settings.reader,
+        READS,
+        pooled=settings.reader_pooled,
+        topic=settings.topic,
+        redis_url=settings.current_cache(),
+    )
 
 
 def reads_of_tables(settings: Settings) -> Reads:
     """The reads without the cache."""
-    return Reads(_read_pool(settings))
+    return connect_reads(settings.reader, READS, pooled=settings.reader_pooled)
 
 
 def scheduler_reads(settings: Settings) -> Reads:
     """The reads as the role of a scheduler, which can ask for the tenants that have something due, and for nothing else."""
     return Reads(ReadPool.connect(settings.scheduler, "core-tables scheduler"))
-
-
-def _read_pool(settings: Settings) -> ReadPool:
-    return ReadPool.connect(settings.reader, "core-tables reads", pooled=settings.reader_pooled)
 
 
 def ledger(settings: Settings) -> Ledger:

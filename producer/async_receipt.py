@@ -40,9 +40,8 @@ class AsyncReceipt:
         """
         end = monotonic() + timeout
         event_id = await self.event_id(timeout)
-        outcome = await self._settling.outcome(self.event.tenant_id, event_id, max(0.0, end - monotonic()))
-        self.receipt.note_outcome(outcome)
-        return outcome
+        left = max(0.0, end - monotonic())
+        return self.receipt.noted(await self._settling.outcome(self.event.tenant_id, event_id, left))
 
 
 class AwaitedLedger(Protocol):

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.act import KnownOfOrder, NowNs
+from core_tables.producer.connected_reads import connect_reads
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.log_end import wait_folded_to_end
@@ -93,8 +94,13 @@ class Ledger:
         """
         settings = settings or LedgerSettings.from_environment()
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
-        dsn = settings.postgres_dsn
-        waiter = OutcomeWaiter.connect(dsn, pooled=settings.pooled) if dsn is not None else None
+        dsn, pooled = settings.postgres_dsn, settings.pooled
+        waiter = None
+        if dsn is not None:
+            reads = connect_reads(
+                dsn, "core-tables outcomes", pooled=pooled, topic=settings.topic, redis_url=settings.redis_url
+            )
+            waiter = OutcomeWaiter.connect(dsn, reads, pooled=pooled)
         return cls(settings, open_producer, waiter, clock)
 
     def append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt:
@@ -207,10 +213,7 @@ class Ledger:
             event_id = receipt.event_id(max(0.0, deadline - time.monotonic()))
             by_tenant.setdefault(receipt.event.tenant_id, []).append(event_id)
         found = self.outcome_waiter().wait(by_tenant, deadline)
-        outcomes = [found.get(receipt.event_id()) for receipt in receipts]
-        for receipt, outcome in zip(receipts, outcomes, strict=True):
-            receipt.note_outcome(outcome)
-        return outcomes
+        return [receipt.noted(found.get(receipt.event_id())) for receipt in receipts]
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
         """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from core_tables.kafka.clients import Credentials, KafkaSettings
+from core_tables.producer.connected_reads import CurrentUrl
 from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
@@ -20,9 +21,12 @@ class LedgerSettings:
     `postgres_dsn` is needed to wait for outcomes, to cancel and to read. Connect as a reader. `pooled`: the DSN leads to a
     pooler in transaction mode, through which outcomes are noticed up to 250 ms later.
 
-    Where a password may change, `postgres_dsn` is a function that gives the current DSN, asked at each connection, and
-    `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may hold callbacks of
-    the Kafka client, such as `oauth_cb`.
+    `redis_url` is the cache of pending lists; without it they come from Postgres. Cached lists may be some milliseconds older:
+    after an append of your own, read with `at_least`.
+
+    Where a password may change, `postgres_dsn` and `redis_url` are functions that give the current address, asked at each
+    connection, and `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may
+    hold callbacks of the Kafka client, such as `oauth_cb`.
     """
 
     bootstrap_servers: str
@@ -31,6 +35,7 @@ class LedgerSettings:
     kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
     pooled: bool = False
     kafka_credentials: Credentials | None = field(default=None, repr=False)
+    redis_url: CurrentUrl | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -61,6 +66,7 @@ class LedgerSettings:
             kafka.extra,
             settings.reader_pooled,
             kafka.credentials,
+            settings.current_cache(),
         )
 
     @property

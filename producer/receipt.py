@@ -94,9 +94,10 @@ class Receipt:
         """Whether it is known that the event did not change the work order, or not known whether it was written."""
         return self._error is not None or isinstance(self._outcome, Replayed | Refused)
 
-    def note_outcome(self, outcome: Outcome | None) -> None:
-        """Note what somebody who waited has learned."""
+    def noted(self, outcome: Outcome | None) -> Outcome | None:
+        """The outcome, which is noted for those who ask whether it `failed`."""
         self._outcome = outcome or self._outcome
+        return outcome
 
     def when_settled(self, act: Callable[[], None]) -> None:
         """Call `act` once the broker has answered, in whichever thread learns it; at once if it has answered."""

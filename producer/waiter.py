@@ -12,7 +12,6 @@ from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.lane_reads import folded_past, missing_outcome
 from core_tables.projection.postgres.lanes import topic_named
-from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import lane_of
@@ -41,12 +40,11 @@ class OutcomeWaiter:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: CurrentDsn, *, pooled: bool = False) -> "OutcomeWaiter":
-        """Open the connections of a waiter. Raises UnavailableError or SetupError.
+    def connect(cls, dsn: CurrentDsn, reads: Reads, *, pooled: bool = False) -> "OutcomeWaiter":
+        """Open the connection that listens. Raises UnavailableError or SetupError.
 
         `pooled`: the DSN leads to a pooler in transaction mode, which passes no notification on.
         """
-        reads = Reads(ReadPool.connect(dsn, "core-tables outcomes", pooled=pooled))
         return cls(dsn, reads, None if pooled else _open_listener(dsn), listens=not pooled)
 
     def lanes_of(self, topic: str) -> tuple[int, int]:

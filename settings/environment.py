@@ -192,6 +192,10 @@ class Settings(BaseSettings):
         own_database = self.postgres_dsn is not None or self.postgres_dsn_file is not None
         return self._stack["redis"] if self._stack is not None and not own_database else None
 
+    def current_cache(self) -> Callable[[], str] | None:
+        """Gives the URL of the cache each time, since a password in it may change; None without a cache."""
+        return None if self.cache() is None else lambda: self.cache() or ""
+
     def kafka_settings(self) -> KafkaSettings:
         """How the Kafka clients reach the broker. Raises SetupError or UnavailableError."""
         extra = dict(self._given("kafka"))

@@ -1,5 +1,6 @@
 """End to end on the real parts: what is appended can be read, a moment later, from every place it belongs."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from core_tables import Ledger, LedgerSettings
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 from core_tables.projection.fold.pending import PendingQuery
@@ -205,6 +207,17 @@ def test_a_cached_list_from_before_an_event_is_passed_over_for_whoever_knows_of_
     assert world.reads.pending(query, at_least=create.event_id()).from_cache
     later = create.event_id() + 1
     assert world.reads.pending(query, at_least=later) == answer._replace(from_cache=False)
+
+
+def test_a_ledger_reads_pending_lists_from_the_cache_where_its_settings_name_one(world: World) -> None:
+    given = LedgerSettings.of(world.settings)
+    query = PendingQuery("own-cache", "ada", START + HOUR)
+    with Ledger.connect(given) as ledger, Ledger.connect(dataclasses.replace(given, redis_url=None)) as plain:
+        create = ledger.append(make("WORK_ORDER_CREATED", tenant_id="own-cache"))
+        assert create.outcome(30) == Accepted()
+        wait_until(lambda: ledger.reads().pending(query).from_cache, "the cache to answer")
+        assert not plain.reads().pending(query).from_cache
+        assert ledger.reads().pending(query, at_least=create.event_id()).offers == plain.reads().pending(query).offers
 
 
 def test_the_example_of_the_readme_runs_as_printed_and_again_as_replays(

@@ -34,7 +34,7 @@ def with_passwords() -> Iterator[object]:
         kafka=KAFKA,
     )
     yield from (settings, LedgerSettings.of(settings), settings.kafka_settings())
-    yield LedgerSettings("kafka:9092", DSN, kafka=KAFKA)
+    yield LedgerSettings("kafka:9092", DSN, kafka=KAFKA, redis_url=REDIS)
     yield KafkaSettings("kafka:9092", extra=KAFKA)
     yield StackAddresses("kafka:9092", DSN, REDIS)
 
