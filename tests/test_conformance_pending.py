@@ -1,8 +1,13 @@
 """Conformance: the pending list (contract, section 6), pure, and the same from Postgres and from the cache."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from core_tables.projection.fold.pending import PendingQuery, PendingRecord, checked, pending_list
 from core_tables.schemas import events
@@ -11,8 +16,9 @@ from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, ContractErro
 from core_tables.schemas.vocabulary import PENDING_STATUSES, WorkOrderStatus
 
 from .builders import HOUR, START, make
-from .world import World, wait_until
+from .world import World, other_settings, wait_until
 
+DOCS = Path(__file__).parent.parent / "docs"
 NOW = START + 1000 * HOUR
 HOT, WARM = 72 * HOUR, 30 * 24 * HOUR
 
@@ -132,3 +138,35 @@ def test_s6_a_query_that_no_list_can_answer_is_refused_by_the_read(world: World,
     with pytest.raises(ContractError) as refusal:
         world.reads.pending(QUERY._replace(**wrong))  # type: ignore[arg-type]
     assert refusal.value.field in wrong
+
+
+REDIS_RIGHTS = dict(re.findall(r"`ACL SETUSER (\w+) on >… (.+?)`", (DOCS / "CONFIGURATION.md").read_text("utf-8")))
+
+
+@pytest.mark.stack
+def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_cannot_forge_them(world: World) -> None:
+    """With the least rights of the documentation, for the worker, too."""
+    admin: Any = redis.Redis.from_url(str(world.settings.redis_url))
+    address = urlsplit(str(world.settings.redis_url))
+    urls = {}
+    for name, rights in REDIS_RIGHTS.items():
+        admin.execute_command(
+            "ACL", "SETUSER", f"{world.name}_{name}", "on", ">secret", *rights.replace("\\|", "|").split()
+        )
+        urls[name] = f"redis://{world.name}_{name}:secret@{address.hostname}:{address.port}/0"
+    reader, filler, worker = (other_settings(world, redis_url=urls[name]) for name in ("reader", "filler", "worker"))
+    query = PendingQuery("acme", "ada", NOW)
+    with worker.working():
+        for work_order_id in ("first", "second"):
+            event = make("WORK_ORDER_CREATED", work_order_id=work_order_id, created_at=NOW)
+            assert world.outcome(event) == Accepted()
+            answer = reader.reads.pending(query)
+            assert answer.from_cache == (work_order_id == "second"), "it is there once somebody who may has stored it"
+            wait_until(lambda: filler.reads.pending(query).from_cache, "the list to be cached")
+            cached = reader.reads.pending(query)
+            assert (cached.offers, cached.from_cache) == (answer.offers, True)
+    for program in (reader, filler, worker):
+        program.close()
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        redis.Redis.from_url(urls["reader"]).hset("ct:forged", "a", "b")
+    admin.execute_command("ACL", "DELUSER", *(f"{world.name}_{name}" for name in REDIS_RIGHTS))

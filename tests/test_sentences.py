@@ -29,8 +29,8 @@ from core_tables.schemas.wire import decode_event, lane_schemas
 from .fakes import IdleProducer, accepted, emitter_over
 
 STEP = re.compile(
-    r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|set CORE_TABLES_|`kafka-configs |ask an administrator|see that|check "
-    r"|deploy a worker"
+    r"`core-tables [a-z]+`|docs/RELIABILITY\.md, Backup|docs/RUNBOOK\.md|set CORE_TABLES_|`kafka-configs "
+    r"|ask an administrator|see that|check |deploy a worker|start this program again"
 )
 KEPT = {
     "cleanup.policy": "delete",
@@ -117,7 +117,7 @@ def stops() -> Iterator[CoreTablesError]:
 
 def test_every_message_of_a_stop_names_its_cause_and_the_next_step() -> None:
     found = [error.message for error in stops()]
-    assert len(found) == len(set(found)) == 27
+    assert len(found) == len(set(found)) == 30
     for message in found:
         cause, separator, _ = message.partition("; ")
         assert separator or ": " in message, message

@@ -134,6 +134,7 @@ class PendingCache:
         self._advance: Any = client.register_script(lua("advance"))
         self._fill: Any = client.register_script(lua("fill"))
         self._read: Any = client.register_script(lua("read"))
+        self._may_fill = True
         self._skip_until = 0.0
         self.failed: str | None = None
 
@@ -148,7 +149,7 @@ class PendingCache:
 
     def read_list(self, lane: int, name: str) -> CachedList:
         """Like `read`, with the name of the list."""
-        answer: Any = self._try(lambda: self._read(keys=[self._label(lane)], args=[name]), None)
+        answer: Any = self._try(lambda: self._read_only(self._label(lane), name), None)
         stored_label, values = answer or (None, [])
         if not isinstance(stored_label, bytes) or not _LABEL.fullmatch(stored_label):
             return CachedList(None, None)
@@ -167,15 +168,18 @@ class PendingCache:
         return sorted(key.decode()[len(prefix) :] for key in keys)
 
     def fill(self, label: str, lane: int, key: WorkOrderKey, records: Sequence[PendingRecord]) -> None:
-        """Store the list of `key` (tenant, requester) as Postgres has it, if the lane is still at `label`."""
-        if len(records) > MAX_LIST:
+        """Store the list of `key` (tenant, requester) as Postgres has it, if the lane is still at `label`.
+
+        A program whose login may only read leaves it to others.
+        """
+        if len(records) > MAX_LIST or not self._may_fill:
             return
         nonce = label.rpartition(":")[0]
         pairs: list[str | bytes] = [SENTINEL_FIELD, SENTINEL]
         for record in records:
             pairs += [record.work_order_id, _encode(record)]
         keys = [self._label(lane), f"{self._prefix(lane)}{nonce}:{list_name(*key)}"]
-        self._try(lambda: self._fill(keys=keys, args=[label, LIST_TTL_S, *pairs]), None)
+        self._try(lambda: self._fill_if_allowed(keys, [label, LIST_TTL_S, *pairs]), None)
 
     def forget(self, lane: int) -> None:
         """Delete the label of a lane; without it, no list of the lane is read any more."""
@@ -185,6 +189,19 @@ class PendingCache:
         """The label of a lane: `epoch.random:position`. What is before the colon is its nonce."""
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
+
+    def _read_only(self, label: str, name: str) -> object:
+        """Run the script of reads in a way that cannot write, so that a login without the right to write can call it."""
+        try:
+            return self._client.evalsha_ro(self._read.sha, 1, label, name)
+        except redis.exceptions.NoScriptError:
+            return self._client.eval_ro(lua("read"), 1, label, name)
+
+    def _fill_if_allowed(self, keys: list[str], values: list[Any]) -> None:
+        try:
+            self._fill(keys=keys, args=values)
+        except redis.exceptions.NoPermissionError:
+            self._may_fill = False
 
     def _advance_lanes(self, moves: Sequence[CacheMove]) -> None:
         try:

@@ -61,6 +61,9 @@ class Redis:
 
         return self.scripts.setdefault(text, Script(run, text))
 
+    def evalsha_ro(self, sha: str, keys: int, *rest: Any) -> Any:
+        return self.scripts[sha](rest[:keys], rest[keys:])
+
     def pipeline(self, transaction: bool) -> "Pipeline":
         assert not transaction
         return Pipeline(self.scripts)
