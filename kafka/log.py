@@ -99,6 +99,9 @@ def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[i
 class TopicReader:
     """Reads partitions of a topic from given offsets, with a consumer that joins no group. One thread.
 
+    A broker whose disk was full can leave records of failed sends in its log, under the offset of a record before them. The
+    first record of an offset is the one that counts, for all readers.
+
     Every read begins by assigning its partitions, so readers that take turns may share a consumer. `translate` turns an error
     of the client into one of ours, which the methods raise. They also raise UnavailableError if neither a record nor the end
     of a partition comes for REQUEST_TIMEOUT_S.
@@ -110,6 +113,7 @@ class TopicReader:
         self._topic = topic
         self._translate = translate
         self._needs = f"READ on the topic {topic} and on the consumer group {group}"
+        self._next_offsets: dict[int, int] = {}
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a log, and the one after its last."""
@@ -121,6 +125,7 @@ class TopicReader:
         With a `deadline` (monotonic seconds), all of them must be read by then.
         """
         self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()])
+        self._next_offsets.clear()
         unfinished = set(starts)
         limit = time.monotonic() + REQUEST_TIMEOUT_S if deadline is None else deadline
         while unfinished:
@@ -189,12 +194,20 @@ class TopicReader:
         for message in self._consumer.consume(1, wait_s) + self._consumer.consume(LOOK_AHEAD, 0):
             error = message.error()
             if error is None:
-                records.append(message)
+                if self._is_first(message):
+                    records.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition() or 0)
             else:
                 failed = failed or self._error(message, error)
         return records, ended, failed
+
+    def _is_first(self, message: Message) -> bool:
+        partition, offset = message.partition() or 0, message.offset() or 0
+        if offset < self._next_offsets.get(partition, 0):
+            return False
+        self._next_offsets[partition] = offset + 1
+        return True
 
     def _error(self, message: Message, error: KafkaError) -> CoreTablesError:
         partition, offset = message.partition(), message.offset()

@@ -21,9 +21,7 @@ from tests.world import World, new_world, wait_until
 
 from .conftest import Recovery
 
-# Alone, because a busy machine shows a limit of Kafka that we cannot fix: docs/RELIABILITY.md, "Known limit: a single broker
-# whose disk is full". With three busy loops next to it, the test of Kafka failed in two of three runs; alone, in none of four.
-pytestmark = [pytest.mark.stack, pytest.mark.alone]
+pytestmark = pytest.mark.stack
 
 MEGABYTE = 1 << 20
 
