@@ -16,7 +16,7 @@ HOT = (
         for name in ("audit_emitter", "audit_encoding", "audit_queue", "fetcher", "lane", "polled_batch")
     ),
     *(f"projection/fold/{name}.py" for name in ("batch", "collect", "decide", "evolve", "needs")),
-    *(f"projection/postgres/{name}.py" for name in ("from_rows", "pipeline", "rows", "store")),
+    *(f"projection/postgres/{name}.py" for name in ("from_rows", "loading", "pipeline", "rows", "store")),
     "projection/cache/pending_cache.py",
     *(
         f"schemas/{name}.py"

@@ -15,13 +15,13 @@ PROBE = """
 from core_tables.consumer import audit_emitter, audit_encoding, fetcher, lane, polled_batch
 from core_tables.projection.cache import pending_cache
 from core_tables.projection.fold import batch, collect, decide, evolve, needs
-from core_tables.projection.postgres import from_rows, pipeline, rows, store
+from core_tables.projection.postgres import from_rows, loading, pipeline, rows, store
 from core_tables.schemas import audit, validation, wire
 from tests.book import Book
 from tests.golden.grow import append, outcome_json, read
 for module in (
     *(audit_emitter, audit_encoding, polled_batch, fetcher, lane, batch, decide, evolve, needs),
-    *(collect, pending_cache, from_rows, pipeline, rows, store, audit, validation, wire),
+    *(collect, pending_cache, from_rows, loading, pipeline, rows, store, audit, validation, wire),
 ):
     assert module.__file__.endswith(".so"), module.__file__
 book = Book()
