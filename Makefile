@@ -34,7 +34,7 @@ test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS proces
 	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
 	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
 	@echo "==> the tests that need the machine to themselves"
-	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
+	@$(BIN)/pytest -n 2 --dist load -m alone $(ARGS) || [ $$? = 5 ]
 
 test-quick: $(READY)  ## the tests that need no stack and take a moment each: the inner loop, under two minutes
 	@$(PYTEST) --quick $(ARGS)
