@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "audit": Listed("records", "audit", "Show the newest events of the audit trail, one per outcome."),
     "cancel": Listed("append", "cancel", "Cancel a work order that is in DRAFT, CLARIFY or CONFIRM."),
     "closed": Listed("listing", "closed", "List the work orders that were closed after an event."),
+    "config": Listed("config", "config", "Show the settings in use, and where each is from."),
     "correlation": Listed("history", "correlation", "Show all records of a correlation id, oldest first."),
     "created": Listed("history", "created", "Show the events that were created in a range of time."),
     "demo": Listed("demo", "demo", "Start the local stack and send a day of events through it."),

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
 from core_tables import Ledger, LedgerSettings, SetupError
 from core_tables.cli import output
+from core_tables.cli.main import main
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import KafkaSettings
 from core_tables.settings.environment import SECRETS, Settings, unknown_variables
@@ -168,6 +170,34 @@ def test_what_is_wrong_or_missing_in_the_environment_is_named_to_a_program(
         Ledger.connect()
     assert refused.value.message.startswith(message)
     assert SECRET not in refused.value.message
+
+
+def test_the_command_shows_what_is_in_use_from_where_and_without_passwords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("CORE_TABLES_")]:
+        monkeypatch.delenv(name)
+    file = tmp_path / "redis"
+    file.write_text(REDIS, "utf-8")
+    environment = {
+        "CORE_TABLES_STACK_DIR": str(tmp_path),
+        "CORE_TABLES_POSTGRES_DSN": DSN,
+        "CORE_TABLES_REDIS_URL_FILE": str(file),
+        "CORE_TABLES_KAFKA": json.dumps(KAFKA),
+    }
+    done = CliRunner(env=environment).invoke(main, ["config", "--json"])
+    assert done.exit_code == 0, done.output
+    assert SECRET not in done.output
+    shown = {line["variable"]: line for line in map(json.loads, done.output.splitlines())}
+    assert set(shown) == {f"CORE_TABLES_{name.upper()}" for name in Settings.model_fields}
+    origins = {name.removeprefix("CORE_TABLES_"): line["from"] for name, line in shown.items()}
+    assert origins["POSTGRES_DSN"] == origins["KAFKA"] == origins["STACK_DIR"] == "environment"
+    assert origins["WORKER_DSN"] == origins["READER_DSN"] == "CORE_TABLES_POSTGRES_DSN"
+    assert origins["REDIS_URL"] == "CORE_TABLES_REDIS_URL_FILE"
+    assert origins["BOOTSTRAP_SERVERS"] == "not set, and no local stack runs"
+    assert origins["PARTITIONS"] == "default"
+    assert "user=core_tables_worker" in shown["CORE_TABLES_WORKER_DSN"]["value"]
+    assert "***" in shown["CORE_TABLES_REDIS_URL"]["value"]
 
 
 def test_every_setting_is_documented() -> None:
