@@ -155,7 +155,7 @@ def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_canno
         )
         urls[name] = f"redis://{world.name}_{name}:secret@{address.hostname}:{address.port}/0"
     reader, filler, worker = (other_settings(world, redis_url=urls[name]) for name in ("reader", "filler", "worker"))
-    query = PendingQuery("acme", "ada", NOW)
+    query = PendingQuery("read-only", "ada", NOW)
 
     def cached_for(program: World) -> list[str] | None:
         answer = program.reads.pending(query)
@@ -163,7 +163,7 @@ def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_canno
 
     with worker.working():
         for names in (["first"], ["first", "second"]):
-            event = make("WORK_ORDER_CREATED", work_order_id=names[-1], created_at=NOW)
+            event = make("WORK_ORDER_CREATED", tenant_id="read-only", work_order_id=names[-1], created_at=NOW)
             assert world.outcome(event) == Accepted()
             if names == ["first"]:
                 assert cached_for(reader) is None, "nobody who may has stored the list"
