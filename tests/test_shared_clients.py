@@ -1,5 +1,6 @@
 """One ledger in several threads and in forked processes, over time: no answer is another's, and nothing waits without end."""
 
+import gc
 import os
 import pickle
 import threading
@@ -60,6 +61,8 @@ def in_a_child(work: Callable[[], Any]) -> Callable[[], Any]:
     pid = os.fork()
     if pid == 0:
         try:
+            # What other threads were making at the moment of the fork is half made: CPython's collector crashes on it.
+            gc.freeze()
             os.close(reading)
             try:
                 result: tuple[bool, Any] = (True, work())
