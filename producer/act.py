@@ -49,6 +49,18 @@ class LeaseClaim(NamedTuple):
     token_hash: str
 
 
+class StepOptions(ActOptions, total=False):
+    """What an act on a step takes.
+
+    Attributes:
+        step_input_hash: a hash of what the step works on.
+        lease: the lease that the step claims.
+    """
+
+    step_input_hash: str | None
+    lease: LeaseClaim | None
+
+
 class KnownOfOrder(NamedTuple):
     """What is known of a work order and every event of it has to say. None where it is not known."""
 

@@ -42,7 +42,7 @@ class AsyncLedger:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        """For a ledger that is connected already; in a program that forks, each process makes this one of its own."""
+        """For a ledger that is connected already."""
         self._ledger = ledger
         self._settling = Settling(ledger)
         self.after_fork()

@@ -3,10 +3,13 @@
 from datetime import timedelta
 from typing import Unpack
 
-from core_tables.producer.act import ActOptions, LeaseClaim
+from core_tables.producer.act import StepOptions
 from core_tables.producer.acts import Acts, Made
 from core_tables.producer.moments import Moment, milliseconds_or_none, nanoseconds
 from core_tables.schemas import events
+from core_tables.schemas.vocabulary import EventType
+
+_OfAttempt = events.StepStarted | events.StepFinished | events.StepFailed | events.StepRetryScheduled
 
 
 class StepActs(Acts[Made]):
@@ -20,48 +23,25 @@ class StepActs(Acts[Made]):
         timeout: timedelta | None = None,
         max_retries: int | None = None,
         retry_backoff: timedelta | None = None,
-        step_input_hash: str | None = None,
-        lease: LeaseClaim | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[ActOptions],
+        **options: Unpack[StepOptions],
     ) -> Made:
         """STEP_STARTED. Key: step and attempt, as each attempt starts once; take a new attempt_index for the next try."""
         payload = events.StepStarted(
             attempt_index, milliseconds_or_none(timeout), max_retries, milliseconds_or_none(retry_backoff)
         )
-        return self._act(
-            "STEP_STARTED",
-            payload,
-            idempotency_key,
-            options,
-            once=(step_id, attempt_index),
-            step_id=step_id,
-            step_input_hash=step_input_hash,
-            lease=lease,
-        )
+        return self._step("STEP_STARTED", step_id, payload, idempotency_key, options)
 
     def finish_step(
         self,
         step_id: str,
         attempt_index: int,
         *,
-        step_input_hash: str | None = None,
-        lease: LeaseClaim | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[ActOptions],
+        **options: Unpack[StepOptions],
     ) -> Made:
         """STEP_FINISHED. Key: step and attempt."""
-        payload = events.StepFinished(attempt_index)
-        return self._act(
-            "STEP_FINISHED",
-            payload,
-            idempotency_key,
-            options,
-            once=(step_id, attempt_index),
-            step_id=step_id,
-            step_input_hash=step_input_hash,
-            lease=lease,
-        )
+        return self._step("STEP_FINISHED", step_id, events.StepFinished(attempt_index), idempotency_key, options)
 
     def fail_step(
         self,
@@ -69,23 +49,12 @@ class StepActs(Acts[Made]):
         attempt_index: int,
         *,
         failure_reason_code: int,
-        step_input_hash: str | None = None,
-        lease: LeaseClaim | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[ActOptions],
+        **options: Unpack[StepOptions],
     ) -> Made:
         """STEP_FAILED. Key: step and attempt."""
         payload = events.StepFailed(attempt_index, failure_reason_code)
-        return self._act(
-            "STEP_FAILED",
-            payload,
-            idempotency_key,
-            options,
-            once=(step_id, attempt_index),
-            step_id=step_id,
-            step_input_hash=step_input_hash,
-            lease=lease,
-        )
+        return self._step("STEP_FAILED", step_id, payload, idempotency_key, options)
 
     def schedule_retry(
         self,
@@ -94,18 +63,22 @@ class StepActs(Acts[Made]):
         *,
         next_retry_at: Moment,
         idempotency_key: str,
-        step_input_hash: str | None = None,
-        lease: LeaseClaim | None = None,
-        **options: Unpack[ActOptions],
+        **options: Unpack[StepOptions],
     ) -> Made:
         """STEP_RETRY_SCHEDULED: `attempt_index` is the attempt that is due then. It needs a key, as a retry can be moved."""
         payload = events.StepRetryScheduled(attempt_index, nanoseconds(next_retry_at, "next_retry_at"))
+        return self._step("STEP_RETRY_SCHEDULED", step_id, payload, idempotency_key, options)
+
+    def _step(
+        self, event_type: EventType, step_id: str, payload: _OfAttempt, key: str | None, options: StepOptions
+    ) -> Made:
         return self._act(
-            "STEP_RETRY_SCHEDULED",
+            event_type,
             payload,
-            idempotency_key,
+            key,
             options,
+            once=(step_id, payload.attempt_index),
             step_id=step_id,
-            step_input_hash=step_input_hash,
-            lease=lease,
+            step_input_hash=options.get("step_input_hash"),
+            lease=options.get("lease"),
         )

@@ -9,7 +9,7 @@ import core_tables
 NAMES = """
     Ledger LedgerSettings Receipt
     AsyncLedger AsyncReceipt AsyncWorkOrderHandle WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
-    HeldLease LeaseNotHeldError
+    StepOptions HeldLease LeaseNotHeldError
     Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep ExpiredLease DueTenant
     ClosedWorkOrder WorkOrder Attempt Lease
     PendingQuery PendingAnswer PendingOffer PendingRecord

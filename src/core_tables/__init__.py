@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim
+    from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim, StepOptions
     from core_tables.producer.async_ledger import AsyncLedger
     from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
     from core_tables.producer.held_lease import HeldLease, LeaseNotHeldError
@@ -104,6 +104,7 @@ __all__ = [
     "StatusChanged",
     "StepFailed",
     "StepFinished",
+    "StepOptions",
     "StepRetryScheduled",
     "StepStarted",
     "TimedOutStep",
@@ -134,7 +135,7 @@ _HOMES = {
     "core_tables.projection.postgres.reads": ("Reads",),
     "core_tables.projection.postgres.record_reads": ("ClosedWorkOrder",),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
-    "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim"),
+    "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim", "StepOptions"),
     "core_tables.producer.async_ledger": ("AsyncLedger",),
     "core_tables.producer.async_receipt": ("AsyncReceipt", "AsyncWorkOrderHandle"),
     "core_tables.producer.held_lease": ("HeldLease", "LeaseNotHeldError"),
