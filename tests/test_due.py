@@ -73,6 +73,16 @@ def test_a_step_without_a_timeout_is_never_due_and_a_far_one_at_the_end_of_time(
     assert due(folded(make("STEP_STARTED", payload=events.StepStarted(0, MAX_I64)))) == {"RUNNING": MAX_I64}
 
 
+def test_a_row_that_is_never_due_is_not_written_again_when_its_work_order_closes_or_opens() -> None:
+    before = folded(
+        make("STEP_STARTED", step_id="no timeout", payload=events.StepStarted(0)), make("STEP_STARTED", step_id="runs")
+    )
+    closed = folded(make("STATUS_CHANGED", work_order_status="DONE"), state=before)
+    opened = folded(make("STATUS_CHANGED"), state=closed)
+    for later, earlier in ((closed, before), (opened, closed)):
+        assert [row.step_id for row in attempt_rows(later, earlier)] == ["runs"]
+
+
 @pytest.fixture(scope="module")
 def reads(world: World) -> Iterator[Reads]:
     """1,200 failed work orders with a retry, a running step and a lease; an open one, and one that was opened again."""

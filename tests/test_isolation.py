@@ -341,3 +341,22 @@ def test_db01_a_scheduler_sees_which_tenants_have_something_due_and_nothing_else
             pytest.raises(psycopg.errors.InsufficientPrivilege),
         ):
             connection.execute(f"select * from os_core.{table}".encode())
+
+
+def test_db01_a_column_of_a_later_release_disturbs_no_read_of_this_one_and_no_worker(world: World) -> None:
+    """A migration adds columns, and programs of the release before it continue."""
+    before = {read: repr(ask(world.reads)) for read, ask in READS.items() if "pending" not in read}
+    tables = [*TABLES, "lanes", "lane_stops", "work_order_topics", "registered_schemas", "migrations"]
+    try:
+        for table in tables:
+            world.admin.execute(f"alter table os_core.{table} add column later text not null default 'new'".encode())
+        for read, answer in before.items():
+            assert repr(READS[read](world.reads)) == answer, read
+        assert world.reads.pending(PendingQuery("acme", "ada", START)).offers
+        with world.working():
+            assert world.outcome(make("STEP_FINISHED", tenant_id="later", step_id="step-3")) == Accepted()
+            assert world.reads.work_order("later", "order-1") is not None
+        assert world.verify().differences == []
+    finally:
+        for table in tables:
+            world.admin.execute(f"alter table os_core.{table} drop column if exists later".encode())

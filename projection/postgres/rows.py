@@ -6,7 +6,6 @@ from msgspec.structs import asdict, replace
 
 from core_tables.projection.fold.values import Decided
 from core_tables.projection.fold.work_order import (
-    OPEN_ATTEMPTS,
     Attempt,
     AttemptKey,
     Collected,
@@ -148,7 +147,7 @@ def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[Atte
     return [
         _attempt_row(state, key, row)
         for key, row in state.attempts.items()
-        if old.get(key) != row or (due_changed and row.status in OPEN_ATTEMPTS)
+        if old.get(key) != row or (due_changed and _attempt_due_at(row) is not None)
     ]
 
 

@@ -5,14 +5,30 @@ select
     record.tenant_id, record.event_id, record.accepted,
     case
         when record.accepted then (
-            select to_jsonb(ledger) - 'correlation_id'
-            from os_core.work_order_ledger as ledger
-            where ledger.tenant_id = record.tenant_id and ledger.work_order_event_id = record.event_id
+            select to_jsonb(named) - 'correlation_id'
+            from (
+                select
+                    /* names LedgerRow */
+                    tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id,
+                    turn_id, event_type, status_before, work_order_status, reason_code,
+                    expected_last_event_id, step_id, step_input_hash, lease_owner_id, lease_token_hash,
+                    lease_expires_at, idempotency_key, payload
+                    /* end */
+                from os_core.work_order_ledger as ledger
+                where ledger.tenant_id = record.tenant_id and ledger.work_order_event_id = record.event_id
+            ) as named
         )
         else (
-            select to_jsonb(other) - array['correlation_id', 'correlation']
-            from os_core.work_order_outcomes as other
-            where other.tenant_id = record.tenant_id and other.event_id = record.event_id
+            select to_jsonb(named) - 'correlation_id'
+            from (
+                select
+                    /* names OutcomeRow */
+                    tenant_id, event_id, work_order_id, event_type, correlation_id, turn_id, idempotency_key,
+                    created_at, outcome, reason_code, field, sentence, first_event_id, request_differs
+                    /* end */
+                from os_core.work_order_outcomes as other
+                where other.tenant_id = record.tenant_id and other.event_id = record.event_id
+            ) as named
         )
     end as columns
 from (

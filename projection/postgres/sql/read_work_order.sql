@@ -1,16 +1,30 @@
 -- The current record of one work order with its attempts and its last lease, all as of one moment, since it is one statement.
 select
     (
-        select coalesce(jsonb_agg(to_jsonb(attempt) order by attempt.step_id, attempt.attempt_index), '[]')
-        from os_core.work_order_step_attempts as attempt
-        where attempt.tenant_id = row.tenant_id and attempt.work_order_id = row.work_order_id
+        select coalesce(jsonb_agg(to_jsonb(named) order by named.step_id, named.attempt_index), '[]')
+        from (
+            select
+                /* names AttemptRow */
+                tenant_id, work_order_id, step_id, attempt_index, status, timeout_ms, max_retries,
+                retry_backoff_ms, next_retry_at, started_at, finished_at, reason_code, idempotency_key, due_at
+                /* end */
+            from os_core.work_order_step_attempts as attempt
+            where attempt.tenant_id = row.tenant_id and attempt.work_order_id = row.work_order_id
+        ) as named
     ) as attempts,
     (
-        select to_jsonb(lease)
-        from os_core.work_order_leases as lease
-        where lease.tenant_id = row.tenant_id and lease.work_order_id = row.work_order_id
-        order by lease.granted_event_id desc
-        limit 1
+        select to_jsonb(named)
+        from (
+            select
+                /* names LeaseRow */
+                tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash,
+                acquired_at, renewed_at, lease_expires_at, released_at, due_at
+                /* end */
+            from os_core.work_order_leases as lease
+            where lease.tenant_id = row.tenant_id and lease.work_order_id = row.work_order_id
+            order by lease.granted_event_id desc
+            limit 1
+        ) as named
     ) as last_lease,
     /* select CurrentRow */
     row.tenant_id, row.work_order_id, row.correlation_id::text, row.turn_id, row.work_order_status,
