@@ -6,7 +6,7 @@ Step 5 of the worker's rule (worker.py). A thread runs it (audit_thread.py).
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -26,23 +26,34 @@ MAX_RETRY_PAUSE_S: Final = 5.0
 
 
 @dataclass
+class _Landing:
+    """The offset in the audit partition of the last record of a transaction; None while it is not known.
+
+    The client keeps `delivered` until it has reported what became of the record. It must not lead to the producer, which would
+    then stay open, with its threads and its transactional.id, if the record is never delivered.
+    """
+
+    offset: int | None = None
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Note the offset of a record that was delivered."""
+        self.offset = message.offset() if error is None else None
+
+
+@dataclass
 class _Output:
     """An open producer of a lane, and the offset of the next outcome to emit.
 
-    `fresh`: nothing has been emitted since it was opened. `landed` is the offset in the audit partition of the last record
-    of this transaction (None: not known), and `committed` that of the transaction before.
+    `fresh`: nothing has been emitted since it was opened. `landing` is where this transaction lies, and `committed` the offset of
+    the last record of the transaction before.
     """
 
     producer: Producer
     next_offset: int
     fresh: bool
     queue: LaneQueue
-    landed: int | None = None
+    landing: _Landing = field(default_factory=_Landing)
     committed: int = -1
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Note the offset of a record that was delivered."""
-        self.landed = message.offset() if error is None else None
 
 
 @dataclass(frozen=True)
@@ -145,22 +156,23 @@ class AuditEmitter:
         self._queue.sign()
         try:
             return step(queue)
-        except (CoreTablesError, KafkaException, BufferError) as error:
-            self._failed(queue, error)
         except Exception as error:
-            # If the producer is fenced while it serves delivery reports, Python raises this, with the client's error as its cause.
-            if isinstance(error, SystemError) and isinstance(error.__cause__, KafkaException):
-                self._failed(queue, error.__cause__)
-            else:  # a defect of ours: the audit of this lane stops, and the others continue
-                self._log.exception(
-                    "audit_failed",
-                    lane=queue.lane,
-                    topic=self._topic,
-                    partition=self._partition(queue),
-                    offset=queue.start,
-                )
-                self._failed(queue, defect(f"lane {queue.lane}: the audit failed", error))
+            cause = self._cause(queue, error)
+            error.__traceback__ = None  # its frames hold the producer, which is released here and closed elsewhere
+            self._failed(queue, cause)
         return None
+
+    def _cause(self, queue: LaneQueue, error: Exception) -> Exception:
+        """What went wrong in a step. A defect of ours is logged and stops the audit of its lane; the others continue."""
+        if isinstance(error, CoreTablesError | KafkaException | BufferError):
+            return error
+        # If the producer is fenced while it serves delivery reports, Python raises this, with the client's error as its cause.
+        if isinstance(error, SystemError) and isinstance(error.__cause__, KafkaException):
+            return error.__cause__
+        self._log.exception(
+            "audit_failed", lane=queue.lane, topic=self._topic, partition=self._partition(queue), offset=queue.start
+        )
+        return defect(f"lane {queue.lane}: the audit failed", error)
 
     def _failed(self, queue: LaneQueue, error: Exception) -> None:
         """Close a lane's producer. Start again after a pause if that can help, otherwise stop the lane."""
@@ -212,11 +224,11 @@ class AuditEmitter:
         if not records:
             return None
         output.producer.begin_transaction()
-        output.landed = None
+        output.landing = _Landing()
         partition = self._partition(queue)
         for record in records[:-1]:
             self._produce(output.producer, partition, record)
-        self._produce(output.producer, partition, records[-1], output.delivered)
+        self._produce(output.producer, partition, records[-1], output.landing.delivered)
         return offset_of(records[-1].event_id) + 1
 
     def _produce(self, producer: Producer, partition: int, record: AuditRecord, delivered: Any = None) -> None:
@@ -227,9 +239,11 @@ class AuditEmitter:
 
     def _commit(self, end: int, queue: LaneQueue) -> int | None:
         output = self._outputs[queue.lane]
-        output.producer.flush(REQUEST_TIMEOUT_S)  # as the commit would
-        if output.landed is not None:
-            self._check_rises(output, output.landed)
+        # As the commit would. What it left would be delivered by the commit, unseen by the check.
+        if output.producer.flush(REQUEST_TIMEOUT_S):
+            raise UnavailableError("kafka", "the audit topic did not take the records in time")
+        if output.landing.offset is not None:
+            self._check_rises(output, output.landing.offset)
         output.producer.commit_transaction(REQUEST_TIMEOUT_S)
         output.next_offset = end
         self._queue.confirm(queue, end)

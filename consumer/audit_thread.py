@@ -76,6 +76,7 @@ def release_in_background(producer: Producer) -> None:
 
 
 def _purge(producer: Producer) -> None:
-    """Drop what the producer still holds; it is closed with its last reference, which this thread has."""
+    """Drop what the producer holds, and serve the reports, which frees the callbacks; its last reference closes it."""
     with contextlib.suppress(KafkaException, RuntimeError):
         producer.purge()
+        producer.poll(0)

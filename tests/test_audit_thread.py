@@ -2,10 +2,12 @@
 
 import contextlib
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
@@ -73,6 +75,41 @@ def test_a_producer_is_released_where_no_thread_can_be_started(monkeypatch: pyte
 
     monkeypatch.setattr("threading.Thread.start", refuse)
     release_in_background(Producer({"bootstrap.servers": "127.0.0.1:1", "transactional.id": "of nobody"}))
+
+
+class StuckProducer(Producer):
+    """A client of its own whose broker is never there, so that nothing is delivered; it can be seen whether it is closed."""
+
+    def init_transactions(self, *_: float) -> None:
+        pass
+
+    def begin_transaction(self, *_: float) -> None:
+        pass
+
+    def commit_transaction(self, *_: float) -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+@pytest.mark.parametrize("left", [1, 0], ids=["flush leaves records", "the commit is not answered"])
+def test_a_producer_whose_records_were_not_delivered_is_closed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    monkeypatch.setattr(StuckProducer, "flush", lambda *_: left)
+    opened: list[Any] = []
+
+    def open_producer(_: str) -> StuckProducer:
+        producer = StuckProducer({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+        opened.append(weakref.ref(producer))
+        return producer
+
+    queue, log, now = queue_of(0), Kept(), itertools.count(0.0, 60.0)
+    emitter = emitter_over(queue, log, open_producer=open_producer, release=release_in_background, clock=now.__next__)
+    emitter.step(0)
+    emitter.step(0)
+    emitter.close()
+    assert len(opened) == 2
+    wait_until(lambda: not any(producer() for producer in opened), "the producers to be closed", 10)
+    assert log.events == ["audit_reopens", "audit_reopens"]
 
 
 def test_each_step_that_may_wait_and_each_turn_is_a_sign_of_life() -> None:
