@@ -1,7 +1,7 @@
 """The log of a partition: where it begins and ends, and its records."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
@@ -107,9 +107,17 @@ class TopicReader:
     of a partition comes for REQUEST_TIMEOUT_S.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, group: str, translate: Translate = translate_kafka) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        group: str,
+        translate: Translate = translate_kafka,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`group` is the consumer's; only a message about a missing right names it."""
         self._consumer = consumer
+        self._clock = clock
         self._topic = topic
         self._translate = translate
         self._needs = f"READ on the topic {topic} and on the consumer group {group}"
@@ -122,21 +130,21 @@ class TopicReader:
     def batches(self, starts: Mapping[int, int], deadline: float | None = None) -> Iterator[list[Message]]:
         """The records of partitions from given offsets to the current ends, in batches as they come.
 
-        With a `deadline` (monotonic seconds), all of them must be read by then.
+        With a `deadline` (in seconds of the clock), all of them must be read by then.
         """
         self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()])
         self._next_offsets.clear()
         unfinished = set(starts)
-        limit = time.monotonic() + REQUEST_TIMEOUT_S if deadline is None else deadline
+        limit = self._clock() + REQUEST_TIMEOUT_S if deadline is None else deadline
         while unfinished:
-            left = limit - time.monotonic()
+            left = limit - self._clock()
             if left <= 0:
                 raise unread(self._topic, min(unfinished))
             records, ended, error = self._read(min(left, _WAIT_S))
             if records:
                 yield records
                 if deadline is None:  # counted from here, since the caller may have worked on them for long
-                    limit = time.monotonic() + REQUEST_TIMEOUT_S
+                    limit = self._clock() + REQUEST_TIMEOUT_S
             if error is not None:
                 raise error
             unfinished -= ended

@@ -24,8 +24,6 @@ from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import ClusterFacts, TopicFacts, check_settings, settings_of_new_topics
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, SetupError, UnavailableError
 
-from .world import wait_until
-
 ARCHITECTURE = Path(__file__).parent.parent / "docs" / "ARCHITECTURE.md"
 PERMISSIONS = [code for code, meaning in MEANINGS.items() if meaning == "permission"]
 LOGINS = [code for code, meaning in MEANINGS.items() if meaning == "login"]
@@ -149,21 +147,24 @@ def end(partition: int) -> Message:
 
 
 class Consumer:
-    """Hands out what it was given, one piece a wait."""
+    """Hands out what it was given, one piece a wait; each wait takes its whole time, by a clock of its own."""
 
     def __init__(self, *pieces: Iterable[Message]) -> None:
         self._pieces = [list(piece) for piece in pieces]
         self._rest: list[Message] = []
         self.assigned: dict[int, int] = {}
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
 
     def assign(self, targets: Any) -> None:
         self.assigned = {target.partition: target.offset for target in targets}
 
     def consume(self, count: int, wait_s: float) -> list[Message]:
-        if wait_s and not self._rest and self._pieces:
-            self._rest = self._pieces.pop(0)
-        elif wait_s and not self._rest:
-            time.sleep(wait_s)
+        if wait_s and not self._rest:
+            self.now += wait_s
+            self._rest = self._pieces.pop(0) if self._pieces else []
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
 
@@ -173,7 +174,7 @@ class Consumer:
 
 def reader(*pieces: Iterable[Message]) -> TopicReader:
     consumer: Any = Consumer(*pieces)
-    return TopicReader(consumer, "ledger", "a group")
+    return TopicReader(consumer, "ledger", "a group", clock=consumer.clock)
 
 
 def offsets(messages: Iterable[Any]) -> list[tuple[int, int]]:
@@ -203,16 +204,35 @@ def test_a_record_before_an_error_is_handed_out_and_then_the_error_is_raised() -
 
 def test_a_partition_that_says_nothing_is_given_up_at_the_deadline() -> None:
     with pytest.raises(UnavailableError, match="partition 3 of ledger could not be read in time"):
-        list(reader().batches({3: 0}, time.monotonic() + 0.05))
+        list(reader().batches({3: 0}, deadline=0.05))
 
 
 def test_a_deadline_holds_though_records_come() -> None:
-    deadline = time.monotonic() + 0.2
-    steady = reader(*([Message(0, at)] for at in range(1000))).batches({0: 0}, deadline)
+    steady = reader(*([Message(0, at)] for at in range(1000))).batches({0: 0}, deadline=1.0)
     next(steady)
-    wait_until(lambda: time.monotonic() >= deadline, "the deadline", 10)
     with pytest.raises(UnavailableError, match="partition 0 of ledger"):
-        next(steady)
+        list(steady)
+
+
+def test_a_partition_may_take_long_as_a_whole_while_records_come() -> None:
+    assert len(offsets(reader(*([Message(0, at)] for at in range(1000)), [end(0)]).records({0: 0}))) == 1000
+
+
+def test_of_records_under_one_offset_the_first_counts_in_each_partition() -> None:
+    first, copy = Message(0, 5), Message(0, 5)
+    pieces = [
+        [Message(0, 4), first, copy, Message(1, 5)],
+        [Message(0, 5), Message(0, 4), Message(0, 6), end(0), end(1)],
+    ]
+    read = list(reader(*pieces).records({0: 4, 1: 5}))
+    assert offsets(read) == [(0, 4), (0, 5), (1, 5), (0, 6)]
+    taken: Any = read[1]
+    assert taken is first
+
+
+def test_a_read_that_begins_again_hands_out_the_same_records_again() -> None:
+    twice = reader([Message(0, 4), end(0)], [Message(0, 4), end(0)])
+    assert offsets(twice.records({0: 4})) == offsets(twice.records({0: 4})) == [(0, 4)]
 
 
 def test_a_record_at_an_offset_is_that_record_or_none() -> None:
