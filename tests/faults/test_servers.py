@@ -157,7 +157,7 @@ def test_a_broker_that_ends_in_the_middle_of_an_audit_transaction_costs_nothing_
             fresh.close()
             fresh.reconnect()
             fresh.append(*day(500, seed=2))
-            fresh.drain(400)
+            fresh.drain(180)
     assert running.errors == []
     check_everything(fresh, 3500)
 
