@@ -33,7 +33,7 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (4), each with a stack of its own
 	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
 	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
-	@echo "==> the tests that need the machine to themselves"
+	@echo "==> the tests that a busy machine would disturb, two at a time"
 	@$(BIN)/pytest -n 2 --dist load -m alone $(ARGS) || [ $$? = 5 ]
 
 test-quick: $(READY)  ## the tests that need no stack and take a moment each: the inner loop, under two minutes

@@ -17,7 +17,7 @@ that takes part in a run (worker, database, broker and the measuring clients) sh
 `make bench` writes this file from [bench/results.json](bench/results.json). If only some sections are run again, the
 others keep their earlier results, so each section states when it ran, with which command, and how busy the machine was.
 Sections that ran before 2026-11-27 sent rows to Postgres as arrays of columns, and not as JSON
-([ADR 9](adr/0009-rows-as-json.md)).
+([ADR 9](adr/0009-rows-as-json.md)), and had Redis 6.2.14 as their cache, where the local stack now has Valkey.
 Ratios carry over to other machines better than rates do: run it on yours.
 """
 

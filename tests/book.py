@@ -10,6 +10,8 @@ from core_tables.schemas.outcomes import Outcome, Refused
 from core_tables.schemas.vocabulary import PARTITIONS
 from core_tables.schemas.wire import KNOWN_SCHEMAS, Schemas, encode_event
 
+from .builders import make
+
 
 class Book:
     """Appends events one after the other, and keeps what was decided."""
@@ -58,3 +60,10 @@ class Book:
     def last_id(self) -> int:
         """The event id of the last record."""
         return self.decided[-1].event_id
+
+
+def created() -> Book:
+    """A ledger with one work order, which has been created."""
+    book = Book()
+    book.append(make("WORK_ORDER_CREATED"))
+    return book
