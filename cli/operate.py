@@ -16,6 +16,8 @@ from core_tables.cli.options import json_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
+from core_tables.consumer.http_server import HttpServer
+from core_tables.consumer.probes import WorkerProbes, probe_pages
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.settings.environment import Settings, unknown_variables
 
@@ -116,11 +118,17 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
                 "--processes cannot be used with a group.instance.id (CORE_TABLES_KAFKA): it names one process"
             )
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
-        sys.exit(run_workers(processes, arguments, log))
+        sys.exit(run_workers(processes, arguments, log, Settings().http_address()))
     settings = Settings()
     worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
+    probes = WorkerProbes(worker_settings)
+    if (address := settings.http_address()) is not None:
+        HttpServer(address.host, address.port, probe_pages(probes))  # until the process ends
     built, audit_thread = started(
-        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log), start_timeout, log
+        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log),
+        start_timeout,
+        log,
+        probes.waits_to_start,
     )
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -132,6 +140,7 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     log.info("worker_started", topic=built.topic.topic, audit=audit)
     if audit_thread is not None:
         audit_thread.start()
+    probes.follow(built, audit_thread)
     finished = False
     # A batch leaves no reference cycles. To look for some as often as Python does would be a tenth of the worker's CPU time.
     gc.set_threshold(100_000)

@@ -1,13 +1,17 @@
 """Whether the workers of this machine are alive, for the probes of a container."""
 
+import http.client
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from core_tables.cli import output
+from core_tables.cli.probe_client import ask
 from core_tables.consumer.health_file import read_health
 from core_tables.schemas.reasons import SetupError
-from core_tables.settings.environment import Settings
+from core_tables.settings.environment import HttpAddress, Settings
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -25,12 +29,19 @@ from core_tables.settings.environment import Settings
 def health(ready: bool, max_age: float) -> None:
     """Check that the workers of this machine are alive.
 
-    Reads the file that CORE_TABLES_HEALTH_FILE names, which a worker writes once a second. Exits with 0 if all workers that
-    write it are alive, and with 4 if not.
+    Asks the worker that listens on CORE_TABLES_HTTP. If that is not set, reads the file that CORE_TABLES_HEALTH_FILE names, which
+    a worker writes once a second. Exits with 0 if all workers are alive, and with 4 if not.
     """
-    file = Settings().health_file
+    settings = Settings()
+    if (address := settings.http_address()) is not None:
+        _ask_worker(address, ready=ready)
+        return
+    file = settings.health_file
     if file is None:
-        raise SetupError("CORE_TABLES_HEALTH_FILE is not set; set it for the worker and for this command", "machine")
+        raise SetupError(
+            "neither CORE_TABLES_HTTP nor CORE_TABLES_HEALTH_FILE is set; set one for the worker and for this command",
+            "machine",
+        )
     files = [path for path in (file, *sorted(file.parent.glob(f"{file.name}.[0-9]*"))) if path.exists()]
     read = {path: read_health(path) for path in files}
     for path, (found, age) in read.items():
@@ -52,3 +63,31 @@ def health(ready: bool, max_age: float) -> None:
         reasons += [f"{outside} workers are not in their consumer group"] if outside else []
         output.err.print(f"not ready: {' and '.join(reasons)}; look at the worker's log")
         sys.exit(output.EXIT_PENDING)
+
+
+def _ask_worker(address: HttpAddress, *, ready: bool) -> None:
+    """Ask the worker, or the parent of several, and exit with 4 or 12 if it says no."""
+    alive = ask(address, "/healthz")
+    if alive is None or alive.status != http.client.OK:
+        output.err.print(f"not alive: {'no answer' if alive is None else _causes(alive.body)}", markup=False)
+        sys.exit(output.EXIT_NOT_FOUND)
+    answer = ask(address, "/readyz")
+    if answer is None or answer.status != http.client.OK:
+        why = "no answer" if answer is None else _causes(answer.body)
+        if ready:
+            output.err.print(f"not ready: {why}", markup=False)
+            sys.exit(output.EXIT_PENDING)
+        output.out.print(f"alive, but not ready: {why}", markup=False)
+    else:
+        output.out.print("alive and ready")
+
+
+def _causes(body: Mapping[str, Any]) -> str:
+    """What a worker, or each of several, says is wrong."""
+    found = []
+    for worker in body.get("workers", [body]):
+        problems = worker["problems"]
+        for problem in [{"cause": problems}] if isinstance(problems, str) else problems:
+            lane = problem.get("lane")
+            found.append(problem["cause"] if lane is None else f"lane {lane}: {problem['cause']}")
+    return "; ".join(dict.fromkeys(found))

@@ -15,9 +15,12 @@ _MAX_PAUSE_S: Final = 5.0
 _T = TypeVar("_T")
 
 
-def started(start: Callable[[], _T], timeout_s: float, log: Any) -> _T:
+def started(
+    start: Callable[[], _T], timeout_s: float, log: Any, waits: Callable[[str], None] = lambda _cause: None
+) -> _T:
     """What `start` returns, tried again while Kafka or Postgres does not answer or `init` has not been run.
 
+    `waits` is called with what is waited for.
     After `timeout_s` seconds, and at once for what waiting does not change, raises what `start` raised.
     """
     deadline, pause = time.monotonic() + timeout_s, 0.5
@@ -28,6 +31,7 @@ def started(start: Callable[[], _T], timeout_s: float, log: Any) -> _T:
             left = deadline - time.monotonic()
             if left <= 0 or not _may_come(error):
                 raise
+            waits(error.message)
             log.warning("waiting_to_start", cause=error.message, timeout_s=round(left, 1))
             time.sleep(min(pause, left))
             pause = min(2 * pause, _MAX_PAUSE_S)

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.checks import defect
+from core_tables.consumer.lane import Trouble
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import RESTORE_TOPIC, translate_running
 from core_tables.schemas.identity import lane_of, offset_of
@@ -181,6 +182,7 @@ class AuditEmitter:
         if isinstance(cause, CoreTablesError) and not cause.retryable:
             self._queue.stop(queue, cause)
             return
+        queue.trouble = Trouble(str(cause), self._ports.clock() if queue.trouble is None else queue.trouble.since)
         pause = min(MAX_RETRY_PAUSE_S, 2 * self._retries.get(queue.lane, _FIRST_RETRY).pause_s)
         # Two workers that both believe they own the lane fence each other; a random pause lets one of them finish.
         self._retries[queue.lane] = _Retry(self._ports.clock() + pause * (0.5 + self._ports.chance() / 2), pause)
@@ -248,6 +250,7 @@ class AuditEmitter:
         output.next_offset = end
         self._queue.confirm(queue, end)
         self._retries.pop(queue.lane, None)
+        queue.trouble = None
         return end
 
     def _check_rises(self, output: _Output, landed: int) -> None:

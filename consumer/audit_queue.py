@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from core_tables.consumer.audit_record import AuditRecord
+from core_tables.consumer.lane import Trouble
 from core_tables.consumer.timer import Clock
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError
@@ -14,12 +15,16 @@ from core_tables.schemas.reasons import CoreTablesError
 
 @dataclass
 class LaneQueue:
-    """The outcomes of one lane that wait for the audit topic: those of offsets from `start`, without a gap."""
+    """The outcomes of one lane that wait for the audit topic: those of offsets from `start`, without a gap.
+
+    `trouble`: why the last try to emit some failed, and since when; None after one that succeeded.
+    """
 
     lane: int
     audited: int
     start: int
     entries: deque[AuditRecord] = field(default_factory=deque)
+    trouble: Trouble | None = None
 
 
 class AuditQueue:
@@ -98,6 +103,11 @@ class AuditQueue:
         """The lanes whose audit has stopped, and why."""
         with self._lock:
             return dict(self._stopped)
+
+    def failing(self) -> list[tuple[int, Trouble]]:
+        """The lanes that have something to emit and could not the last time."""
+        with self._lock:
+            return [(queue.lane, queue.trouble) for queue in self._running() if queue.entries and queue.trouble]
 
     def lanes(self) -> list[LaneQueue]:
         """The lanes that are open and whose audit has not stopped."""

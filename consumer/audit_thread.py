@@ -33,6 +33,10 @@ class AuditThread:
         """Start the thread."""
         self._loop.start()
 
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._loop.is_alive()
+
     def close(self, *, flush: bool) -> None:
         """With `flush`, emit what is queued for at most 5 s; then end the thread."""
         deadline = time.monotonic() + CLOSE_TIMEOUT_S

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.health_file import health_of, write_health
-from core_tables.consumer.lane import Lane
+from core_tables.consumer.lane import Lane, Trouble
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -62,10 +62,17 @@ class IdleChecks:
         self._check_topics()
         self._report_cache()
         self._lifecycle.stops.save()
+        self._end_doubts()
         if self._compare_rows():
             self._lifecycle.stops.clear(self._lifecycle.opened())
             self._renew_labels(started)
             self._commit_progress()
+
+    def _end_doubts(self) -> None:
+        """A lane that was reopened and is at the end of its log again has recovered, though no batch says so."""
+        for lane in self._lifecycle.opened():
+            if lane.log_end is not None and lane.log_end.empty_from <= lane.next_offset:
+                lane.doubt = None
 
     def _stop_unaudited_lanes(self) -> None:
         """Stop the lanes whose audit has stopped, also those that stopped before and drained."""
@@ -80,9 +87,12 @@ class IdleChecks:
         if not self._lifecycle.topic_check.due():
             return
         self._lifecycle.topic_check.restart()
+        asked_at, before = self._clock(), self._lifecycle.topics_unknown
         try:
             self._ask_broker()
+            self._lifecycle.topics_unknown = None
         except UnavailableError as error:
+            self._lifecycle.topics_unknown = Trouble(error.message, asked_at if before is None else before.since)
             self._log.warning("kafka_error", topic=self._lifecycle.topic.topic, partition=None, cause=error.message)
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)

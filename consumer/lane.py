@@ -50,12 +50,25 @@ class EndOfLog(NamedTuple):
     end: int
 
 
+class Trouble(NamedTuple):
+    """Why something does not continue, and since when, in seconds of the worker's clock."""
+
+    cause: str
+    since: float
+
+
 @dataclass
 class Lane:
-    """A lane that this worker was assigned. Offsets mean "next to do"."""
+    """A lane that this worker was assigned. Offsets mean "next to do"; moments are seconds of the worker's clock.
+
+    `since`: when it was assigned, opened, reopened or stopped last. `doubt`: why it was reopened, from then until it has folded a
+    batch or is at the end of its log; a lane that is opened and fails again and again is in doubt all the time.
+    """
 
     lane: int
     partition: int
+    since: float = 0.0
+    doubt: Trouble | None = None
     opened: bool = False
     applied: int = 0
     epoch: int = 0

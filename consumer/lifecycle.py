@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from core_tables.consumer.checks import check_log, no_row
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
-from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache
+from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache, Trouble
 from core_tables.consumer.lane_stops import LaneStops
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.kafka.log import log_bounds
@@ -30,7 +30,8 @@ class LaneLifecycle:
     """The lanes that this worker was assigned, by partition, and every way in which one begins or ends.
 
     `assigned`, `revoked` and `lost` are the group's callbacks. `topic_check` says when the topics are to be checked again.
-    `stops`: why lanes stopped. `in_group`: the group has assigned lanes, if only none, and they were not lost since.
+    `stops`: why lanes stopped. `outside`: why the worker is not in its group, until that has assigned lanes, if only none;
+    `joined`: it has been. `topics_unknown`: why the topics could not be checked the last time, if so.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class LaneLifecycle:
         self.topic = topic
         self.lanes: dict[int, Lane] = {}
         self.topic_check = Timer(clock, TOPIC_CHECK_S)
-        self.in_group = False
+        self.outside: Trouble | None = Trouble("it has not joined its consumer group yet", clock())
+        self.joined = False
+        self.topics_unknown: Trouble | None = None
         self._ends_at: float | None = None  # when a worker whose lanes have all stopped ends at the latest
         self._consumer = dependencies.consumer
         self._postgres = dependencies.postgres
@@ -49,6 +52,11 @@ class LaneLifecycle:
         self._fetcher = fetcher
         self._log = log
         self._clock = clock
+
+    @property
+    def in_group(self) -> bool:
+        """Whether the group has assigned lanes, if only none, and they were not lost since."""
+        return self.outside is None
 
     def opened(self) -> list[Lane]:
         """The lanes that are open: they are fetched and folded."""
@@ -66,12 +74,12 @@ class LaneLifecycle:
         A partition that the topic was given after its lanes were made has none, and is left alone.
         """
         consumer.incremental_assign([])
-        self.in_group = True
+        self.outside, self.joined, now = None, True, self._clock()
         for target in partitions:
             if target.partition >= self.topic.partitions:
                 self._log.warning("partition_without_lane", topic=self.topic.topic, partition=target.partition)
                 continue
-            self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition)
+            self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition, since=now)
         self._log.info("assigned", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
 
     def open_due(self) -> None:
@@ -83,6 +91,7 @@ class LaneLifecycle:
         try:
             self._check_topics()
             self.topic_check.restart()
+            self.topics_unknown = None
             rows = self._postgres.store().lanes([lane.lane for lane in due])
         except CoreTablesError as error:
             self.give_up(due, error)
@@ -115,6 +124,7 @@ class LaneLifecycle:
         lane.states, lane.gaps, lane.schemas = StateCache(), {}, lane_schemas(row.schemas)
         lane.unread_at = lane.log_end = None
         lane.opened, lane.opened_at = True, self._clock()
+        lane.since = lane.opened_at
         if self._audit is not None:
             self._audit.open(lane.lane, lane.audited, lane.next_offset)
         self._fetcher.start(lane.partition, lane.next_offset, lane.schemas)
@@ -142,8 +152,12 @@ class LaneLifecycle:
 
     def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
         """Drop what is in memory of a lane; `open_due` begins again at step 1, after a back-off if asked for."""
+        now = self._clock()
+        if lane.opened or lane.stopped is not None:
+            lane.since = now
+        lane.doubt = Trouble(cause, now if lane.doubt is None else lane.doubt.since)
         if backoff:
-            lane.retry_at = self._clock() + lane.backoff_s
+            lane.retry_at = now + lane.backoff_s
             lane.backoff_s = min(MAX_BACKOFF_S, 2 * lane.backoff_s)
         self._log.warning(
             "lane_reopens",
@@ -167,7 +181,8 @@ class LaneLifecycle:
         false) is what stopped.
         """
         lane.drains = lane.opened and audit and not (isinstance(error, SetupError) and error.subject == "topic")
-        lane.stopped = lane.stopped or error
+        if lane.stopped is None:
+            lane.stopped, lane.since = error, self._clock()
         at = lane.next_offset if offset is None else offset
         self.stops.add(lane, at, error)
         self._log_stop(lane, error, at)
@@ -236,7 +251,7 @@ class LaneLifecycle:
 
         Perhaps nobody has: if the broker is gone, this worker is not ready until the group has it back.
         """
-        self.in_group = False
+        self.outside = Trouble("the group took its lanes away after a timeout", self._clock())
         self._forget(partitions, lost=True)
 
     def _forget(self, partitions: list[TopicPartition], *, lost: bool) -> None:

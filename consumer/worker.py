@@ -33,7 +33,7 @@ from core_tables.consumer.checks import defect
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
 from core_tables.consumer.idle import IdleChecks
-from core_tables.consumer.lane import MIN_BACKOFF_S, Lane, forget_some, remember
+from core_tables.consumer.lane import MIN_BACKOFF_S, Lane, Trouble, forget_some, remember
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.polled_batch import Batch, gather
 from core_tables.consumer.timer import Clock
@@ -51,7 +51,10 @@ POLL_S: Final = 0.1
 
 
 class Worker:
-    """Folds lanes until it is asked to stop, or all of its lanes have stopped."""
+    """Folds lanes until it is asked to stop, or all of its lanes have stopped.
+
+    Other threads may read what is public: `turned_at` is when the last turn began, `pause` why fetching is paused, if it is.
+    """
 
     def __init__(
         self,
@@ -68,14 +71,16 @@ class Worker:
         self._consumer = dependencies.consumer
         self._postgres = dependencies.postgres
         self._cache = dependencies.cache
-        self._audit = dependencies.audit
+        self.audit = dependencies.audit
         self._find_gaps = dependencies.find_gaps
         self._log = log
         self._clock = clock
         self._fetcher = Fetcher(dependencies.consumer, topic)
-        self._lifecycle = LaneLifecycle(topic, dependencies, self._fetcher, log, clock)
-        self._idle = IdleChecks(self._lifecycle, dependencies, settings, log, clock)
-        self._lanes = self._lifecycle.lanes
+        self.lifecycle = LaneLifecycle(topic, dependencies, self._fetcher, log, clock)
+        self._idle = IdleChecks(self.lifecycle, dependencies, settings, log, clock)
+        self._lanes = self.lifecycle.lanes
+        self.turned_at = clock()
+        self.pause: Trouble | None = None
         self._next_size = settings.batch_size  # half of a batch that Postgres did not finish, then larger again
         self._stopping = threading.Event()
 
@@ -89,7 +94,7 @@ class Worker:
         self.subscribe()
         while not self._stopping.is_set():
             self.step()
-            self._lifecycle.raise_if_all_stopped()
+            self.lifecycle.raise_if_all_stopped()
 
     def stop(self) -> None:
         """Ask the worker to end after the current batch. May be called from a signal handler, or another thread."""
@@ -103,14 +108,15 @@ class Worker:
 
     def subscribe(self) -> None:
         """Join the group."""
-        lifecycle = self._lifecycle
+        lifecycle = self.lifecycle
         self._consumer.subscribe(
             [self.topic.topic], on_assign=lifecycle.assigned, on_revoke=lifecycle.revoked, on_lost=lifecycle.lost
         )
 
     def step(self) -> None:
         """One round: open lanes, fold what one poll brings, deal with what it could not bring, and once a second check."""
-        self._lifecycle.open_due()
+        self.turned_at = self._clock()
+        self.lifecycle.open_due()
         batch = self._poll()
         if batch.records:
             self._fold(batch)
@@ -132,13 +138,14 @@ class Worker:
 
         The audit thread gets a moment first: a pause drops what was fetched ahead, and fetching takes a second to recover.
         """
-        if self._audit is None or not (self._fetcher.paused or self._audit.full()):
+        if self.audit is None or not (self._fetcher.paused or self.audit.full()):
             return
-        may_fetch = self._audit.drained(0.0 if self._fetcher.paused else self._settings.audit_patience_s)
+        may_fetch = self.audit.drained(0.0 if self._fetcher.paused else self._settings.audit_patience_s)
         if may_fetch != self._fetcher.paused:  # it fetches and may, or it is paused and may not fetch yet
             return
         change = self._fetcher.resume if self._fetcher.paused else self._fetcher.pause
-        change([lane.partition for lane in self._lifecycle.opened()])
+        self.pause = Trouble("the audit queue is full", self._clock()) if self.pause is None else None
+        change([lane.partition for lane in self.lifecycle.opened()])
 
     def _look_into_gaps(self, batch: Batch) -> None:
         """Where an offset was skipped, ask the log for its gaps, and fetch the lane again from there."""
@@ -149,7 +156,7 @@ class Worker:
             try:
                 lane.gaps = self._find_gaps(partition, expected)
             except CoreTablesError as error:
-                self._lifecycle.give_up([lane], error)
+                self.lifecycle.give_up([lane], error)
             else:
                 self._log.info(
                     "gap",
@@ -172,14 +179,14 @@ class Worker:
             if not cause.retryable:
                 raise cause
             self._log.warning("kafka_error", topic=self.topic.topic, partition=failure.partition, cause=cause.message)
-            self._lifecycle.topic_check.expire()  # a topic that is unknown now may come back as a different one
-        opened = {lane.partition: lane for lane in self._lifecycle.opened()}
+            self.lifecycle.topic_check.expire()  # a topic that is unknown now may come back as a different one
+        opened = {lane.partition: lane for lane in self.lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
-            self._lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
+            self.lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
         for partition, stop in batch.stops.items():
             # If the records before it could not be folded, the lane stops when they are read again.
             if partition in opened and opened[partition].next_offset == stop.expected:
-                self._lifecycle.stop(opened[partition], stop.error, stop.offset)
+                self.lifecycle.stop(opened[partition], stop.error, stop.offset)
 
     # -- steps 2 and 3
 
@@ -191,7 +198,7 @@ class Worker:
             self._fold_lanes(batch, partitions)
         except UnavailableError as error:
             self._next_size = max(1, sum(map(len, batch.records.values())) // 2)
-            self._lifecycle.give_up([self._lanes[partition] for partition in partitions], error)
+            self.lifecycle.give_up([self._lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self._postgres.close()
             parts = _parts(batch, error)
@@ -207,11 +214,11 @@ class Worker:
         lane, offset = self._lanes[partition], offset_of(records[0].event_id)
         self._log.exception("fold_failed", lane=lane.lane, topic=self.topic.topic, partition=partition, offset=offset)
         cause = error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
-        self._lifecycle.stop(lane, cause, offset)
+        self.lifecycle.stop(lane, cause, offset)
 
     def _fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
         """Guard, load, recall, fold, write, commit: one transaction, in three round trips."""
-        started = self._clock()
+        started = self.turned_at = self._clock()
         store = self._postgres.store()
         recalled, records = batch.split({p: self._lanes[p].applied for p in batch.records})
         known = batch.known_states(self._lanes)
@@ -221,7 +228,7 @@ class Worker:
             store.rollback()
             for partition in moved:
                 batch.drop(partition)
-                self._lifecycle.reopen(self._lanes[partition], "another worker, or a repair, moved it", backoff=True)
+                self.lifecycle.reopen(self._lanes[partition], "another worker, or a repair, moved it", backoff=True)
             if batch.records:
                 self._fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
             return
@@ -231,7 +238,7 @@ class Worker:
             parts = fold_in_parts(records, loaded, changed)
             size = self._settings.batch_size
             ahead = partial(self._fetcher.read_ahead, size) if self._fetcher.may_read_ahead() else None
-            store.write(parts if self._audit is None else with_audit(parts, audit_records), changed, ahead)
+            store.write(parts if self.audit is None else with_audit(parts, audit_records), changed, ahead)
         applied = {self._lanes[p].lane: end for p, end in batch.ends.items() if end > self._lanes[p].applied}
         if not store.commit(applied):
             # Programs that wait for an outcome ask by themselves, a quarter of a second later.
@@ -255,7 +262,7 @@ class Worker:
     def _move(self, lane: Lane, batch: Batch) -> Move:
         """How the batch moves a lane's row, if the row is where this worker has it in memory."""
         reached = max(lane.applied, batch.ends[lane.partition])
-        audited = self._audit.confirmed(lane.lane) if self._audit is not None else 0
+        audited = self.audit.confirmed(lane.lane) if self.audit is not None else 0
         return Move(lane.lane, lane.applied, lane.epoch, reached, audited)
 
     # -- step 4
@@ -268,13 +275,13 @@ class Worker:
         for partition, end in batch.ends.items():
             lane = self._lanes[partition]
             before, lane.applied = lane.applied, max(lane.applied, end)
-            lane.next_offset, lane.touched_at, lane.backoff_s = end, now, MIN_BACKOFF_S
+            lane.next_offset, lane.touched_at, lane.backoff_s, lane.doubt = end, now, MIN_BACKOFF_S, None
             if lane.applied > before:
                 moves.append(CacheMove(lane.lane, lane.epoch, before, lane.applied, ops.get(lane.lane, ())))
         if self._cache is not None:
             self._cache.advance(moves)
-        if self._audit is not None:
-            self._audit.put(audit_records)
+        if self.audit is not None:
+            self.audit.put(audit_records)
 
 
 def _parts(batch: Batch, error: Exception) -> list[Batch]:

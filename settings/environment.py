@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import psycopg
 import redis
@@ -64,6 +64,31 @@ SECRETS: Final[Mapping[str, Callable[[str], Any]]] = {
     "redis_url": _redis_url,
     "kafka": _kafka,
 }
+
+
+class HttpAddress(NamedTuple):
+    """Where a program listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def http_address(value: str) -> HttpAddress:
+    """An address as it is written in a setting. Raises ValueError."""
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 1 << 16) or (":" in host and not host.startswith("[")):
+        raise ValueError("host:port was expected, such as 0.0.0.0:9464 or [::]:9464")
+    return HttpAddress(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _http(value: str) -> str:
+    http_address(value)
+    return value
+
+
 Dsn = Annotated[str, AfterValidator(_dsn)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -96,6 +121,7 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
+    http: Annotated[str, AfterValidator(_http)] | None = None  # where a worker answers probes and shows metrics
     health_file: Path | None = None  # where a worker reports once a second that it is alive
     # More settings for every Kafka client, as JSON; the clients check them.
     kafka: Mapping[str, str] = Field(default_factory=dict, repr=False)
@@ -208,6 +234,10 @@ class Settings(BaseSettings):
     def _credentials(self) -> tuple[str, str]:
         kafka = self._given("kafka")
         return kafka.get("sasl.username", ""), kafka.get("sasl.password", "")
+
+    def http_address(self) -> HttpAddress | None:
+        """Where a worker answers probes; None: nowhere."""
+        return None if self.http is None else http_address(self.http)
 
     def _as_role(self, role: str) -> str:
         return make_conninfo(self.admin(), user=role)

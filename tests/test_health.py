@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from core_tables.cli import output
+from core_tables.cli.probe_client import ask
 from core_tables.consumer.health_file import Health, health_of, read_health, write_health
 from core_tables.consumer.lane import Lane
 from core_tables.schemas.reasons import LaneStoppedError
+from core_tables.settings.environment import http_address
 
-from .world import World, wait_until
+from .world import World, free_ports, wait_until
 
 
 def test_a_lane_is_folded_or_waits_or_has_stopped(tmp_path: Path) -> None:
@@ -41,9 +43,12 @@ def test_the_probe_tells_alive_from_ready_and_both_from_gone(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "health"
+    http = f"127.0.0.1:{free_ports(3)}"
     assert world.command("health").returncode == output.EXIT_MACHINE
     assert world.command("health", CORE_TABLES_HEALTH_FILE=str(file)).returncode == output.EXIT_NOT_FOUND
+    assert world.command("health", CORE_TABLES_HTTP=http).returncode == output.EXIT_NOT_FOUND
     monkeypatch.setenv("CORE_TABLES_HEALTH_FILE", str(file))
+    monkeypatch.setenv("CORE_TABLES_HTTP", http)
     worker = world.worker_process("--processes", "2")
     try:
         files = [tmp_path / "health.1", tmp_path / "health.2"]
@@ -53,6 +58,15 @@ def test_the_probe_tells_alive_from_ready_and_both_from_gone(
         )
         done = world.command("health", "--ready")
         assert done.returncode == output.EXIT_OK, done.stderr
+        assert done.stdout == b"alive and ready\n", "the processes were asked over HTTP"
+        monkeypatch.delenv("CORE_TABLES_HTTP")
+        done = world.command("health", "--ready")
+        assert done.returncode == output.EXIT_OK, done.stderr
+        answered = ask(http_address(http), "/readyz")
+        assert answered is not None
+        lanes = [lane for worker in answered.body["workers"] for lane in worker["lanes"]]
+        assert sorted(lane["lane"] for lane in lanes) == list(range(12))
+        assert {lane["state"] for lane in lanes} == {"folding"}
     finally:
         worker.terminate()
         worker.wait(30)

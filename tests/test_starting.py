@@ -11,14 +11,16 @@ import structlog
 from confluent_kafka import Consumer
 
 from core_tables.cli import processes
+from core_tables.cli.probe_client import Answered, ask
 from core_tables.cli.starting import started
 from core_tables.consumer.dependencies import DENIED_S, Session
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.settings.environment import HttpAddress
 
 from .builders import START, make
-from .world import World, wait_until
+from .world import World, free_ports, wait_until
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
 
@@ -93,16 +95,29 @@ def test_health_files_of_an_earlier_command_with_more_workers_are_removed(
 
 
 @pytest.mark.stack
-def test_a_worker_that_is_started_before_init_folds_without_a_restart(world: World, tmp_path: Path) -> None:
+def test_a_worker_that_is_started_before_init_folds_without_a_restart(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile it is alive and says what it waits for."""
+    http = HttpAddress("127.0.0.1", free_ports())
+    monkeypatch.setenv("CORE_TABLES_HTTP", str(http))
     later = World(world.stack, f"{world.name}later")
     log = tmp_path / "log"
     with log.open("wb") as lines:
         process = later.worker_process(log=lines)
         try:
             wait_until(lambda: "waiting_to_start" in log.read_text("utf-8"), "the worker to wait")
+            alive, ready = ask(http, "/healthz"), ask(http, "/readyz")
+            assert alive == Answered(200, {"alive": True, "problems": []})
+            assert ready is not None
+            assert ready.status == 503
+            (problem,) = ready.body["problems"]
+            assert problem["state"] == "starting"
+            assert "core-tables init" in problem["cause"]
             later.init()
             wait_until(later.answers, "the broker to lead the new topic")
             assert later.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+            wait_until(lambda: (ask(http, "/readyz") or ready).status == 200, "the worker to be ready")
         finally:
             process.terminate()
             process.wait(60)

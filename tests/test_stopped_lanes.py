@@ -121,6 +121,10 @@ def test_a_fold_that_raises_stops_its_lane_and_no_other(fresh: World, monkeypatc
         assert "ZeroDivisionError" in cause.message
         wait_until(lambda: fresh.positions()[partition_of(other.encode(), 12)][0] == 1, "the other lane to be folded")
         assert fresh.positions()[ACME][0] == 0
+        ready = running.probes.ready()
+        assert [(each["state"], each["lane"]) for each in ready.body["problems"]] == [("stopped", ACME)]
+        assert ready.body["lanes"][ACME]["cause"] == cause.message
+        assert running.probes.alive().ok, "a restart would not help"
 
 
 def test_a_log_that_is_shorter_than_what_was_folded_stops_the_lane(fresh: World) -> None:
@@ -128,6 +132,7 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_the_lane(fresh: World)
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(3), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
+        wait_until(lambda: running.probes.ready().ok, "a worker that no other release could improve to be ready")
     assert isinstance(cause, LaneStoppedError)
     assert "lost records" in cause.message
 

@@ -5,6 +5,7 @@ import copy
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from core_tables.cli import wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.schemas import CopiedSchema
+from core_tables.consumer.probes import WorkerProbes
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.deploy.stack import StackAddresses
@@ -62,6 +64,20 @@ def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEAD
         pause.wait(0.02)
 
 
+def free_ports(count: int = 1) -> int:
+    """The first of as many ports in a row that nobody listens on."""
+    while True:
+        with contextlib.ExitStack() as held:
+            first = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = int(first.getsockname()[1])
+            try:
+                for number in range(1, count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port + number)))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
 @dataclass
 class RunningWorker:
     """A worker in a thread of this process, and its audit thread."""
@@ -69,6 +85,7 @@ class RunningWorker:
     worker: Worker
     thread: threading.Thread
     audit: Any
+    probes: WorkerProbes
     errors: list[BaseException] = field(default_factory=list)
     log: list[MutableMapping[str, Any]] = field(default_factory=list)
 
@@ -206,9 +223,12 @@ class World:
         log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[partial(_kept, lines)])
         worker_settings = WorkerSettings(batch_size=batch_size, **settings)
         worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log)
-        running = RunningWorker(worker, threading.Thread(target=lambda: self._run(running)), audit_thread, log=lines)
+        probes = WorkerProbes(worker_settings)
+        thread = threading.Thread(target=lambda: self._run(running))
+        running = RunningWorker(worker, thread, audit_thread, probes, log=lines)
         if audit_thread is not None:
             audit_thread.start()
+        probes.follow(worker, audit_thread)
         running.thread.start()
         try:
             yield running

@@ -122,13 +122,33 @@ def test_while_kafka_stands_still_an_append_is_unknown_and_a_cancel_ends_by_its_
 
 
 def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path, world: World) -> None:
-    with world.working() as running:
+    with world.working(waits_after_s=1.0) as running:
         assert world.outcome(make("FIELD_SET")) == Accepted()
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready")
         with standing_still(folder, "postgres"):
             receipt = world.ledger.append(make("FIELD_SET"))
             receipt.place()
             wait_until(lambda: running.log_lines("lane_reopens"), "the worker to say that it waits for Postgres", 60)
+            wait_until(lambda: not running.probes.ready().ok, "the worker to be not ready")
+            assert running.probes.alive().ok
+            assert {problem["state"] for problem in running.probes.ready().body["problems"]} <= {
+                "waiting",
+                "audit_waiting",
+            }
         assert receipt.outcome(60) == Accepted()
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready again")
+    assert running.errors == []
+
+
+def test_a_worker_that_kafka_leaves_waiting_is_alive_and_not_ready(folder: Path, world: World) -> None:
+    with world.working(waits_after_s=1.0) as running:
+        assert world.outcome(make("FIELD_SET")) == Accepted()
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready")
+        with standing_still(folder, "kafka"):
+            wait_until(lambda: not running.probes.ready().ok, "the worker to be not ready", 60)
+            assert running.probes.alive().ok
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready again", 180)
+        assert world.outcome(make("FIELD_SET")) == Accepted()
     assert running.errors == []
 
 
