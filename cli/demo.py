@@ -103,14 +103,14 @@ def _show_current(reads: Reads) -> None:
     for work_order_id in ("trip-1001", "trip-1002", "trip-1003", "trip-1004"):
         found = reads.current(TENANT, work_order_id)
         if found is not None:
-            missing = ", ".join(found.collected.missing_fields)
+            missing = ", ".join(found.missing_fields_json)
             rows.append(
                 (
                     work_order_id,
-                    found.last.work_order_status,
-                    dict(found.collected.fields),
+                    found.work_order_status,
+                    dict(found.fields_json),
                     missing,
-                    found.last.last_event_id,
+                    found.last_event_id,
                 )
             )
     output.emit_rows(TENANT, ("work_order_id", "status", "fields", "missing", "last_event_id"), rows)

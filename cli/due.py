@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import after_option, at, cursor_text, json_option, limit_option, now_option, tenant_option
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, WorkOrder
-from core_tables.projection.postgres.due_reads import DueRetry, ExpiredLease, TimedOutStep
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.tenant_reads import Cursor, Page
 from core_tables.settings.environment import Settings
@@ -19,50 +19,36 @@ Found = Page[dict[str, Any]]
 
 
 def _retries(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
-    return reads.due_retries(tenant, now, after=after, page_size=limit).made(_retry_json)
+    return reads.due_retries(tenant, now, after=after, page_size=limit).made(of_tenant)
 
 
 def _timeouts(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
-    return reads.timed_out_steps(tenant, now, after=after, page_size=limit).made(_timeout_json)
+    return reads.timed_out_steps(tenant, now, after=after, page_size=limit).made(of_tenant)
 
 
 def _leases(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
-    return reads.expired_leases(tenant, now, after=after, page_size=limit).made(_lease_json)
+    return reads.expired_leases(tenant, now, after=after, page_size=limit).made(of_tenant)
 
 
-def _retry_json(due: DueRetry) -> dict[str, Any]:
-    found = _attempt_json(due.work_order_id, due.key, due.attempt)
-    return {**found, "last_failure_reason_code": due.last_failure_reason_code}
-
-
-def _timeout_json(due: TimedOutStep) -> dict[str, Any]:
-    return {**_attempt_json(due.work_order_id, due.key, due.attempt), "timed_out_at": due.timed_out_at}
-
-
-def _attempt_json(work_order_id: str, key: AttemptKey, attempt: Attempt) -> dict[str, Any]:
-    step_id, attempt_index = key
-    return {"work_order_id": work_order_id, "step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
-
-
-def _lease_json(due: ExpiredLease) -> dict[str, Any]:
-    return {"work_order_id": due.work_order_id, **asdict(due.lease)}
+def of_tenant(found: Struct) -> dict[str, Any]:
+    """A record without the tenant, which the caller named."""
+    return {name: value for name, value in asdict(found).items() if name != "tenant_id"}
 
 
 def _approvals(reads: Reads, tenant: str, now: int, after: Cursor | None, limit: int) -> Found:
     return reads.expired_approvals(tenant, now, after=after, page_size=limit).made(approval_json)
 
 
-def approval_json(work_order: WorkOrder) -> dict[str, Any]:
+def approval_json(work_order: CurrentRecord) -> dict[str, Any]:
     """What a work order waits for."""
-    approval = work_order.approval
     return {
-        "work_order_id": work_order.identity.work_order_id,
-        "correlation_id": str(work_order.identity.correlation_id),
-        "work_order_status": work_order.last.work_order_status,
-        "request_id": approval.request_id,
-        "target_user_id": approval.target_user_id,
-        "expires_at": approval.expires_at,
-        "last_event_id": work_order.last.last_event_id,
+        "work_order_id": work_order.work_order_id,
+        "correlation_id": str(work_order.correlation_id),
+        "work_order_status": work_order.work_order_status,
+        "request_id": work_order.external_approval_request_id,
+        "target_user_id": work_order.external_approval_target_user_id,
+        "expires_at": work_order.external_approval_expires_at,
+        "last_event_id": work_order.last_event_id,
     }
 
 
@@ -111,8 +97,8 @@ def due_tenants(now: int | None, after: str, limit: int, as_json: bool) -> None:
 
     As the role core_tables_scheduler, which sees nothing else. A count of 1000 means at least as many.
     """
-    found = wiring.scheduler_reads(Settings()).due_tenants(at(now), after=after, page_size=limit)
+    found = wiring.scheduler_reads(Settings()).due_tenants(at(now), after=(after,), page_size=limit)
     output.emit_list("tenants", [tenant._asdict() for tenant in found], as_json)
-    if len(found) == limit:
+    if found.next is not None:
         *_, last = found
         output.emit_more(f"--after {shlex.quote(last.tenant_id)}", as_json)

@@ -9,8 +9,7 @@ from core_tables.cli import output, wiring
 from core_tables.cli.due import approval_json
 from core_tables.cli.options import after_option, at, cursor_text, json_option, limit_option, now_option, tenant_option
 from core_tables.projection.fold.pending import PendingQuery
-from core_tables.projection.fold.work_order import WorkOrder
-from core_tables.projection.postgres.rows import work_order_json
+from core_tables.projection.postgres.read_types import CurrentRecord, record_json
 from core_tables.projection.postgres.tenant_reads import Cursor
 from core_tables.schemas.vocabulary import (
     DEFAULT_TOP_N,
@@ -77,7 +76,7 @@ def list_by_status(tenant: str, status: WorkOrderStatus, after: Cursor | None, l
     """List the work orders in one status, by work_order_id."""
     page = wiring.reads(Settings()).current_by_status(tenant, status, after=after, page_size=limit)
     if as_json:
-        output.emit_list("", [work_order_json(found) for found in page], as_json)
+        output.emit_list("", [record_json(found) for found in page], as_json)
     else:
         output.emit_records(f"{status} work orders", [_summary(found) for found in page])
     if page.next is not None:
@@ -97,10 +96,10 @@ def closed(tenant: str, event_id: int, limit: int, as_json: bool) -> None:
     In the order in which they were closed, each with the event that closed it.
     """
     found = wiring.reads(Settings()).closed_after(tenant, event_id, page_size=limit)
-    shown = work_order_json if as_json else _summary
-    records = [{"closing_event_id": each.closing_event_id, **shown(each.current)} for each in found]
+    shown = record_json if as_json else _summary
+    records = [{"closing_event_id": each.closing_event_id, **shown(each)} for each in found]
     output.emit_list("closed work orders", records, as_json)
-    if len(found) == limit:
+    if found.next is not None:
         *_, last = found
         output.emit_more(f"--after {last.closing_event_id}", as_json)
 
@@ -122,7 +121,7 @@ def approvals(tenant: str, target: str, after: Cursor | None, limit: int, as_jso
         output.emit_more(f"--after {cursor_text(page.next)}", as_json)
 
 
-def _summary(found: WorkOrder) -> dict[str, Any]:
+def _summary(found: CurrentRecord) -> dict[str, Any]:
     names = ("work_order_id", "work_order_status", "requester_user_id", "intent_type", "last_event_id", "closed_at")
-    record = work_order_json(found)
+    record = record_json(found)
     return {name: record[name] for name in names}

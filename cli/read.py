@@ -1,15 +1,23 @@
 """The commands that read one work order: its record, steps and leases."""
 
 import shlex
+from typing import Final
 
 import click
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
 from core_tables.cli.options import at, json_option, limit_option, now_option, tenant_option
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, WorkOrder
-from core_tables.projection.postgres.rows import work_order_json
+from core_tables.projection.postgres.read_types import (
+    CurrentRecord,
+    GrantedLease,
+    StepAttempt,
+    WholeWorkOrder,
+    record_json,
+)
 from core_tables.settings.environment import Settings
+
+_NAMED: Final = ("tenant_id", "work_order_id")  # what the caller named
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -31,30 +39,30 @@ def get(
         raise click.UsageError("--whole goes with WORK_ORDER_ID alone")
     reads = wiring.reads(Settings())
     if work_order_id is None:
-        found = reads.current_by_correlation(tenant, correlation_id or 0)
-        work_order_id = found.identity.work_order_id if found is not None else ""
+        found: CurrentRecord | None = reads.current_by_correlation(tenant, correlation_id or 0)
+        work_order_id = found.work_order_id if found is not None else ""
     elif at_event is None:
         found = reads.work_order(tenant, work_order_id) if whole else reads.current(tenant, work_order_id)
     if at_event is not None:
         found = reads.current_at(tenant, work_order_id, at_event)
     if found is None:
         output.nothing(f"work order {work_order_id} of {tenant}")
-    record = {**work_order_json(found), **(_steps_and_lease(found) if whole else {})}
+    record = record_json(found)
+    if isinstance(found, WholeWorkOrder):
+        lease = None if found.last_lease is None else _lease_json(found.last_lease)
+        record |= {"attempts": list(map(_attempt_json, found.attempts)), "last_lease": lease}
     if as_json:
         output.emit_json(record)
     else:
         output.emit_record(f"work order {work_order_id}", record)
 
 
-def _steps_and_lease(found: WorkOrder) -> dict[str, object]:
-    leases = (*found.closed_leases, found.lease)
-    attempts = [_attempt_json(key, attempt) for key, attempt in found.attempts.items()]
-    return {"attempts": attempts, "last_lease": next((asdict(each) for each in leases if each is not None), None)}
+def _attempt_json(attempt: StepAttempt) -> dict[str, object]:
+    return {name: value for name, value in asdict(attempt).items() if name not in _NAMED}
 
 
-def _attempt_json(key: AttemptKey, attempt: Attempt) -> dict[str, object]:
-    step_id, attempt_index = key
-    return {"step_id": step_id, "attempt_index": attempt_index, **asdict(attempt)}
+def _lease_json(lease: GrantedLease) -> dict[str, object]:
+    return {name: value for name, value in asdict(lease).items() if name not in _NAMED}
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -65,13 +73,13 @@ def _attempt_json(key: AttemptKey, attempt: Attempt) -> dict[str, object]:
 )
 @limit_option
 @json_option
-def steps(tenant: str, work_order_id: str, after: AttemptKey, limit: int, as_json: bool) -> None:
+def steps(tenant: str, work_order_id: str, after: tuple[str, int], limit: int, as_json: bool) -> None:
     """Show the step attempts of a work order."""
     found = wiring.reads(Settings()).attempts(tenant, work_order_id, after=after, page_size=limit)
-    output.emit_list("step attempts", [_attempt_json(key, attempt) for key, attempt in found.items()], as_json)
-    if len(found) == limit:
-        step_id, attempt_index = list(found)[-1]
-        output.emit_more(f"--after {shlex.quote(step_id)} {attempt_index}", as_json)
+    output.emit_list("step attempts", list(map(_attempt_json, found)), as_json)
+    if found.next is not None:
+        step_id, attempt_index = found.next
+        output.emit_more(f"--after {shlex.quote(str(step_id))} {attempt_index}", as_json)
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -87,6 +95,6 @@ def lease(tenant: str, work_order_id: str, now: int | None, last: bool, as_json:
     if found is None:
         output.nothing(f"{'a' if last else 'an active'} lease of {work_order_id}")
     if as_json:
-        output.emit_json(asdict(found))
+        output.emit_json(_lease_json(found))
     else:
-        output.emit_record(f"lease of {work_order_id}", asdict(found))
+        output.emit_record(f"lease of {work_order_id}", _lease_json(found))

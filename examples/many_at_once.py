@@ -30,7 +30,7 @@ async def main(tenant_id: str, count: int) -> None:
         outcomes = await asyncio.gather(*(create(ledger, tenant_id, name) for name in names))
         print("outcomes:", dict(Counter(outcomes)))
         records = await asyncio.gather(*(ledger.read(Reads.current, tenant_id, name) for name in names))
-        print("statuses:", dict(Counter(record.last.work_order_status for record in records if record is not None)))
+        print("statuses:", dict(Counter(record.work_order_status for record in records if record is not None)))
 
 
 if __name__ == "__main__":

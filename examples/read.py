@@ -19,7 +19,7 @@ def main(tenant_id: str, work_order_id: str) -> None:
         if current is None:
             print(f"{tenant_id} has no work order {work_order_id}")
             return
-        print("now:", current.last.work_order_status, current.collected.fields)
+        print("now:", current.work_order_status, current.fields_json)
 
         entries = reads.ledger(tenant_id, work_order_id)  # a page of events, oldest first
         for entry in entries:
@@ -27,9 +27,9 @@ def main(tenant_id: str, work_order_id: str) -> None:
 
         then = reads.current_at(tenant_id, work_order_id, entries[0].work_order_event_id)
         if then is not None:
-            print("at first:", then.last.work_order_status)
+            print("at first:", then.work_order_status)
 
-        requester = current.origin.requester_user_id
+        requester = current.requester_user_id
         if requester is not None:
             answer = reads.pending(PendingQuery(tenant_id, requester, now=time.time_ns()))
             print("pending:", [offer.record.work_order_id for offer in answer.offers])

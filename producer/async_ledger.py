@@ -23,9 +23,9 @@ from core_tables.producer.ledger import Ledger
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.settling import Settling
-from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.read_pool import POOL_SIZE
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.vocabulary import WorkOrderStatus
@@ -83,7 +83,7 @@ class AsyncLedger:
         """
         return await self._in_a_thread(partial(ask, self._ledger.reads(), *args, **kwargs))
 
-    async def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> WorkOrder | None:
+    async def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> CurrentRecord | None:
         """The current record, as `Ledger.current` gives it."""
         return await self._in_a_thread(partial(self._ledger.current, tenant_id, work_order_id, timeout))
 

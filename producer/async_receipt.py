@@ -10,7 +10,7 @@ from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.receipt import Receipt
 from core_tables.producer.settling import Settling
 from core_tables.producer.work_order_acts import WorkOrderActs, WorkOrderEvents
-from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.outcomes import Outcome
 
@@ -49,7 +49,7 @@ class AwaitedLedger(Protocol):
 
     async def append(self, event: LedgerEvent, *, traceparent: str | None = None) -> AsyncReceipt: ...
 
-    async def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None: ...
+    async def current(self, tenant_id: str, work_order_id: str) -> CurrentRecord | None: ...
 
 
 class AsyncWorkOrderHandle(WorkOrderActs[Awaitable[AsyncReceipt]]):

@@ -120,12 +120,12 @@ class HeldLease:
                 raise ContractError(contract_failure("work_order_id", "there is no such work order to take a lease on"))
             order = self._ledger.work_order(
                 *self._of,
-                correlation_id=record.identity.correlation_id,
-                turn_id=record.last.turn_id,
-                status=record.last.work_order_status,
+                correlation_id=record.correlation_id,
+                turn_id=record.turn_id,
+                status=record.work_order_status,
                 reason_code=self._reason_code,
             )
-            outcome = act(order, record.last.last_event_id).outcome(left)
+            outcome = act(order, record.last_event_id).outcome(left)
             if not (isinstance(outcome, Refused) and outcome.field == "expected_last_event_id"):
                 return outcome
         return None

@@ -31,8 +31,8 @@ from core_tables.producer.trace_header import trace_header
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.producer.work_order_acts import WorkOrderEvents
 from core_tables.producer.work_order_handle import WorkOrderHandle
-from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.forks import reset_after_fork
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
@@ -163,8 +163,8 @@ class Ledger:
         events = WorkOrderEvents(
             tenant_id,
             work_order_id,
-            correlation_id=order.identity.correlation_id,
-            turn_id=order.last.turn_id if turn_id is None else turn_id,
+            correlation_id=order.correlation_id,
+            turn_id=order.turn_id if turn_id is None else turn_id,
             reason_code=reason_code,
             clock=self.clock if now is None else lambda: now,
         )
@@ -188,7 +188,7 @@ class Ledger:
         known = KnownOfOrder(correlation_id, turn_id, status)
         return WorkOrderHandle(self, OrderMemory(tenant_id, work_order_id, known, reason_code, self.clock))
 
-    def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> WorkOrder | None:
+    def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> CurrentRecord | None:
         """The current record, or None if there is none, also once all that the ledger holds now is folded.
 
         A work order that exists is answered at once. Raises UnavailableError if it is not known within `timeout` seconds.

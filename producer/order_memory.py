@@ -3,7 +3,7 @@
 from core_tables.producer.act import Act, KnownOfOrder, NowNs, event_of
 from core_tables.producer.receipt import Receipt
 from core_tables.producer.work_order_acts import WorkOrderEvents
-from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.reasons import ContractError, contract_failure
 
@@ -29,16 +29,16 @@ class OrderMemory:
             return None in self._known
         return act.event_type != "WORK_ORDER_CREATED" and None in act.over(self._known)
 
-    def complete(self, record: WorkOrder | None) -> None:
+    def complete(self, record: CurrentRecord | None) -> None:
         """Fill in what is not known. Raises ContractError if there is no record."""
         if record is None:
             sentence = "there is no such work order; create it, or open it with its correlation_id, turn_id and status"
             raise ContractError(contract_failure("work_order_id", sentence))
         correlation_id, turn_id, status = self._known
         self._known = KnownOfOrder(
-            record.identity.correlation_id if correlation_id is None else correlation_id,
-            record.last.turn_id if turn_id is None else turn_id,
-            status or record.last.work_order_status,
+            record.correlation_id if correlation_id is None else correlation_id,
+            record.turn_id if turn_id is None else turn_id,
+            status or record.work_order_status,
         )
 
     def event(self, act: Act) -> LedgerEvent:

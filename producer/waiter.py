@@ -10,8 +10,8 @@ import psycopg
 from core_tables.projection.postgres.connection import Connection, CurrentDsn, connect
 from core_tables.projection.postgres.failures import translate
 from core_tables.projection.postgres.forks import reset_after_fork
-from core_tables.projection.postgres.lane_reads import folded_past, missing_outcome
-from core_tables.projection.postgres.lanes import topic_named
+from core_tables.projection.postgres.lane_reads import missing_outcome
+from core_tables.projection.postgres.lanes import folded_past, topic_named
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import lane_of
@@ -33,6 +33,7 @@ class OutcomeWaiter:
         self, dsn: CurrentDsn, reads: Reads, listener: Connection | None = None, *, listens: bool = True
     ) -> None:
         self.reads = reads
+        reads.wait_with(self.wait_folded)
         self._listens = listens
         self._dsn = dsn
         self._inherited: list[Connection] = []  # the parent's: closing one would end its session

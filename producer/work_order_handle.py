@@ -6,7 +6,7 @@ from core_tables.producer.act import Act
 from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.receipt import Receipt
 from core_tables.producer.work_order_acts import WorkOrderActs, WorkOrderEvents
-from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.schemas.events import LedgerEvent
 
 
@@ -15,7 +15,7 @@ class Acting(Protocol):
 
     def append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt: ...
 
-    def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None: ...
+    def current(self, tenant_id: str, work_order_id: str) -> CurrentRecord | None: ...
 
 
 class WorkOrderHandle(WorkOrderActs[Receipt]):

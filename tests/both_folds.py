@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from msgspec.structs import asdict
 
-from core_tables.projection.postgres.rows import work_order_json
+from core_tables.projection.postgres.read_types import record_json, record_of_state
 from core_tables.schemas.events import PAYLOAD_TYPES, LedgerEvent, SizedEvent
 from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
@@ -60,7 +60,7 @@ class BothFolds:
             assert state is None, event
             assert rows is None, event
             return
-        current = orjson.loads(orjson.dumps(work_order_json(state)))
+        current = orjson.loads(orjson.dumps(record_json(record_of_state(state))))
         assert same(current, rows.current), (event, current, rows.current)
         assert {key: asdict(attempt) for key, attempt in state.attempts.items()} == rows.attempts, event
         leases = state.closed_leases if state.lease is None else (*state.closed_leases, state.lease)

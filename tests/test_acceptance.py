@@ -113,14 +113,14 @@ def test_at_os_20_never_ask_twice(world: World) -> None:
     for _ in range(2):
         current = world.reads.current("ask", "order-1")
         assert current is not None
-        assert current.collected.prompt_dedupe_keys == ("prompt-1",)
-        assert current.collected.asked_fields["date"]["attempts"] == 1
+        assert current.prompt_dedupe_keys_json == ("prompt-1",)
+        assert current.asked_fields_json["date"]["attempts"] == 1
         rebuild(world, Scope("ask"))
     correction = make("FIELD_SET", tenant_id="ask", payload=events.FieldSet("date", "x", ["prompt-1"]))
     assert world.outcome(correction) == Accepted()
     current = world.reads.current("ask", "order-1")
     assert current is not None
-    assert current.collected.prompt_dedupe_keys == ()
+    assert current.prompt_dedupe_keys_json == ()
 
 
 def test_at_os_21_external_approval_wait_does_not_repeat(world: World) -> None:
@@ -133,7 +133,7 @@ def test_at_os_21_external_approval_wait_does_not_repeat(world: World) -> None:
     assert world.outcome(make("FIELD_SET", tenant_id="wait", work_order_status="CONFIRM")) == Accepted()
     current = world.reads.current("wait", "order-1")
     assert current is not None
-    assert current.approval.pending, "other events leave the wait as it is"
+    assert current.external_approval_pending, "other events leave the wait as it is"
     (offer,) = world.reads.pending(PendingQuery("wait", "ada", START)).offers
     assert offer.record.external_approval_pending
     assert (
@@ -142,7 +142,7 @@ def test_at_os_21_external_approval_wait_does_not_repeat(world: World) -> None:
     assert isinstance(world.outcome(request), Replayed), "nor does it wait again once it was answered"
     current = world.reads.current("wait", "order-1")
     assert current is not None
-    assert not current.approval.pending
+    assert not current.external_approval_pending
 
 
 def test_at_os_23_prompt_dedupe_is_global(world: World) -> None:
@@ -159,8 +159,8 @@ def test_at_os_23_prompt_dedupe_is_global(world: World) -> None:
         assert world.outcome(event) == Accepted()
     current = world.reads.current("global", "order-1")
     assert current is not None
-    assert current.collected.prompt_dedupe_keys == ("p1", "p2", "p3")
-    by_thread = world.reads.current_by_correlation("global", current.identity.correlation_id)
+    assert current.prompt_dedupe_keys_json == ("p1", "p2", "p3")
+    by_thread = world.reads.current_by_correlation("global", current.correlation_id)
     assert by_thread == current, "another session finds the same keys by the thread"
 
 

@@ -11,13 +11,13 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_s
 from core_tables import (
     Accepted,
     ContractError,
+    CurrentRecord,
     LeaseClaim,
     Ledger,
     LedgerEvent,
     LedgerSettings,
     Refused,
     Replayed,
-    WorkOrder,
     WorkOrderEvents,
     WorkOrderHandle,
 )
@@ -179,7 +179,7 @@ def test_a_work_order_is_made_and_acted_on_by_whoever_opens_it(ledger: Ledger, m
 
     current, asked = ledger.current, []
 
-    def counted(tenant_id: str, work_order_id: str) -> WorkOrder | None:
+    def counted(tenant_id: str, work_order_id: str) -> CurrentRecord | None:
         asked.append(work_order_id)
         return current(tenant_id, work_order_id)
 
@@ -193,7 +193,7 @@ def test_a_work_order_is_made_and_acted_on_by_whoever_opens_it(ledger: Ledger, m
     assert asked == ["order-1"], "the record is read once"
     record = current("acts", "order-1")
     assert record is not None
-    assert (record.last.work_order_status, record.collected.fields) == ("DONE", {"city": "Paris"})
+    assert (record.work_order_status, record.fields_json) == ("DONE", {"city": "Paris"})
 
 
 @pytest.mark.stack

@@ -95,7 +95,7 @@ def test_reads_are_awaited(world: World) -> None:
         await asyncio.gather(*(outcome_of(ledger, 1, tenant) for tenant in tenants))
         found = await asyncio.gather(*(ledger.read(Reads.current, tenant, "order-1") for tenant in tenants * 8))
         assert await ledger.read(Reads.ledger, tenants[0], work_order_id="order-2") == []
-        return [record.identity.tenant_id if record else "none" for record in found]
+        return [record.tenant_id if record else "none" for record in found]
 
     with world.working():
         assert in_a_loop(world, work) == [f"read-{number}" for number in range(6)] * 8

@@ -153,6 +153,7 @@ READS: dict[str, tuple[int, Callable[[Reads], Any]]] = {
 # Reads of no tenant's rows, and those that another stands for.
 NOT_ASKED: Final = {
     "until",
+    "wait_with",
     "close",
     "topics",
     "lane_of_tenant",

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from msgspec import Struct
 from msgspec.json import encode
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from core_tables.projection.fold.values import Decided
 from core_tables.projection.fold.work_order import Lease, WorkOrder
@@ -21,6 +21,13 @@ from core_tables.projection.postgres.from_rows import (
     state_of_row,
 )
 from core_tables.projection.postgres.generate import columns_of, with_lists
+from core_tables.projection.postgres.read_types import (
+    CurrentRecord,
+    GrantedLease,
+    StepAttempt,
+    record_json,
+    record_of_state,
+)
 from core_tables.projection.postgres.row_types import (
     KEY,
     AttemptRow,
@@ -128,6 +135,17 @@ def test_every_column_of_the_outcomes_is_written_by_a_replay_or_a_refusal() -> N
     rows = [outcome_row(replace(decided, outcome=outcome)) for outcome in outcomes]
     assert empty_columns(*rows) == []
     assert [outcome_of_row(read_again(row)) for row in rows] == outcomes
+
+
+def test_what_reads_return_has_the_columns_of_the_tables_under_the_same_names() -> None:
+    """All but `due_at`, which says of a row when it is due, and is not in the contract."""
+    for record, row in ((CurrentRecord, CurrentRow), (StepAttempt, AttemptRow), (GrantedLease, LeaseRow)):
+        assert record.__struct_fields__ == tuple(name for name in row.__struct_fields__ if name != "due_at")
+
+
+def test_the_record_of_a_state_says_what_its_row_says() -> None:
+    state = work_order()
+    assert orjson.loads(encode(record_json(record_of_state(state)))) == orjson.loads(encode(asdict(current_row(state))))
 
 
 @pytest.mark.stack

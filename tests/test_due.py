@@ -111,8 +111,8 @@ def test_a_due_retry_of_an_open_work_order_is_found_among_closed_ones_and_brings
     page = reads.due_retries("dues", SOON, page_size=10)
     assert ([found.work_order_id for found in page], page.next) == (["again", "live"], None)
     for found in page:
-        assert found.key == ("step-1", 1)
-        limits = found.attempt.timeout_ms, found.attempt.max_retries, found.attempt.retry_backoff_ms
+        assert (found.step_id, found.attempt_index) == ("step-1", 1)
+        limits = found.timeout_ms, found.max_retries, found.retry_backoff_ms
         assert (*limits, found.last_failure_reason_code) == (1000, 3, 50, 77)
     assert reads.due_retries("dues", SOON - 1) == []
 
@@ -120,7 +120,7 @@ def test_a_due_retry_of_an_open_work_order_is_found_among_closed_ones_and_brings
 @pytest.mark.stack
 def test_a_step_past_its_timeout_is_found_from_that_nanosecond_on(reads: Reads) -> None:
     page = reads.timed_out_steps("dues", TIMEOUT)
-    assert [(found.work_order_id, found.key) for found in page] == [("again", ("step-2", 0)), ("live", ("step-2", 0))]
+    assert [(found.work_order_id, found.step_id) for found in page] == [("again", "step-2"), ("live", "step-2")]
     assert {found.timed_out_at for found in page} == {TIMEOUT}
     assert reads.timed_out_steps("dues", TIMEOUT - 1) == []
 

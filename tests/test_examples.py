@@ -84,7 +84,7 @@ def test_a_work_order_goes_from_its_creation_to_its_end_and_again_as_replays(wor
     assert {line.partition(": ")[2] for line in second} == {"replayed"}
     record = world.reads.current("examples", "order-4")
     assert record is not None
-    assert record.last.work_order_status == "DONE"
+    assert record.work_order_status == "DONE"
     assert len(world.reads.attempts("examples", "order-4")) == 2
 
 

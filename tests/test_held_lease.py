@@ -52,7 +52,7 @@ def test_a_lease_is_renewed_while_the_block_runs_and_released_at_its_end(ledger:
         lease.check()
         record = reads.current(TENANT, "order-1")
         assert record is not None
-        assert record.last.work_order_status == "CONFIRM", "a renewal leaves the status as it is"
+        assert record.work_order_status == "CONFIRM", "a renewal leaves the status as it is"
     with held(ledger, "order-1", "two"):
         pass
 

@@ -79,7 +79,7 @@ READS: dict[str, Callable[[Reads], object]] = {
 
 
 # Reads that are of no tenant, and what is no read.
-OF_NO_TENANT = {"until", "close", "topics", "lane_of_tenant", "applied_of", "registered_fingerprints"}
+OF_NO_TENANT = {"until", "wait_with", "close", "topics", "lane_of_tenant", "applied_of", "registered_fingerprints"}
 # These are asked about in tests of their own below.
 ASKED_BELOW = {"outcome", "outcomes", "outcomes_of", "due_tenants"}
 
@@ -332,7 +332,7 @@ def test_db01_a_scheduler_sees_which_tenants_have_something_due_and_nothing_else
         assert reads.due_tenants(1) == []
         found = reads.due_tenants(START + 2 * HOUR)
         assert [tuple(tenant) for tenant in found] == [("acme", 1, 1, 1, 1), ("globex", 1, 1, 1, 1)]
-        assert reads.due_tenants(START + 2 * HOUR, after="acme", page_size=1) == found[1:]
+        assert reads.due_tenants(START + 2 * HOUR, after=("acme",), page_size=1) == found[1:]
         with pytest.raises(SetupError):
             reads.current("acme", "order-1")
     for table in (*TABLES, "reader_tenants", "lanes"):

@@ -134,7 +134,7 @@ def test_outcomes_and_cancels_through_a_pooler_are_those_of_a_session(filled: Wo
         assert receipt.outcome(20) == Accepted()
         canceled = program.reads.current(TENANTS[1], f"of-{TENANTS[1]}")
     assert canceled is not None
-    assert canceled.last.work_order_status == "CANCELED"
+    assert canceled.work_order_status == "CANCELED"
 
 
 def test_a_pooler_that_is_not_named_in_the_settings_is_refused_with_its_own_words(pooler: str) -> None:

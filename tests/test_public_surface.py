@@ -10,8 +10,8 @@ NAMES = """
     Ledger LedgerSettings Receipt
     AsyncLedger AsyncReceipt AsyncWorkOrderHandle WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
     StepOptions HeldLease LeaseNotHeldError
-    Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep ExpiredLease DueTenant
-    ClosedWorkOrder WorkOrder Attempt Lease
+    Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep DueTenant
+    CurrentRecord WholeWorkOrder ClosedWorkOrder StepAttempt GrantedLease
     PendingQuery PendingAnswer PendingOffer PendingRecord
     LedgerEvent event_from_json event_to_json
     WorkOrderCreated FieldSet FieldConflictResolved FieldAsked StatusChanged StepStarted StepFinished StepFailed

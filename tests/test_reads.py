@@ -33,7 +33,7 @@ TEXTS: dict[str, tuple[str, Callable[[Reads, str], object]]] = {
     "lease": ("work_order_id", lambda reads, text: reads.active_lease("acme", text, START)),
     "last lease": ("work_order_id", lambda reads, text: reads.last_lease("acme", text)),
     "work order": ("work_order_id", lambda reads, text: reads.work_order("acme", text)),
-    "step of a cursor": ("step_id", lambda reads, text: reads.attempts("acme", "order-1", after=(text, 0))),
+    "step of a cursor": ("after_step_id", lambda reads, text: reads.attempts("acme", "order-1", after=(text, 0))),
     "bound event": ("idempotency_key", lambda reads, text: reads.bound_event("acme", "order-1", text)),
     "cursor": ("after_work_order_id", lambda reads, text: reads.current_by_status("acme", "DRAFT", after=(text,))),
     "target": ("target_user_id", lambda reads, text: reads.awaited_approvals("acme", text)),

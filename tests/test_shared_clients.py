@@ -90,7 +90,7 @@ def tenants_read(reads: Reads, tenant: str) -> dict[str, int]:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         record = reads.current(tenant, "order-1")
-        name = "none" if record is None else record.identity.tenant_id
+        name = "none" if record is None else record.tenant_id
         found[name] = found.get(name, 0) + 1
     return found
 
@@ -188,7 +188,7 @@ def misled(connection: Connection, tenant: str) -> tuple[int, int]:
     try:
         while time.monotonic() < end:
             record = reads.until(time.monotonic() + 0.3).current(tenant, "order-1")
-            wrong += record is not None and record.identity.tenant_id != tenant
+            wrong += record is not None and record.tenant_id != tenant
     except CoreTablesError:
         return wrong, 1
     return wrong, 0
@@ -227,7 +227,7 @@ def test_a_session_that_is_cut_in_the_middle_of_an_answer_fails_once_and_shows_n
         cut_in_the_middle()
     record = reads.current(TENANTS[1], "order-1")
     assert record is not None
-    assert record.identity.tenant_id == TENANTS[1]
+    assert record.tenant_id == TENANTS[1]
     reads.close()
 
 

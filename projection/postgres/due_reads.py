@@ -2,8 +2,16 @@
 
 from typing import Final, NamedTuple
 
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
-from core_tables.projection.postgres.from_rows import attempt_of_row, lease_of_row, state_of_row
+from core_tables.projection.postgres.read_types import (
+    CurrentRecord,
+    DueRetry,
+    GrantedLease,
+    TimedOutStep,
+    current_record,
+    due_retry,
+    granted_lease,
+    timed_out_step,
+)
 from core_tables.projection.postgres.row_types import CurrentRow, DueAttemptRow, LeaseRow
 from core_tables.projection.postgres.tenant_reads import (
     MAX_PAGE,
@@ -12,38 +20,16 @@ from core_tables.projection.postgres.tenant_reads import (
     Page,
     TenantReads,
     check_page,
+    checked_cursor,
     checked_values,
+    page_of,
 )
 from core_tables.schemas.vocabulary import AttemptStatus
 
 _BY_ATTEMPT: Final[Order] = {"due_at": 0, "work_order_id": "", "step_id": "", "attempt_index": 0}
 _BY_LEASE: Final[Order] = {"due_at": 0, "work_order_id": ""}
 _BY_EXPIRY: Final[Order] = {"external_approval_expires_at": 0, "work_order_id": ""}
-
-
-class DueRetry(NamedTuple):
-    """A step attempt whose retry is due, and why its work order failed last, if it ever did."""
-
-    work_order_id: str
-    key: AttemptKey
-    attempt: Attempt
-    last_failure_reason_code: int | None
-
-
-class TimedOutStep(NamedTuple):
-    """A step attempt that still runs, though its timeout was reached at `timed_out_at` (ns)."""
-
-    work_order_id: str
-    key: AttemptKey
-    attempt: Attempt
-    timed_out_at: int
-
-
-class ExpiredLease(NamedTuple):
-    """A lease that is ACTIVE but past its time."""
-
-    work_order_id: str
-    lease: Lease
+_BY_TENANT: Final[Order] = {"tenant_id": ""}
 
 
 class DueTenant(NamedTuple):
@@ -60,81 +46,120 @@ class DueReads(TenantReads):
     """The reads of what somebody must act on at a time."""
 
     def due_retries(
-        self, tenant_id: str, now: int, *, after: Cursor | None = None, page_size: int = MAX_PAGE
+        self,
+        tenant_id: str,
+        now: int,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
     ) -> Page[DueRetry]:
         """A page of the attempts whose retry is due at `now` (ns), longest due first."""
-        return self._due_attempts(tenant_id, "SCHEDULED", now, after, page_size).made(
-            lambda row: DueRetry(row.work_order_id, *attempt_of_row(row), row.last_failure_reason_code)
-        )
+        return self._due_attempts(tenant_id, "SCHEDULED", now, after, page_size, at_least).made(due_retry)
 
     def timed_out_steps(
-        self, tenant_id: str, now: int, *, after: Cursor | None = None, page_size: int = MAX_PAGE
+        self,
+        tenant_id: str,
+        now: int,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
     ) -> Page[TimedOutStep]:
         """A page of the attempts that run longer than their timeout at `now` (ns), longest timed out first."""
-        return self._due_attempts(tenant_id, "RUNNING", now, after, page_size).made(
-            lambda row: TimedOutStep(row.work_order_id, *attempt_of_row(row), row.due_at or 0)
-        )
+        return self._due_attempts(tenant_id, "RUNNING", now, after, page_size, at_least).made(timed_out_step)
 
     def expired_leases(
-        self, tenant_id: str, now: int, *, after: Cursor | None = None, page_size: int = MAX_PAGE
-    ) -> Page[ExpiredLease]:
+        self,
+        tenant_id: str,
+        now: int,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[GrantedLease]:
         """A page of the leases that are expired at `now` (ns) though nobody was granted another, longest expired first."""
         page = self._page(
-            LeaseRow, tenant_id, "read_expired_leases", _BY_LEASE, now=now, after=after, page_size=page_size
+            LeaseRow,
+            tenant_id,
+            "read_expired_leases",
+            _BY_LEASE,
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+            now=now,
         )
-        return page.made(lambda row: ExpiredLease(row.work_order_id, lease_of_row(row)))
+        return page.made(granted_lease)
 
     def expired_approvals(
-        self, tenant_id: str, now: int, *, after: Cursor | None = None, page_size: int = MAX_PAGE
-    ) -> Page[WorkOrder]:
+        self,
+        tenant_id: str,
+        now: int,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[CurrentRecord]:
         """A page of the work orders that wait for an approval that is expired at `now` (ns), longest expired first."""
         page = self._page(
             CurrentRow,
             tenant_id,
             "read_expired_approvals",
             _BY_EXPIRY,
-            now=now,
             after=after,
             page_size=page_size,
+            at_least=at_least,
+            now=now,
         )
-        return page.made(state_of_row)
+        return page.made(current_record)
 
     def awaited_approvals(
-        self, tenant_id: str, target_user_id: str, *, after: Cursor | None = None, page_size: int = MAX_PAGE
-    ) -> Page[WorkOrder]:
+        self,
+        tenant_id: str,
+        target_user_id: str,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[CurrentRecord]:
         """A page of the work orders that wait for the approval of one user, the first to expire first; expired ones too."""
         page = self._page(
             CurrentRow,
             tenant_id,
             "read_awaited_approvals",
             _BY_EXPIRY,
-            target_user_id=target_user_id,
             after=after,
             page_size=page_size,
+            at_least=at_least,
+            target_user_id=target_user_id,
         )
-        return page.made(state_of_row)
+        return page.made(current_record)
 
-    def due_tenants(self, now: int, *, after: str = "", page_size: int = MAX_PAGE) -> list[DueTenant]:
-        """A page of the tenants that have something due at `now` (ns), by tenant_id, after a tenant.
+    def due_tenants(self, now: int, *, after: Cursor | None = None, page_size: int = MAX_PAGE) -> Page[DueTenant]:
+        """A page of the tenants that have something due at `now` (ns), by tenant_id.
 
         For a login with the role core_tables_scheduler; another gets SetupError. What is due, the reader's reads say.
         """
         check_page(page_size)
-        checked_values(now=now, after=after)
+        start = checked_cursor(after, _BY_TENANT)
+        checked_values(now=now, **start)
         with self._pool.transaction(self._deadline) as pipeline:
-            answer = pipeline.fetch(DueTenant, "read_due_tenants", now, after, page_size)
-        return answer.rows
+            answer = pipeline.fetch(DueTenant, "read_due_tenants", now, *start.values(), page_size + 1)
+        return page_of(
+            answer.rows, _BY_TENANT, page_size, lambda cursor: self.due_tenants(now, after=cursor, page_size=page_size)
+        )
 
     def _due_attempts(
-        self, tenant_id: str, status: AttemptStatus, now: int, after: Cursor | None, page_size: int
+        self, tenant_id: str, status: AttemptStatus, now: int, after: Cursor | None, page_size: int, at_least: int
     ) -> Page[DueAttemptRow]:
         return self._page(
             DueAttemptRow,
             tenant_id,
             "read_due_attempts",
             _BY_ATTEMPT,
-            status=status,
-            now=now,
             after=after,
             page_size=page_size,
+            at_least=at_least,
+            status=status,
+            now=now,
         )

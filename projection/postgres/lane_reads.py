@@ -7,7 +7,7 @@ from core_tables.projection.postgres.lanes import LanePosition, newest_topic, un
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.registrations import RegisteredSchema
 from core_tables.projection.postgres.tenant_reads import TenantReads
-from core_tables.schemas.identity import lane_of, offset_of, partition_of
+from core_tables.schemas.identity import lane_of, partition_of
 from core_tables.schemas.reasons import LaneStoppedError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -46,11 +46,6 @@ class LaneReads(TenantReads):
         if self._topic is None:
             self._topic = newest_topic(self.topics())
         return self._topic.first_lane + partition_of(tenant_id.encode(), self._topic.partitions)
-
-
-def folded_past(applied: int, event_id: int) -> bool:
-    """Whether a lane that is folded up to offset `applied` has decided about the record `event_id`."""
-    return offset_of(event_id) < applied
 
 
 def missing_outcome(event_id: int) -> LaneStoppedError:

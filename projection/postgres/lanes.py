@@ -9,6 +9,7 @@ from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 from core_tables.projection.postgres.keys import LaneName
+from core_tables.schemas.identity import offset_of
 from core_tables.schemas.reasons import SetupError, StopCause
 from core_tables.schemas.topic import LedgerTopic
 
@@ -67,6 +68,11 @@ def topic_named(topics: Iterable[LedgerTopic], name: str) -> LedgerTopic:
         "`core-tables init`",
         "database",
     )
+
+
+def folded_past(applied: int, event_id: int) -> bool:
+    """Whether a lane that is folded up to offset `applied` has decided about the record `event_id`."""
+    return offset_of(event_id) < applied
 
 
 def unknown_lane(lane: int) -> SetupError:

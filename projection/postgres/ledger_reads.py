@@ -7,6 +7,7 @@ from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.from_rows import event_of_row, outcome_of_row, refusal_of_row
 from core_tables.projection.postgres.keys import RecordName
+from core_tables.projection.postgres.read_types import CurrentRecord, record_of_state
 from core_tables.projection.postgres.record_reads import correlation_text
 from core_tables.projection.postgres.row_types import FoundOutcome, LedgerRow, OutcomeRow, RecordRow
 from core_tables.projection.postgres.tenant_reads import (
@@ -16,7 +17,10 @@ from core_tables.projection.postgres.tenant_reads import (
     Page,
     TenantReads,
     check_page,
+    checked_cursor,
     checked_parameters,
+    checked_values,
+    page_of,
     rows_of_tenant,
 )
 from core_tables.schemas.events import LedgerEvent
@@ -24,7 +28,7 @@ from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
 from core_tables.schemas.vocabulary import MAX_I64, EventType, WorkOrderStatus
 
 _BY_CREATION: Final[Order] = {"created_at": 0, "work_order_event_id": 0}
-_HISTORY: Final = 10_000  # events that are read at once to fold them
+_BY_ID: Final[Order] = {"event_id": 0}
 
 
 class LedgerEntry(NamedTuple):
@@ -71,25 +75,23 @@ class LedgerReads(TenantReads):
         *,
         first_id: int = 1,
         last_id: int = MAX_I64,
+        after: Cursor | None = None,
         page_size: int = MAX_PAGE,
-    ) -> list[LedgerEntry]:
+        at_least: int = 0,
+    ) -> Page[LedgerEntry]:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
-        check_page(page_size)
-        if work_order_id is None:
-            rows = self._tenant_rows(
-                LedgerRow, tenant_id, "read_ledger", first_id=first_id, last_id=last_id, page_size=page_size
-            )
-        else:
-            rows = self._tenant_rows(
-                LedgerRow,
-                tenant_id,
-                "read_ledger_of_work_order",
-                work_order_id=work_order_id,
-                first_id=first_id,
-                last_id=last_id,
-                page_size=page_size,
-            )
-        return list(map(_entry, rows))
+        of_one = {} if work_order_id is None else {"work_order_id": work_order_id}
+        return self._page(
+            LedgerRow,
+            tenant_id,
+            "read_ledger" if work_order_id is None else "read_ledger_of_work_order",
+            _above("work_order_event_id", first_id),
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+            **of_one,
+            last_id=last_id,
+        ).made(_entry)
 
     def ledger_by_creation(
         self,
@@ -99,69 +101,85 @@ class LedgerReads(TenantReads):
         *,
         after: Cursor | None = None,
         page_size: int = MAX_PAGE,
+        at_least: int = 0,
     ) -> Page[LedgerEntry]:
         """A page of the ledger events whose created_at (ns) is in a range, both ends included, oldest first."""
-        page = self._page(
+        return self._page(
             LedgerRow,
             tenant_id,
             "read_ledger_by_creation",
             _BY_CREATION,
-            created_from=created_from,
-            created_to=created_to,
             after=after,
             page_size=page_size,
-        )
-        return page.made(_entry)
+            at_least=at_least,
+            created_from=created_from,
+            created_to=created_to,
+        ).made(_entry)
 
-    def bound_event(self, tenant_id: str, work_order_id: str, idempotency_key: str) -> LedgerEntry | None:
+    def bound_event(
+        self, tenant_id: str, work_order_id: str, idempotency_key: str, *, at_least: int = 0
+    ) -> LedgerEntry | None:
         """The event of a work order that an idempotency key is bound to; None if it is free."""
         rows = self._tenant_rows(
-            LedgerRow, tenant_id, "read_bound_event", work_order_id=work_order_id, idempotency_key=idempotency_key
+            LedgerRow,
+            tenant_id,
+            "read_bound_event",
+            at_least=at_least,
+            work_order_id=work_order_id,
+            idempotency_key=idempotency_key,
         )
         return _entry(rows[0]) if rows else None
 
     def records_of_correlation(
-        self, tenant_id: str, correlation_id: int, *, first_id: int = 1, page_size: int = MAX_PAGE
-    ) -> list[DecidedRecord]:
+        self,
+        tenant_id: str,
+        correlation_id: int,
+        *,
+        first_id: int = 1,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[DecidedRecord]:
         """A page of the records that carry a correlation_id, refused and replayed ones included, from `first_id` on.
 
         In the order of their event ids. A record that was too damaged to be read carries none.
         """
         check_page(page_size)
         number = correlation_text(correlation_id)
+        (last_seen,) = checked_cursor(after, _above("event_id", first_id)).values()
         rows = self._tenant_rows(
             RecordRow,
             tenant_id,
             "read_records_of_correlation",
+            at_least=at_least,
             bound_tenant=tenant_id,
             bound_correlation=number,
-            first_id=first_id,
+            after_event=last_seen,
             outcome_tenant=tenant_id,
             outcome_correlation=number,
-            first_outcome=first_id,
-            page_size=page_size,
+            after_outcome=last_seen,
+            limit=page_size + 1,
         )
-        return [_decided_record(row, number) for row in rows]
+        records = [_decided_record(row, number) for row in rows]
+        return page_of(
+            records,
+            _BY_ID,
+            page_size,
+            lambda cursor: self.records_of_correlation(
+                tenant_id, correlation_id, after=cursor, page_size=page_size, at_least=at_least
+            ),
+        )
 
-    def current_at(self, tenant_id: str, work_order_id: str, event_id: int) -> WorkOrder | None:
+    def current_at(
+        self, tenant_id: str, work_order_id: str, event_id: int, *, at_least: int = 0
+    ) -> CurrentRecord | None:
         """The record as it was when `event_id` was the tenant's newest event: its events up to there, folded."""
+        checked_values(event_id=event_id)
         state: WorkOrder | None = None
-        first_id, asked = 1, _HISTORY
-        while asked == _HISTORY:
-            rows = self._tenant_rows(
-                LedgerRow,
-                tenant_id,
-                "read_ledger_of_work_order",
-                work_order_id=work_order_id,
-                first_id=first_id,
-                event_id=event_id,
-                page_size=_HISTORY,
-            )
-            for row in rows:
-                state = evolve(state, event_of_row(row), row.work_order_event_id)
-                first_id = row.work_order_event_id + 1
-            asked = len(rows)
-        return state
+        page = self.ledger(tenant_id, work_order_id, last_id=event_id, at_least=at_least)
+        for entry in page.all():
+            state = evolve(state, entry.event, entry.work_order_event_id)
+        return None if state is None else record_of_state(state)
 
     def outcomes(self, tenant_id: str, event_ids: Sequence[int]) -> dict[int, Outcome]:
         """The outcomes of a tenant's records by position id; one that is still to be folded is left out."""
@@ -184,11 +202,32 @@ class LedgerReads(TenantReads):
         """The outcome of one record; None while it is pending."""
         return self.outcomes(tenant_id, [event_id]).get(event_id)
 
-    def refused(self, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE) -> list[RefusedRecord]:
-        """The refused records of a tenant, newest first, below position id `before`."""
-        check_page(page_size)
-        rows = self._tenant_rows(OutcomeRow, tenant_id, "read_refused", before=before, page_size=page_size)
-        return list(map(refused_record, rows))
+    def refused(
+        self,
+        tenant_id: str,
+        *,
+        before: int = MAX_I64,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[RefusedRecord]:
+        """A page of the refused records of a tenant, newest first, below event id `before`."""
+        checked_values(before=before)
+        return self._page(
+            OutcomeRow,
+            tenant_id,
+            "read_refused",
+            {"event_id": before},
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+        ).made(refused_record)
+
+
+def _above(column: str, first_id: int) -> Order:
+    """The order of ids from `first_id` on."""
+    checked_values(first_id=first_id)
+    return {column: max(0, first_id - 1)}
 
 
 def _entry(row: LedgerRow) -> LedgerEntry:

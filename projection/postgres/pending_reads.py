@@ -5,8 +5,8 @@ from typing import NamedTuple
 from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
 from core_tables.projection.postgres.from_rows import pending_of_row
-from core_tables.projection.postgres.lane_reads import LaneReads, folded_past
-from core_tables.projection.postgres.lanes import unknown_lane
+from core_tables.projection.postgres.lane_reads import LaneReads
+from core_tables.projection.postgres.lanes import folded_past, unknown_lane
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.row_types import PendingRow
 from core_tables.projection.postgres.tenant_reads import checked_parameters
@@ -31,7 +31,7 @@ class PendingReads(LaneReads):
     def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:
         """The pending list of a requester; cache and Postgres answer the same at the same position.
 
-        A cached list from before event `at_least` is passed over: a caller that knows the outcome of an append sees its effect.
+        A cached list from before event `at_least` is passed over.
         """
         checked(query)
         checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)
@@ -42,7 +42,12 @@ class PendingReads(LaneReads):
             if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
         rows = self._tenant_rows(
-            PendingRow, query.tenant_id, "read_pending", requester_user_id=query.requester_user_id, lane=lane
+            PendingRow,
+            query.tenant_id,
+            "read_pending",
+            at_least=at_least,
+            requester_user_id=query.requester_user_id,
+            lane=lane,
         )
         if not rows:
             raise unknown_lane(lane)

@@ -1,101 +1,133 @@
 """The reads of work orders: current records, step attempts, leases."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
-from msgspec.structs import replace
-
-from core_tables.projection.fold.work_order import Attempt, AttemptKey, Lease, WorkOrder
-from core_tables.projection.postgres.from_rows import attempt_of_row, lease_of_row, state_of_row
+from core_tables.projection.postgres.read_types import (
+    ClosedWorkOrder,
+    CurrentRecord,
+    GrantedLease,
+    StepAttempt,
+    WholeWorkOrder,
+    closed_work_order,
+    current_record,
+    granted_lease,
+    step_attempt,
+    whole_work_order,
+)
 from core_tables.projection.postgres.row_types import AttemptRow, ClosedRow, CurrentRow, LeaseRow, WholeRow
-from core_tables.projection.postgres.tenant_reads import MAX_PAGE, Cursor, Order, Page, TenantReads, check_page
+from core_tables.projection.postgres.tenant_reads import MAX_PAGE, Cursor, Order, Page, TenantReads, checked_values
 from core_tables.schemas.reasons import ContractError, contract_failure
 from core_tables.schemas.vocabulary import MAX_U128, STATUSES, WorkOrderStatus
 
 _BY_NAME: Final[Order] = {"work_order_id": ""}
-
-
-class ClosedWorkOrder(NamedTuple):
-    """A work order that the event `closing_event_id` closed, as it is now: it may have been opened again since."""
-
-    closing_event_id: int
-    current: WorkOrder
+_BY_STEP: Final[Order] = {"step_id": "", "attempt_index": 0}
 
 
 class RecordReads(TenantReads):
     """The reads of work orders as they are now."""
 
-    def current(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
-        """The current record of a work order, without its attempts and leases; None if there is none."""
-        rows = self._tenant_rows(CurrentRow, tenant_id, "read_current", work_order_id=work_order_id)
-        return state_of_row(rows[0]) if rows else None
+    def current(self, tenant_id: str, work_order_id: str, *, at_least: int = 0) -> CurrentRecord | None:
+        """The current record of a work order; None if there is none."""
+        rows = self._tenant_rows(CurrentRow, tenant_id, "read_current", at_least=at_least, work_order_id=work_order_id)
+        return current_record(rows[0]) if rows else None
 
-    def current_by_correlation(self, tenant_id: str, correlation_id: int) -> WorkOrder | None:
-        """The current record that a correlation_id is bound to, without its attempts and leases."""
-        number = correlation_text(correlation_id)
-        rows = self._tenant_rows(CurrentRow, tenant_id, "read_current_by_correlation", correlation_id=number)
-        return state_of_row(rows[0]) if rows else None
+    def current_by_correlation(self, tenant_id: str, correlation_id: int, *, at_least: int = 0) -> CurrentRecord | None:
+        """The current record that a correlation_id is bound to."""
+        rows = self._tenant_rows(
+            CurrentRow,
+            tenant_id,
+            "read_current_by_correlation",
+            at_least=at_least,
+            correlation_id=correlation_text(correlation_id),
+        )
+        return current_record(rows[0]) if rows else None
 
-    def work_order(self, tenant_id: str, work_order_id: str) -> WorkOrder | None:
-        """A work order with all its attempts and its last lease, all as of the event `last.last_event_id`.
-
-        A lease that is ACTIVE, expired or not, is in `lease`; one that has ended is in `closed_leases`.
-        """
-        rows = self._tenant_rows(WholeRow, tenant_id, "read_work_order", work_order_id=work_order_id)
-        return _whole(rows[0]) if rows else None
+    def work_order(self, tenant_id: str, work_order_id: str, *, at_least: int = 0) -> WholeWorkOrder | None:
+        """A work order with all its attempts and its last lease, all as of one event."""
+        rows = self._tenant_rows(WholeRow, tenant_id, "read_work_order", at_least=at_least, work_order_id=work_order_id)
+        return whole_work_order(rows[0]) if rows else None
 
     def current_by_status(
-        self, tenant_id: str, status: WorkOrderStatus, *, after: Cursor | None = None, page_size: int = MAX_PAGE
-    ) -> Page[WorkOrder]:
-        """A page of the current records in one status, by work_order_id, without their attempts and leases."""
+        self,
+        tenant_id: str,
+        status: WorkOrderStatus,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[CurrentRecord]:
+        """A page of the current records in one status, by work_order_id."""
         if status not in STATUSES:
             raise ContractError(
                 contract_failure("work_order_status", f"work_order_status must be one of {', '.join(STATUSES)}")
             )
-        page = self._page(
-            CurrentRow, tenant_id, "read_current_by_status", _BY_NAME, status=status, after=after, page_size=page_size
-        )
-        return page.made(state_of_row)
+        return self._page(
+            CurrentRow,
+            tenant_id,
+            "read_current_by_status",
+            _BY_NAME,
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+            status=status,
+        ).made(current_record)
 
-    def closed_after(self, tenant_id: str, event_id: int, *, page_size: int = MAX_PAGE) -> list[ClosedWorkOrder]:
+    def closed_after(
+        self,
+        tenant_id: str,
+        event_id: int,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[ClosedWorkOrder]:
         """A page of the work orders that events after `event_id` closed, in the order of those events.
 
-        One that was opened again and closed again is there twice. The next page is that after the last `closing_event_id`.
+        One that was opened again and closed again is there twice.
         """
-        check_page(page_size)
-        rows = self._tenant_rows(ClosedRow, tenant_id, "read_closed", event_id=event_id, page_size=page_size)
-        return [ClosedWorkOrder(row.closing_event_id, state_of_row(row)) for row in rows]
+        checked_values(event_id=event_id)
+        return self._page(
+            ClosedRow,
+            tenant_id,
+            "read_closed",
+            {"closing_event_id": event_id},
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+        ).made(closed_work_order)
 
     def attempts(
         self,
         tenant_id: str,
         work_order_id: str,
         *,
-        after: AttemptKey = ("", 0),
+        after: Cursor | None = None,
         page_size: int = MAX_PAGE,
-    ) -> dict[AttemptKey, Attempt]:
-        """A page of the step attempts of a work order, by step_id and attempt_index; the next is that after the last key."""
-        check_page(page_size)
-        step_id, attempt_index = after
-        rows = self._tenant_rows(
+        at_least: int = 0,
+    ) -> Page[StepAttempt]:
+        """A page of the step attempts of a work order, by step_id and attempt_index."""
+        return self._page(
             AttemptRow,
             tenant_id,
             "read_attempts",
-            work_order_id=work_order_id,
-            step_id=step_id,
-            attempt_index=attempt_index,
+            _BY_STEP,
+            after=after,
             page_size=page_size,
-        )
-        return dict(map(attempt_of_row, rows))
+            at_least=at_least,
+            work_order_id=work_order_id,
+        ).made(step_attempt)
 
-    def active_lease(self, tenant_id: str, work_order_id: str, now: int) -> Lease | None:
+    def active_lease(self, tenant_id: str, work_order_id: str, now: int, *, at_least: int = 0) -> GrantedLease | None:
         """The lease of a work order that is active at `now` (ns)."""
-        rows = self._tenant_rows(LeaseRow, tenant_id, "read_active_lease", work_order_id=work_order_id, now=now)
-        return lease_of_row(rows[0]) if rows else None
+        rows = self._tenant_rows(
+            LeaseRow, tenant_id, "read_active_lease", at_least=at_least, work_order_id=work_order_id, now=now
+        )
+        return granted_lease(rows[0]) if rows else None
 
-    def last_lease(self, tenant_id: str, work_order_id: str) -> Lease | None:
+    def last_lease(self, tenant_id: str, work_order_id: str, *, at_least: int = 0) -> GrantedLease | None:
         """The lease of a work order that was granted last, whatever became of it; None if there never was one."""
-        rows = self._tenant_rows(LeaseRow, tenant_id, "read_last_lease", work_order_id=work_order_id)
-        return lease_of_row(rows[0]) if rows else None
+        rows = self._tenant_rows(LeaseRow, tenant_id, "read_last_lease", at_least=at_least, work_order_id=work_order_id)
+        return granted_lease(rows[0]) if rows else None
 
 
 def correlation_text(correlation_id: int) -> str:
@@ -103,11 +135,3 @@ def correlation_text(correlation_id: int) -> str:
     if not 0 < correlation_id <= MAX_U128:
         raise ContractError(contract_failure("correlation_id", "correlation_id must be from 1 to 2^128-1"))
     return str(correlation_id)
-
-
-def _whole(row: WholeRow) -> WorkOrder:
-    attempts = dict(attempt_of_row(AttemptRow(**columns)) for columns in row.attempts)
-    lease = None if row.last_lease is None else lease_of_row(LeaseRow(**row.last_lease))
-    if lease is None or lease.lease_state == "ACTIVE":
-        return replace(state_of_row(row), attempts=attempts, lease=lease)
-    return replace(state_of_row(row), attempts=attempts, closed_leases=(lease,))

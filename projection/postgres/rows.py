@@ -1,8 +1,8 @@
 """Events and work orders as the rows that hold them, column by column; from_rows.py is the reverse."""
 
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from core_tables.projection.fold.values import Decided
 from core_tables.projection.fold.work_order import (
@@ -131,11 +131,6 @@ def current_row(state: WorkOrder) -> CurrentRow:
 def moved_row(state: WorkOrder) -> CurrentRow:
     """The same without what update_current.sql leaves alone: the origin, and what was collected."""
     return current_row(replace(state, origin=_NO_ORIGIN, collected=_NOTHING_COLLECTED))
-
-
-def work_order_json(state: WorkOrder) -> dict[str, Any]:
-    """The current record as JSON: the columns of work_orders_current, JSON columns as values."""
-    return asdict(current_row(state))
 
 
 def attempt_rows(state: WorkOrder, before: WorkOrder | None = None) -> list[AttemptRow]:

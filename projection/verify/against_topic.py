@@ -134,7 +134,7 @@ def _history(
     for first, last in ranges:
         start = first
         while start <= last:
-            rows = fetch(connection, LedgerRow, "read_ledger", tenant_id, start, last, EVENTS_PER_PAGE)
+            rows = fetch(connection, LedgerRow, "read_ledger", tenant_id, last, start - 1, EVENTS_PER_PAGE)
             yield from ((row.work_order_event_id, event_of_row(row)) for row in rows)
             start = rows[-1].work_order_event_id + 1 if rows else last + 1
 

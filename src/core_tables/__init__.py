@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from core_tables.producer.work_order_acts import WorkOrderEvents
     from core_tables.producer.work_order_handle import WorkOrderHandle
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
-    from core_tables.projection.fold.work_order import Attempt, Lease, WorkOrder
-    from core_tables.projection.postgres.due_reads import DueRetry, DueTenant, ExpiredLease, TimedOutStep
+    from core_tables.projection.postgres.due_reads import DueTenant
     from core_tables.projection.postgres.ledger_reads import DecidedRecord, LedgerEntry, RefusedRecord
     from core_tables.projection.postgres.pending_reads import PendingAnswer
+    from core_tables.projection.postgres.read_types import (
+        ClosedWorkOrder,
+        CurrentRecord,
+        DueRetry,
+        GrantedLease,
+        StepAttempt,
+        TimedOutStep,
+        WholeWorkOrder,
+    )
     from core_tables.projection.postgres.reads import Reads
-    from core_tables.projection.postgres.record_reads import ClosedWorkOrder
     from core_tables.projection.postgres.tenant_reads import Page
     from core_tables.schemas.events import (
         ExternalApprovalRequested,
@@ -63,23 +70,22 @@ __all__ = [
     "AsyncLedger",
     "AsyncReceipt",
     "AsyncWorkOrderHandle",
-    "Attempt",
     "ClosedError",
     "ClosedWorkOrder",
     "CommonOptions",
     "ContractError",
     "CoreTablesError",
+    "CurrentRecord",
     "DecidedRecord",
     "DueRetry",
     "DueTenant",
-    "ExpiredLease",
     "ExternalApprovalRequested",
     "ExternalApprovalResolved",
     "FieldAsked",
     "FieldConflictResolved",
     "FieldSet",
+    "GrantedLease",
     "HeldLease",
-    "Lease",
     "LeaseAcquired",
     "LeaseClaim",
     "LeaseNotHeldError",
@@ -102,6 +108,7 @@ __all__ = [
     "Replayed",
     "SetupError",
     "StatusChanged",
+    "StepAttempt",
     "StepFailed",
     "StepFinished",
     "StepOptions",
@@ -110,7 +117,7 @@ __all__ = [
     "TimedOutStep",
     "UnavailableError",
     "Violation",
-    "WorkOrder",
+    "WholeWorkOrder",
     "WorkOrderCanceled",
     "WorkOrderCreated",
     "WorkOrderEvents",
@@ -127,13 +134,22 @@ _HOMES = {
         *("ClosedError", "ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
     ),
     "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
-    "core_tables.projection.fold.work_order": ("Attempt", "Lease", "WorkOrder"),
     "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),
-    "core_tables.projection.postgres.due_reads": ("DueRetry", "DueTenant", "ExpiredLease", "TimedOutStep"),
+    "core_tables.projection.postgres.due_reads": ("DueTenant",),
     "core_tables.projection.postgres.ledger_reads": ("DecidedRecord", "LedgerEntry", "RefusedRecord"),
     "core_tables.projection.postgres.pending_reads": ("PendingAnswer",),
     "core_tables.projection.postgres.reads": ("Reads",),
-    "core_tables.projection.postgres.record_reads": ("ClosedWorkOrder",),
+    "core_tables.projection.postgres.read_types": (
+        *(
+            "ClosedWorkOrder",
+            "CurrentRecord",
+            "DueRetry",
+            "GrantedLease",
+            "StepAttempt",
+            "TimedOutStep",
+            "WholeWorkOrder",
+        ),
+    ),
     "core_tables.projection.postgres.tenant_reads": ("Page",),
     "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim", "StepOptions"),
     "core_tables.producer.async_ledger": ("AsyncLedger",),

@@ -104,7 +104,7 @@ class PollingReader:
                     row = connection.execute(ONE_RECORD, {"tenant": tenant, "order": order}).fetchone()
                 self.seen.append(row or ())
                 living = reads.current("live-1", "order-1")
-                at = -1 if living is None else living.last.last_event_id
+                at = -1 if living is None else living.last_event_id
                 if at < newest:
                     self.fell_back.append((newest, at))
                 newest = max(newest, at)

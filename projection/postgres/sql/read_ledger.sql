@@ -7,6 +7,6 @@ select
     row.lease_token_hash, row.lease_expires_at, row.idempotency_key, row.payload
     /* end */
 from os_core.work_order_ledger as row
-where row.tenant_id = %b and row.work_order_event_id between %b and %b
+where row.tenant_id = %b and row.work_order_event_id <= %b and row.work_order_event_id > %b
 order by row.work_order_event_id
 limit %b

@@ -41,11 +41,11 @@ from (
             from os_core.work_orders_current as current
             where current.tenant_id = %b and current.correlation = %b
         )
-        and ledger.work_order_event_id >= %b
+        and ledger.work_order_event_id > %b
     union all
     select other.tenant_id, other.event_id, false as accepted
     from os_core.work_order_outcomes as other
-    where other.tenant_id = %b and other.correlation = %b and other.event_id >= %b
+    where other.tenant_id = %b and other.correlation = %b and other.event_id > %b
     order by event_id
     limit %b
 ) as record
