@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "due": Listed("due", "due", "Show what is due: retries, timeouts, leases, approvals."),
     "due-tenants": Listed("due", "due_tenants", "Show which tenants have something due, and how much."),
     "get": Listed("read", "get", "Show the current record of a work order, or an earlier one."),
+    "grants": Listed("grants", "grants", "Print the commands that give each program the least rights."),
     "health": Listed("probe", "health", "Check that the workers of this machine are alive."),
     "init": Listed("init", "init", "Create the topics, tables, roles and lanes that are missing."),
     "key": Listed("history", "key", "Show the event that an idempotency key is bound to."),

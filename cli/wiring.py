@@ -22,7 +22,7 @@ from core_tables.kafka.clients import (
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.group import worker_client_id
 from core_tables.kafka.log import TopicReader, log_bounds, log_ends
-from core_tables.kafka.rights import check_rights, worker_rights
+from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger, LedgerSettings
@@ -95,8 +95,8 @@ def worker(
     for position in positions(settings, connection).values():
         check_registered(position.lane, position.schemas)
     admin = admin_client(kafka)
-    groups = (kafka.group_id, tail_group(kafka))
-    check_rights(admin, worker_rights(topic.topic, topic.audit_topic, groups, audit=audit))
+    program: Program = "worker" if audit else "worker-no-audit"
+    check_rights(admin, rights_of(program, topic.topic, topic.audit_topic, kafka.group_id))
     check_topics(describe_topics(admin, [topic.topic, topic.audit_topic]), topic)
     check = partial(check_again, admin, topic)
     pending_lists = cache(settings, connection)

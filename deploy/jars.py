@@ -28,7 +28,9 @@ _TIMEOUT_S: Final = 30
 _QUIET_S: Final = 3.0  # between two lines of progress
 
 
-def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], None]) -> Path:
+def ensure_jars(
+    name: str, coordinates: list[str], progress: Callable[[str], None], *, with_dependencies: bool = True
+) -> Path:
     """Download the jars that are missing; return the file that lists all of them, one path a line. Raises SetupError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "core-tables"
     repository = cache / "maven"
@@ -37,7 +39,7 @@ def ensure_jars(name: str, coordinates: list[str], progress: Callable[[str], Non
         return note
     progress(f"{name}: downloading it and its dependencies into {cache}, once")
     try:
-        jars = _resolve(repository, coordinates, progress)
+        jars = _resolve(repository, coordinates, progress, with_dependencies=with_dependencies)
         check_jars(repository, jars, JARS.read_text("utf-8"))
         # Written last, so that the note exists only if all jars do.
         _write_whole(note, "\n".join(str(jar) for jar in jars).encode())
@@ -81,10 +83,14 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _resolve(repository: Path, coordinates: list[str], progress: Callable[[str], None]) -> list[Path]:
+def _resolve(
+    repository: Path, coordinates: list[str], progress: Callable[[str], None], *, with_dependencies: bool = True
+) -> list[Path]:
     resolver = _CheckedDownloads(progress)
     context = MavenContext(resolver=resolver, repo_cache=repository, local_repos=[])
     wanted = [context.create_dependency(coordinate) for coordinate in coordinates]
+    if not with_dependencies:
+        return [Path(dependency.artifact.resolve()) for dependency in wanted]
     inputs, transitive = resolver.resolve(wanted)
     needed = [*inputs, *(found for found in transitive if found.scope in ("compile", "runtime"))]
     resolver.total = resolver.files + len(needed)

@@ -1,50 +1,89 @@
-"""Which rights a worker lacks, asked before it folds anything: some would be missed only at the second start, or later."""
+"""The least rights of each program on Kafka: one table, which the worker checks at its start and `core-tables grants` prints.
+
+A right that is missing would otherwise be missed only when it is first needed, which may be at the second start, or later.
+"""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
-from core_tables.kafka.clients import REQUEST_TIMEOUT_S
+from core_tables.kafka.clients import LOG_END_GROUP, REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import denied, translate_running
 from core_tables.kafka.reported import hearing
 
-
-class Rights(NamedTuple):
-    """The operations that a program needs on topics and on consumer groups, by name."""
-
-    topics: Mapping[str, frozenset[AclOperation]]
-    groups: Mapping[str, frozenset[AclOperation]]
+Kind = Literal["topic", "consumer group", "transactional id"]
+Program = Literal["producer", "canceler", "worker", "worker-no-audit", "reader", "operator", "administrator"]
 
 
+class Right(NamedTuple):
+    """An operation on a topic, a consumer group, or on each transactional id that begins with `name`."""
+
+    operation: AclOperation
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation.name} on the {self.kind} {self.name}{'*' if self.kind == 'transactional id' else ''}"
+
+
+_CREATE, _DESCRIBE, _CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS
+_READ, _WRITE = AclOperation.READ, AclOperation.WRITE
+# L and A are the ledger topic and the audit topic, G is the workers' consumer group.
+_PRODUCER: Final = [Right(_WRITE, "topic", "L")]
+_ON_LEDGER: Final = [Right(_READ, "topic", "L"), Right(_CONFIGS, "topic", "L")]
+_ON_GROUPS: Final = [Right(_READ, "consumer group", "G"), Right(_READ, "consumer group", "G.audit-tail")]
+RIGHTS: Final[Mapping[Program, Sequence[Right]]] = {
+    "producer": _PRODUCER,
+    "canceler": [*_PRODUCER, Right(_READ, "topic", "L"), Right(_READ, "consumer group", LOG_END_GROUP)],
+    "worker": [
+        *_ON_LEDGER,
+        *(Right(operation, "topic", "A") for operation in (_READ, _WRITE, _CONFIGS)),
+        *_ON_GROUPS,
+        Right(_WRITE, "transactional id", "A."),
+    ],
+    "worker-no-audit": [*_ON_LEDGER, Right(_DESCRIBE, "topic", "A"), Right(_CONFIGS, "topic", "A"), *_ON_GROUPS],
+    "reader": [Right(_READ, "topic", "A"), Right(_READ, "consumer group", "G.audit-tail")],
+    "operator": [
+        Right(_READ, "topic", "L"),
+        Right(_DESCRIBE, "consumer group", "G"),
+        Right(_READ, "consumer group", "G.audit-tail"),
+    ],
+    "administrator": [
+        Right(operation, "topic", topic) for topic in "LA" for operation in (_CREATE, _DESCRIBE, _CONFIGS)
+    ],
+}
 _COORDINATOR_COMES: Final = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
 _PAUSE_S: Final = 0.1
-_READ: Final = frozenset({AclOperation.READ})
-_WRITE: Final = frozenset({AclOperation.WRITE})
-_CONFIGS: Final = frozenset({AclOperation.DESCRIBE_CONFIGS})
 
 
-def worker_rights(topic: str, audit_topic: str, groups: Sequence[str], *, audit: bool) -> Rights:
-    """What a worker needs. WRITE on its transactional ids is missing here: no broker says whether it is granted."""
-    on_audit = _READ | _CONFIGS | _WRITE if audit else _CONFIGS
-    return Rights({topic: _READ | _CONFIGS, audit_topic: on_audit}, dict.fromkeys(groups, _READ))
+def rights_of(program: Program, topic: str, audit_topic: str, group_id: str) -> list[Right]:
+    """The least rights of a program, on these topics and this group."""
+    names = {
+        "L": topic,
+        "A": audit_topic,
+        "A.": f"{audit_topic}.",
+        "G": group_id,
+        "G.audit-tail": f"{group_id}.audit-tail",
+    }
+    return [right._replace(name=names.get(right.name, right.name)) for right in RIGHTS[program]]
 
 
-def check_rights(admin: AdminClient, rights: Rights) -> None:
+def check_rights(admin: AdminClient, rights: Iterable[Right]) -> None:
     """Raise SetupError, naming them, if this user lacks some of the rights; UnavailableError if the broker does not answer.
 
-    A broker that does not say what this user may do is not asked further.
+    A broker that does not say what this user may do is not asked further. No broker says it about transactional ids.
     """
-    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    asked, deadline = list(rights), time.monotonic() + REQUEST_TIMEOUT_S
     while True:
         try:
-            missing = _missing(admin, rights)
+            missing = _missing(admin, asked)
             break
         except KafkaException as error:
             # The first group that a cluster is asked about: its coordinator is not there yet.
@@ -52,26 +91,35 @@ def check_rights(admin: AdminClient, rights: Rights) -> None:
                 raise translate_running(error) from error
             time.sleep(_PAUSE_S)
     if missing:
-        raise denied("this user lacks rights", missing)
+        raise denied("this user lacks rights", [str(right) for right in missing])
 
 
-def _missing(admin: AdminClient, rights: Rights) -> list[str]:
-    """The rights that are missing, each as an operation and what it is on. Raises KafkaException."""
-    topics: Any = admin.describe_topics(
-        TopicCollection(list(rights.topics)), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
-    )
-    groups: Any = admin.describe_consumer_groups(
-        list(rights.groups), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
-    )
+def _missing(admin: AdminClient, rights: Sequence[Right]) -> list[Right]:
+    """The rights that are missing. Raises KafkaException."""
+    topics = _names(rights, "topic")
+    groups = _names(rights, "consumer group")
+    answers: Mapping[Kind, Any] = {
+        "topic": admin.describe_topics(
+            TopicCollection(topics), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
+        ),
+        "consumer group": admin.describe_consumer_groups(
+            groups, include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
+        ),
+        "transactional id": {},
+    }
     missing = []
-    for kind, needed, answers in (("topic", rights.topics, topics), ("consumer group", rights.groups, groups)):
-        for name, operations in needed.items():
+    for kind, found in answers.items():
+        for name, answer in found.items():
             with hearing(admin):
-                allowed = _allowed(answers[name])
+                allowed = _allowed(answer)
             if allowed is not None:
-                lacking = sorted(operation.name for operation in operations - allowed)
-                missing += [f"{operation} on the {kind} {name}" for operation in lacking]
+                needed = [right for right in rights if (right.kind, right.name) == (kind, name)]
+                missing += [right for right in needed if right.operation not in allowed]
     return missing
+
+
+def _names(rights: Iterable[Right], kind: Kind) -> list[str]:
+    return list(dict.fromkeys(right.name for right in rights if right.kind == kind))
 
 
 def _allowed(answer: Any) -> frozenset[AclOperation] | None:

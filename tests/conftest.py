@@ -12,6 +12,7 @@ from core_tables.deploy.stack import StackAddresses
 from .containers import container_stack, docker_answers
 from .leftovers import note
 from .order import pytest_addoption, pytest_collection_modifyitems, pytest_configure
+from .secured import SecuredBroker, secured_broker
 from .world import World, new_world
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]  # hooks
@@ -44,6 +45,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackAddresses]:
         yield local_stack.up(folder, print)
     finally:
         local_stack.down(folder, print, wipe=True)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A broker that asks for logins and obeys access rules. The modules that use it are in one group: GROUP of secured.py."""
+    with secured_broker(tmp_path_factory.mktemp("secured")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,10 @@ def stored_durations() -> dict[str, float]:
 
 
 def unit_of(item: pytest.Item) -> str:
-    """What a test cannot be parted from: its module, or nothing but itself."""
+    """What a test cannot be parted from: its module, what several modules name as their group, or nothing but itself."""
+    group = item.get_closest_marker("xdist_group")
+    if group is not None:
+        return str(group.args[0])
     fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public name for it
     shared = any(found[-1].scope != "function" and found[-1].baseid.startswith("tests") for found in fixtures)
     return item.nodeid.partition("::")[0] if shared or needs_a_stack(item) else item.nodeid

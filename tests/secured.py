@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import shlex
 import subprocess
 import time
 from base64 import urlsafe_b64encode
@@ -19,28 +21,43 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from core_tables.deploy import stack as local_stack
+from core_tables.deploy.jars import ensure_jars
 from core_tables.deploy.parts import Kafka, ShowLine
 from core_tables.deploy.process import Start, free_port
 
+from .certificates import Authority, Certificate
 from .leftovers import note
 from .world import wait_until
 
+GROUP = "tests/secured.py"  # of the modules whose tests share the broker
 PASSWORD = "a password"
-USERS = ("administrator", "worker", "producer")
+USERS = ("administrator", "worker", "filler", "producer")
 ALLOW = AclPermissionType.ALLOW
+# Beyond the one that asks nobody anything; by name, the protocol.
+LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "ENCRYPTED": "SSL", "SCRAM": "SASL_SSL", "MUTUAL": "SSL"}
+REAUTH_MS = 4_000  # how often a SCRAM client must log in again on a connection that it has
 
 
 @dataclass(frozen=True)
 class SecuredBroker:
-    """Its addresses. At `plain` everybody may do everything; elsewhere a user may do what was granted."""
+    """Its addresses. At `plain`, and at `encrypted`, everybody may do everything; elsewhere a user may do what was granted.
 
+    `login` asks for a password, `scram` too and encrypts, `mutual` asks for a certificate.
+    """
+
+    folder: Path
+    authority: Authority
     plain: str
     login: str
     encrypted: str
-    certificate: Path
+    scram: str
+    mutual: str
 
     def as_user(self, name: str, password: str = PASSWORD) -> dict[str, Any]:
         """The settings of a user."""
@@ -49,6 +66,41 @@ class SecuredBroker:
             "bootstrap_servers": self.login,
             "kafka": {**kafka, "sasl.username": name, "sasl.password": password},
         }
+
+    def with_scram(self, name: str, password: str) -> dict[str, str]:
+        """The Kafka settings of a user who logs in with SCRAM, over TLS."""
+        return {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(self.authority.certificate),
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": name,
+            "sasl.password": password,
+        }
+
+    def with_certificate(self, own: Certificate) -> dict[str, str]:
+        """The Kafka settings of a user who has a certificate."""
+        return {
+            "security.protocol": "SSL",
+            "ssl.ca.location": str(self.authority.certificate),
+            "ssl.certificate.location": str(own.certificate),
+            "ssl.key.location": str(own.key),
+        }
+
+    def set_password(self, name: str, password: str) -> None:
+        """Give a SCRAM user a password."""
+        given = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        admin = self.admin()
+        for future in admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(name, given, password.encode())]
+        ).values():
+            future.result()
+
+    def run_grants(self, script: str) -> None:
+        """Run what `grants kafka` prints, with Kafka's own tool."""
+        environment = {**os.environ, "KAFKA_ACLS": str(self.folder / "kafka-acls")}
+        words = ["sh", "-s", "--", "--bootstrap-server", self.plain]
+        done = subprocess.run(words, input=script, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def admin(self) -> AdminClient:
         """A client that may do everything; keep it until it has answered."""
@@ -115,25 +167,23 @@ def binding(user: str, text: str) -> Any:
 def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
     """The broker, as long as the block runs."""
     note(folder)
-    login, encrypted = free_port(), free_port()
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    keys = ["-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2"]
-    subprocess.run(["openssl", "req", "-x509", *keys, *subject], check=True, capture_output=True)
+    ports = {name: free_port() for name in LISTENERS}
+    authority = Authority(folder)
+    own = authority.issue("broker", "/CN=127.0.0.1")
     both = folder / "both.pem"
-    both.write_text(key.read_text("ascii") + certificate.read_text("ascii"), "ascii")
+    both.write_text(own.key.read_text("ascii") + own.certificate.read_text("ascii"), "ascii")
     prepare = Kafka.prepare
 
     def prepared(kafka: Kafka, directory: Path, port: int, progress: ShowLine) -> Start:
         start = prepare(kafka, directory, port, progress)
         path = directory / "server.properties"
         usual = f"PLAINTEXT://127.0.0.1:{port}"
-        more = f"{usual},SASL_PLAINTEXT://127.0.0.1:{login},SSL://127.0.0.1:{encrypted}"
+        more = ",".join([usual, *(f"{name}://127.0.0.1:{number}" for name, number in ports.items())])
         settings = path.read_text("utf-8").replace(usual, more)
-        settings = settings.replace(
-            ",PLAINTEXT:PLAINTEXT", ",PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL"
-        )
-        path.write_text(settings + _security(both), "utf-8")
+        protocols = ",".join([",PLAINTEXT:PLAINTEXT", *(f"{name}:{protocol}" for name, protocol in LISTENERS.items())])
+        settings = settings.replace(",PLAINTEXT:PLAINTEXT", protocols)
+        path.write_text(settings + _security(both, authority.certificate), "utf-8")
+        _write_tool(folder / "kafka-acls", start)
         return start
 
     with pytest.MonkeyPatch.context() as patch:
@@ -141,12 +191,23 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
         try:
             local_stack.start_part(folder, "kafka", print)
             plain = next(part.address for part in local_stack.status(folder) if part.name == "kafka")
-            yield SecuredBroker(str(plain), f"127.0.0.1:{login}", f"127.0.0.1:{encrypted}", certificate)
+            addresses = {name.lower(): f"127.0.0.1:{port}" for name, port in ports.items()}
+            yield SecuredBroker(folder, authority, str(plain), **addresses)
         finally:
             local_stack.down(folder, print, wipe=True)
 
 
-def _security(keystore: Path) -> str:
+def _write_tool(path: Path, broker: Start) -> None:
+    """Kafka's own kafka-acls, on the broker's Java."""
+    jars = ensure_jars("kafka-tools", ["org.apache.kafka:kafka-tools:4.3.1"], print, with_dependencies=False)
+    java, classpath = broker.command[0], broker.command[broker.command.index("-cp") + 1]
+    options = ["-XX:+UseSerialGC", "-Xshare:auto", "-cp", f"{jars.read_text('utf-8').strip()}:{classpath}"]
+    words = shlex.join([java, *options, "org.apache.kafka.tools.AclCommand"])
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
+    path.chmod(0o755)
+
+
+def _security(keystore: Path, authority: Path) -> str:
     """Settings of the broker: its users, its certificate, and that nobody may do what he was not granted."""
     package = "org.apache.kafka.common.security"
     users = " ".join(f'user_{name}="{PASSWORD}"' for name in USERS)
@@ -155,7 +216,12 @@ def _security(keystore: Path) -> str:
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
         "super.users=User:ANONYMOUS\n"
         "sasl.enabled.mechanisms=PLAIN,OAUTHBEARER\n"
-        f"listener.name.sasl_plaintext.plain.sasl.jaas.config={package}.plain.PlainLoginModule required {users};\n"
-        f"listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config={oauth};\n"
+        f"listener.name.login.plain.sasl.jaas.config={package}.plain.PlainLoginModule required {users};\n"
+        f"listener.name.login.oauthbearer.sasl.jaas.config={oauth};\n"
+        "listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512\n"
+        f"listener.name.scram.scram-sha-512.sasl.jaas.config={package}.scram.ScramLoginModule required;\n"
+        f"listener.name.scram.scram-sha-512.connections.max.reauth.ms={REAUTH_MS}\n"
+        "listener.name.mutual.ssl.client.auth=required\n"
         f"ssl.keystore.type=PEM\nssl.keystore.location={keystore}\n"
+        f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"
     )

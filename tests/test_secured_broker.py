@@ -9,22 +9,17 @@ import pytest
 
 from core_tables.cli import output
 from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.rights import rights_of
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import SetupError, UnavailableError
 
 from . import secured
 from .builders import make
-from .secured import SecuredBroker, secured_broker
+from .secured import SecuredBroker
 from .world import World, new_world, other_settings, wait_until
 
-pytestmark = pytest.mark.stack
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    with secured_broker(tmp_path_factory.mktemp("secured")) as started:
-        yield started
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group(secured.GROUP)]
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +31,9 @@ def world(stack: StackAddresses, broker: SecuredBroker) -> Iterator[World]:
 
 
 def rights_of_a_worker(world: World) -> list[str]:
-    """As docs/CONFIGURATION.md has them."""
+    """All of them; the last one is on transactional ids."""
     settings = world.settings
-    return [
-        f"READ on the topic {settings.topic}",
-        f"DESCRIBE_CONFIGS on the topic {settings.topic}",
-        f"READ on the topic {settings.audit_topic}",
-        f"WRITE on the topic {settings.audit_topic}",
-        f"DESCRIBE_CONFIGS on the topic {settings.audit_topic}",
-        f"READ on the consumer group {settings.group_id}",
-        f"READ on the consumer group {settings.group_id}.audit-tail",
-        f"WRITE on the transactional id {settings.audit_topic}.*",
-    ]
+    return [str(right) for right in rights_of("worker", settings.topic, settings.audit_topic, settings.group_id)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +58,7 @@ def test_why_a_broker_does_not_answer_is_what_the_client_reports(
 
 
 def test_a_certificate_that_is_trusted_encrypts(world: World, broker: SecuredBroker) -> None:
-    kafka = {"security.protocol": "SSL", "ssl.ca.location": str(broker.certificate)}
+    kafka = {"security.protocol": "SSL", "ssl.ca.location": str(broker.authority.certificate)}
     assert other_settings(world, bootstrap_servers=broker.encrypted, kafka=kafka).init() == []
 
 
@@ -122,6 +108,15 @@ def test_the_least_rights_suffice_and_a_later_start_needs_no_more(world: World, 
             world.drain()
         assert running.errors == []
         assert running.log_lines("lane_stopped") == []
+
+
+def test_a_worker_that_writes_no_audit_needs_less(world: World, broker: SecuredBroker) -> None:
+    settings = world.settings
+    rights = rights_of("worker-no-audit", settings.topic, settings.audit_topic, settings.group_id)
+    broker.grant("filler", *map(str, rights))
+    with other_settings(world, **broker.as_user("filler")).working(audit=False) as running:
+        assert world.outcome(make("FIELD_SET")) == Accepted()
+    assert running.errors == []
 
 
 def test_a_transactional_id_that_a_worker_may_not_use_is_named(world: World, broker: SecuredBroker) -> None:

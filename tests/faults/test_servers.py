@@ -30,7 +30,7 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Kafka, PartName, ShowLine
 from core_tables.deploy.process import Start
 from core_tables.kafka.log import PartitionLog, TopicReader
-from core_tables.kafka.rights import check_rights, worker_rights
+from core_tables.kafka.rights import check_rights, rights_of
 from core_tables.kafka.topics import create_topics
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.read_pool import ReadPool
@@ -360,7 +360,8 @@ def test_an_audit_topic_that_may_not_be_written_stops_its_lanes_until_it_may_aga
 
 def lacks_rights(world: World) -> bool:
     """Whether a worker would be refused now."""
-    rights = worker_rights(world.settings.topic, world.settings.audit_topic, [world.settings.group_id], audit=True)
+    settings = world.settings
+    rights = rights_of("worker", settings.topic, settings.audit_topic, settings.group_id)
     try:
         check_rights(world.kafka_admin(), rights)
     except SetupError:

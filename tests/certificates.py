@@ -1,0 +1,43 @@
+"""Certificates of an authority of the tests' own, made with openssl."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+HERE = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files of a certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+    def replace_with(self, other: "Certificate") -> None:
+        """What a rotation does: the files keep their names."""
+        for old, new in ((self.key, other.key), (self.certificate, other.certificate)):
+            new.replace(old)
+
+
+class Authority:
+    """Signs certificates for servers on this machine, and for clients. Its files are in a folder, with those of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.certificate = folder / "authority.pem"
+        self._key = folder / "authority.key"
+        _openssl("-keyout", self._key, "-out", self.certificate, "-subj", "/CN=tests")
+
+    def issue(self, name: str, subject: str) -> Certificate:
+        """A certificate, and its key, in files of a name; the subject is one such as `/CN=worker`."""
+        made = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        signed = ("-CA", self.certificate, "-CAkey", self._key, "-extensions", "usr_cert", "-addext", HERE)
+        _openssl(*signed, "-keyout", made.key, "-out", made.certificate, "-subj", subject)
+        return made
+
+
+def _openssl(*arguments: str | Path) -> None:
+    words = ["openssl", "req", "-x509", *KEY, "-days", "2", *map(str, arguments)]
+    subprocess.run(words, check=True, capture_output=True)
