@@ -5,6 +5,7 @@ the package is what pyproject.toml says, in pure Python.
 """
 
 import os
+import sys
 from typing import Any
 
 from setuptools import setup
@@ -41,7 +42,8 @@ HOT = (
 
 def compiled() -> list[Any]:
     """The extension modules; src/core_tables gives the rooms their import names."""
-    if os.environ.get("CORE_TABLES_COMPILED") != "1":
+    # Tools that build a wheel run this several times before, for its metadata, which is the same without them.
+    if os.environ.get("CORE_TABLES_COMPILED") != "1" or "bdist_wheel" not in sys.argv:
         return []
     from mypyc.build import mypycify
 

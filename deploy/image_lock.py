@@ -1,22 +1,33 @@
-"""Writes deploy/requirements.lock, which the image installs: the part of requirements.lock that a worker needs to run and be built.
+"""Writes deploy/requirements.lock, with which the image runs, and deploy/build-requirements.lock, with which it is built.
 
-`make generate` writes it; a test holds the file against this.
+Both are parts of requirements.lock. `make generate` writes them; a test holds the files against this.
 """
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-LOCK: Final = ROOT / "deploy" / "requirements.lock"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
-def image_lock(lock: str, pyproject: str) -> str:
-    """The entries of a lock file that are reached from the dependencies of a project, without its extras, and its build."""
-    project = tomllib.loads(pyproject)
-    wanted = {_name(text) for text in (*project["project"]["dependencies"], *project["build-system"]["requires"])}
+def image_locks(lock: str, pyproject: str) -> Mapping[Path, str]:
+    """The files with their content, of the lock file and pyproject.toml of a project."""
+    given = tomllib.loads(pyproject)
+    extras = given["project"]["optional-dependencies"]
+    return {
+        ROOT / "deploy" / "requirements.lock": _reached(
+            lock, [*given["project"]["dependencies"], *extras["console"], *extras["otel"]]
+        ),
+        ROOT / "deploy" / "build-requirements.lock": _reached(lock, extras["image"]),
+    }
+
+
+def _reached(lock: str, requirements: list[str]) -> str:
+    """The entries of a lock file that are reached from the requirements."""
+    wanted = {_name(text) for text in requirements}
     entries = re.findall(r"^[a-z0-9].*\n(?:[ ].*\n?)+", lock, re.MULTILINE)
     while True:
         chosen = [entry for entry in entries if _name(entry) in wanted or wanted & _parents(entry)]
@@ -40,7 +51,6 @@ def _parents(entry: str) -> set[str]:
 
 
 if __name__ == "__main__":
-    LOCK.write_text(
-        image_lock((ROOT / "requirements.lock").read_text("utf-8"), (ROOT / "pyproject.toml").read_text("utf-8")),
-        "utf-8",
-    )
+    wanted = image_locks((ROOT / "requirements.lock").read_text("utf-8"), (ROOT / "pyproject.toml").read_text("utf-8"))
+    for path, content in wanted.items():
+        path.write_text(content, "utf-8")

