@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Side by side; what shares fixtures stays together, in the order of tests/order.py.
 PYTEST := $(BIN)/pytest -n $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo stop test test-quick check docs generate format simulate faults bench bench-quick clean
+.PHONY: help demo stop test test-quick check docs generate format simulate faults dist bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,13 @@ build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/
 	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
 	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
+
+dist: $(READY)  ## build the wheels into build/dist: the compiled one for this machine's Python, and a pure one
+	@command -v cc >/dev/null || { echo "a C compiler is needed for the compiled wheel: apt-get install gcc libc6-dev"; exit 1; }
+	@for compiled in 0 1; do rm -rf build/lib* build/bdist*; \
+	  CORE_TABLES_COMPILED=$$compiled $(BIN)/python -m build --wheel --no-isolation --outdir build/dist . >build/dist.log 2>&1 \
+	    || { tail -20 build/dist.log; exit 1; }; done
+	@ls -1 build/dist/*.whl
 
 bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): docs/BENCHMARKS.md, results.json, plots
 	@$(BIN)/python -m peers $(ARGS)
