@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 # Pages of the site that are files outside docs/.
 PAGES = {"start.md": "README.md", "examples.md": "examples/README.md"}
+PAGES["kubernetes.md"] = "deploy/kubernetes/README.md"
 PAGES |= {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 OF_FILE = {name: uri for uri, name in PAGES.items()}
 MERMAID = "assets/mermaid.min.js"
