@@ -78,6 +78,15 @@ insert into os_core.work_order_leases (
 )
 select 'big', 'other-' || n, n, 'ACTIVE', 'owner', 'token', 1, 1, case when mod(n, 2) = 1 then %(later)s end
 from generate_series(%(from)s::bigint, %(to)s) as n;
+insert into os_core.work_orders_current (
+    tenant_id, work_order_id, correlation_id, turn_id, work_order_status, last_event_id, last_reason_code, last_updated_at,
+    requester_user_id, fields_json, missing_fields_json, asked_fields_json, resolved_fields_json, prompt_dedupe_keys_json,
+    external_approval_pending, created_at
+)
+select
+    'big', 'older-' || n, %(later)s + n, 1, (array['DRAFT', 'CLARIFY', 'CONFIRM'])[1 + mod(n, 3)], n, 1, n, 'ada', '{}', '[]',
+    '{}', '{}', '[]', false, n
+from generate_series(%(from)s::bigint, %(to)s) as n;
 insert into os_core.work_order_ledger (
     tenant_id, work_order_event_id, schema_version, created_at, work_order_id, correlation_id, turn_id, event_type,
     status_before, work_order_status, reason_code, idempotency_key, payload
@@ -144,6 +153,13 @@ MADE_OF: dict[str, tuple[int, Callable[[Reads], Any]]] = {
     "work order": (4, lambda reads: reads.work_order("big", "want-1")),
     "record at an event": (2, lambda reads: reads.current_at("big", "want-1", 12)),
     "pending": (5, lambda reads: reads.pending(PendingQuery("big", "ada", START))),
+    "pending of a long list": (PAGE, lambda reads: reads.pending(PendingQuery("big", "ada", START, top_n=PAGE))),
+    "pending of a status and any age": (
+        PAGE,
+        lambda reads: reads.pending(
+            PendingQuery("big", "ada", START, frozenset({"CLARIFY"}), recency_window=START, top_n=PAGE)
+        ),
+    ),
 }
 READS: dict[str, tuple[int, Callable[[Reads], Any]]] = {
     **{name: (PAGE, read) for name, read in PAGED.items()},

@@ -25,7 +25,7 @@ from .world import World
 
 pytestmark = pytest.mark.stack
 
-APPLIED = ["applied the migration 0001.work-order-tables"]
+APPLIED = ["applied the migration 0001.work-order-tables", "applied the migration 0002.pending-lists"]
 LATER = "-- A migration of a later release.\n-- compatible: {}\n\ncomment on table os_core.lanes is 'later';\n"
 
 
@@ -116,8 +116,30 @@ def test_a_role_that_may_not_is_named_in_one_sentence(world: World, empty: str, 
     give_up(world, empty, role)
 
 
+def test_a_database_of_the_first_migration_gets_pending_lists_with_the_rows_that_it_has(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = migrations().items()
+    with monkeypatch.context() as patch:
+        patch.setattr("core_tables.projection.postgres.migrate.migrations", lambda: dict([first]))
+        assert migrated(empty) == APPLIED[:1]
+    with psycopg.connect(empty, autocommit=True) as connection:
+        for number, status in enumerate(("DRAFT", "CLARIFY", "CONFIRM", "EXECUTING", "DONE"), 1):
+            connection.execute(
+                "insert into os_core.work_orders_current (tenant_id, work_order_id, correlation_id, turn_id, work_order_status, "
+                "last_event_id, last_reason_code, last_updated_at, requester_user_id, fields_json, missing_fields_json, "
+                "asked_fields_json, resolved_fields_json, prompt_dedupe_keys_json, external_approval_pending, created_at) "
+                "values ('acme', %s, %s, 1, %s, 1, 1, %s, 'ada', '{}', '[]', '{}', '{}', '[]', false, 1)",
+                (status, number, status, 100 + number),
+            )
+        assert migrated(empty) == APPLIED[1:]
+        found = connection.execute("select work_order_id, pending_at from os_core.work_orders_current order by 1")
+        pending = {"DRAFT": 101, "CLARIFY": 102, "CONFIRM": 103}
+        assert dict(found.fetchall()) == {**pending, "EXECUTING": None, "DONE": None}
+
+
 def test_every_migration_says_whether_older_workers_may_continue_after_it() -> None:
-    assert len(migrations()) == 1
+    assert len(migrations()) == len(APPLIED)
     for name, text in migrations().items():
         assert re.search(r"^-- compatible: (yes|no)$", text, re.MULTILINE), name
 
@@ -128,24 +150,24 @@ def test_a_database_that_is_older_or_newer_than_the_release(
 ) -> None:
     """A worker of a newer release waits for `init`; one of an older release continues if the newer migration allows it."""
     ours = migrations()
-    newer = {**ours, "0002.later": LATER.format(compatible)}
+    newer = {**ours, "0003.later": LATER.format(compatible)}
     with monkeypatch.context() as patch:
         patch.setattr("core_tables.projection.postgres.migrate.migrations", lambda: newer)
         with (
-            pytest.raises(SetupError, match=r"does not have the migration 0002\.later; run `core-tables init`") as old,
+            pytest.raises(SetupError, match=r"does not have the migration 0003\.later; run `core-tables init`") as old,
             fresh.working(),
         ):
             pass
         assert old.value.subject == "database", "which the start waits for"
-        assert fresh.init() == ["applied the migration 0002.later"]
+        assert fresh.init() == ["applied the migration 0003.later"]
         with fresh.working():
             assert fresh.outcome(make("FIELD_SET")) == Accepted()
     if compatible == "yes":
         with fresh.working():
             assert fresh.outcome(make("FIELD_SET")) == Accepted()
     else:
-        with pytest.raises(SetupError, match=r"the migration 0002\.later of a newer release"), fresh.working():
+        with pytest.raises(SetupError, match=r"the migration 0003\.later of a newer release"), fresh.working():
             pass
         assert b"of a newer release" in fresh.command("rebuild").stderr
-    with pytest.raises(SetupError, match=r"0002\.later, which this release does not know"):
+    with pytest.raises(SetupError, match=r"0003\.later, which this release does not know"):
         fresh.init()

@@ -86,9 +86,14 @@ def pending_record(state: WorkOrder) -> PendingRecord | None:
     )
 
 
+def pending_since(query: PendingQuery) -> int:
+    """When a record must have been updated last, or later, to be in the list."""
+    return query.now - query.recency_window
+
+
 def pending_list(records: Iterable[PendingRecord], query: PendingQuery) -> list[PendingOffer]:
     """Filter, sort and cut: most recent first, ties by work_order_id ascending."""
-    since, hot_since = query.now - query.recency_window, query.now - HOT_WINDOW_NS
+    since, hot_since = pending_since(query), query.now - HOT_WINDOW_NS
     chosen = [
         record for record in records if record.work_order_status in query.status_set and record.last_updated_at >= since
     ]

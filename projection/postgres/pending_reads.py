@@ -1,9 +1,17 @@
 """The pending list of a requester, from the cache or from Postgres."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from core_tables.projection.cache.pending_cache import CachedList, PendingCache
-from core_tables.projection.fold.pending import PendingOffer, PendingQuery, checked, pending_list
+from core_tables.projection.cache.pending_cache import MAX_LIST, CachedList, PendingCache
+from core_tables.projection.fold.pending import (
+    PendingOffer,
+    PendingQuery,
+    PendingRecord,
+    checked,
+    pending_list,
+    pending_since,
+)
 from core_tables.projection.postgres.from_rows import pending_of_row
 from core_tables.projection.postgres.lane_reads import LaneReads
 from core_tables.projection.postgres.lanes import folded_past, unknown_lane
@@ -11,6 +19,7 @@ from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.row_types import PendingRow
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.schemas.identity import lane_of
+from core_tables.schemas.vocabulary import MAX_I64, PENDING_STATUSES
 
 
 class PendingAnswer(NamedTuple):
@@ -41,21 +50,40 @@ class PendingReads(LaneReads):
             cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
             if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
                 return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
+        if self._cache is not None and cached.label is not None:
+            rows = self._newest(query, lane, PENDING_STATUSES, 0, MAX_LIST + 1, at_least)
+            records = _records(rows)
+            if len(records) <= MAX_LIST:  # it is the whole list
+                if cached.labelled(rows[0].epoch, rows[0].applied):
+                    self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
+                return PendingAnswer(pending_list(records, query), rows[0].applied, from_cache=False)
+        rows = self._newest(query, lane, query.status_set, pending_since(query), query.top_n, at_least)
+        return PendingAnswer(pending_list(_records(rows), query), rows[0].applied, from_cache=False)
+
+    def _newest(
+        self, query: PendingQuery, lane: int, statuses: Collection[str], since: int, limit: int, at_least: int
+    ) -> list[PendingRow]:
+        """The newest records of a requester in some statuses, one row without a record if there are none."""
+        asked = {status.lower(): status if status in statuses else "" for status in sorted(PENDING_STATUSES)}
         rows = self._tenant_rows(
             PendingRow,
             query.tenant_id,
             "read_pending",
             at_least=at_least,
             requester_user_id=query.requester_user_id,
+            **asked,
+            since=max(0, min(since, MAX_I64)),  # as a column can hold it
+            most_of_a_status=limit,
+            most=limit,
             lane=lane,
         )
         if not rows:
             raise unknown_lane(lane)
-        first = rows[0]
-        records = [record for record in map(pending_of_row, rows) if record is not None]
-        if self._cache is not None and cached.label is not None and cached.labelled(first.epoch, first.applied):
-            self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
-        return PendingAnswer(pending_list(records, query), first.applied, from_cache=False)
+        return rows
+
+
+def _records(rows: list[PendingRow]) -> list[PendingRecord]:
+    return [record for record in map(pending_of_row, rows) if record is not None]
 
 
 def _covers(lane: int, applied: int, event_id: int) -> bool:

@@ -1,10 +1,31 @@
--- The open records of a requester that could be in a pending list, and the position that the answer is true at.
+-- The newest records of a requester in up to three statuses (others are empty texts) that were updated since a time, in the order of
+-- the pending list, and the position that the answer is true at. Each status is a range of an index in that order, so no more rows of
+-- it are read than asked for, however many there are.
+with asked as (
+    select
+        %b as tenant_id, %b as requester_user_id, unnest(array[%b, %b, %b]) as work_order_status, %b as since,
+        %b as most_of_a_status
+)
 select
-    row.tenant_id, lane.applied, lane.epoch, row.work_order_id, row.correlation_id::text, row.work_order_status,
-    row.intent_type, row.process_id, row.missing_fields_json, row.external_approval_pending, row.last_event_id,
-    row.last_updated_at
+    newest.tenant_id, lane.applied, lane.epoch, newest.work_order_id, newest.correlation_id::text, newest.work_order_status,
+    newest.intent_type, newest.process_id, newest.missing_fields_json, newest.external_approval_pending, newest.last_event_id,
+    newest.last_updated_at
 from os_core.lanes as lane
-left join os_core.work_orders_current as row
-    on row.tenant_id = %b and row.requester_user_id = %b and row.closed_at is null
-    and row.work_order_status in ('DRAFT', 'CLARIFY', 'CONFIRM')
+left join lateral (
+    select row.*
+    from asked
+    cross join lateral (
+        select *
+        from os_core.work_orders_current as current
+        where
+            current.tenant_id = asked.tenant_id and current.requester_user_id = asked.requester_user_id
+            and current.work_order_status = asked.work_order_status
+            and current.work_order_status in ('DRAFT', 'CLARIFY', 'CONFIRM')
+            and current.pending_at >= asked.since
+        order by current.pending_at desc, current.work_order_id
+        limit asked.most_of_a_status
+    ) as row
+    order by row.pending_at desc, row.work_order_id
+    limit %b
+) as newest on true
 where lane.lane = %b
