@@ -1,14 +1,13 @@
 """Conformance: the pending list (contract, section 6), pure, and the same from Postgres and from the cache."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from core_tables.projection.cache.logins import CACHE_RIGHTS
 from core_tables.projection.fold.pending import PendingQuery, PendingRecord, checked, pending_list
 from core_tables.schemas import events
 from core_tables.schemas.outcomes import Accepted
@@ -18,7 +17,6 @@ from core_tables.schemas.vocabulary import PENDING_STATUSES, WorkOrderStatus
 from .builders import HOUR, START, make
 from .world import World, other_settings, wait_until
 
-DOCS = Path(__file__).parent.parent / "docs"
 NOW = START + 1000 * HOUR
 HOT, WARM = 72 * HOUR, 30 * 24 * HOUR
 
@@ -140,19 +138,15 @@ def test_s6_a_query_that_no_list_can_answer_is_refused_by_the_read(world: World,
     assert refusal.value.field in wrong
 
 
-REDIS_RIGHTS = dict(re.findall(r"`ACL SETUSER (\w+) on >… (.+?)`", (DOCS / "CONFIGURATION.md").read_text("utf-8")))
-
-
 @pytest.mark.stack
 def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_cannot_forge_them(world: World) -> None:
-    """With the least rights of the documentation, for the worker, too."""
+    """With the least rights that `grants` prints, for the worker, too."""
     admin: Any = redis.Redis.from_url(str(world.settings.redis_url))
     address = urlsplit(str(world.settings.redis_url))
     urls = {}
-    for name, rights in REDIS_RIGHTS.items():
-        admin.execute_command(
-            "ACL", "SETUSER", f"{world.name}_{name}", "on", ">secret", *rights.replace("\\|", "|").split()
-        )
+    for name, rights in CACHE_RIGHTS.items():
+        admin.execute_command(*rights.rule(f"{world.name}_{name}").split())
+        admin.execute_command("ACL", "SETUSER", f"{world.name}_{name}", ">secret")
         urls[name] = f"redis://{world.name}_{name}:secret@{address.hostname}:{address.port}/0"
     reader, filler, worker = (other_settings(world, redis_url=urls[name]) for name in ("reader", "filler", "worker"))
     query = PendingQuery("read-only", "ada", NOW)
@@ -173,4 +167,4 @@ def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_canno
         program.close()
     with pytest.raises(redis.exceptions.NoPermissionError):
         redis.Redis.from_url(urls["reader"]).hset("ct:forged", "a", "b")
-    admin.execute_command("ACL", "DELUSER", *(f"{world.name}_{name}" for name in REDIS_RIGHTS))
+    admin.execute_command("ACL", "DELUSER", *(f"{world.name}_{name}" for name in CACHE_RIGHTS))
