@@ -19,6 +19,7 @@ from bench import compiled_build, results, sections, summary
 from bench.contenders import Field
 from bench.results import Results
 from core_tables.cli import output
+from core_tables.cli.formats import emit_rows
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.reasons import CoreTablesError
@@ -111,7 +112,7 @@ def _show(found: Results) -> None:
         (check.what, check.measured, check.target, ("yes" if check.holds else "no") if check.target else "")
         for check in summary.checks(found)
     ]
-    output.emit_rows("main ratios", ("", "measured", "target", "met"), rows)
+    emit_rows("main ratios", ("", "measured", "target", "met"), rows)
 
 
 @contextmanager

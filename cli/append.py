@@ -14,7 +14,9 @@ from typing import IO, Any, Final, assert_never
 import click
 
 from core_tables.cli import output, wiring
-from core_tables.cli.options import json_option, now_option, tenant_option
+from core_tables.cli.formats import emit_rows
+from core_tables.cli.options import json_option, tenant_option, time_option
+from core_tables.cli.progress import progress_bar
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.json_form import event_from_line
 from core_tables.schemas.outcomes import Accepted, Outcome, Refused, Replayed
@@ -114,7 +116,7 @@ def append(file: str, wait: bool, timeout: float, as_json: bool) -> None:
 def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | None) -> None:
     """Append the lines of a file, and count what becomes of them; with a timeout (s), their outcomes too."""
     window: list[Receipt] = []
-    with output.progress_bar("appending", None) as advance:
+    with progress_bar("appending", None) as advance:
         try:
             for number, line in enumerate(read_lines(file), start=1):
                 if not line.strip():
@@ -188,14 +190,14 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
     if summary.appended == bad_lines == summary.unknown == 0:
         output.out.print("the file holds no events")
     if bad_lines:
-        output.emit_rows("bad lines by reason", ("reason (field)", "lines"), summary.bad_lines.most_common())
+        emit_rows("bad lines by reason", ("reason (field)", "lines"), summary.bad_lines.most_common())
     if waited:
         counts = [f"{summary.outcomes[kind]} {kind}" for kind in ("accepted", "replayed", "refused")]
         output.out.print(
             ", ".join(counts) + (f", {summary.pending} pending: is a worker running?" if summary.pending else "")
         )
         if summary.reasons:
-            output.emit_rows("refused by reason", ("reason (field)", "events"), summary.reasons.most_common())
+            emit_rows("refused by reason", ("reason (field)", "events"), summary.reasons.most_common())
 
 
 @click.command(epilog=output.EXIT_CODES)
@@ -208,7 +210,7 @@ def _show(summary: Summary, seconds: float, as_json: bool, *, waited: bool) -> N
     help="Your name for this cancel. The same key again is a replay and changes nothing.",
 )
 @click.option("--turn-id", type=click.IntRange(1, MAX_I64), help="The turn that cancels; default: the record's.")
-@now_option
+@time_option("--now", help="The created_at of the cancel. Default: now.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the outcome.")
 @json_option
 def cancel(

@@ -10,7 +10,8 @@ import orjson
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from core_tables.cli import output
-from core_tables.cli.options import json_option
+from core_tables.cli.formats import Format, emit_list
+from core_tables.cli.options import format_option
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.settings.environment import Settings
 
@@ -29,14 +30,16 @@ _USED: Final[Mapping[str, Callable[[Settings], object]]] = {
 
 
 @click.command(epilog=output.EXIT_CODES)
-@json_option
-def config(as_json: bool) -> None:
+@format_option
+def config(form: Format) -> None:
     """Show the settings in use, and where each is from.
 
     A setting is from the environment, from a file, from the local stack or its default. Passwords are not shown.
     """
     settings = Settings()
-    output.emit_list("settings", [_line(settings, name) for name in Settings.model_fields], as_json)
+    emit_list(
+        "settings", [_line(settings, name) for name in Settings.model_fields], form, ("variable", "from", "value")
+    )
 
 
 def _line(settings: Settings, name: str) -> dict[str, object]:

@@ -2,14 +2,23 @@
 
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import click
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from core_tables.cli import output, wiring
-from core_tables.cli.options import after_option, at, cursor_text, json_option, limit_option, now_option, tenant_option
+from core_tables.cli.formats import Format, emit_list, emit_more
+from core_tables.cli.options import (
+    after_option,
+    at,
+    cursor_text,
+    format_option,
+    limit_option,
+    now_option,
+    tenant_option,
+)
 from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.tenant_reads import Cursor, Page
@@ -68,8 +77,8 @@ DUE_KINDS: Final[Mapping[str, Callable[[Reads, str, int, Cursor | None, int], Fo
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many of each kind at most."
 )
-@json_option
-def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, limit: int, as_json: bool) -> None:
+@format_option
+def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, limit: int, form: Format) -> None:
     """Show what is due: retries, timeouts, leases, approvals.
 
     Oldest first, and of open work orders only.
@@ -78,27 +87,34 @@ def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, li
         raise click.UsageError("a cursor belongs to one kind: give --only too")
     reads, when = wiring.reads(Settings()), at(now)
     found = {kind: read(reads, tenant, when, after, limit) for kind, read in DUE_KINDS.items() if only in (None, kind)}
-    if as_json:
-        output.emit_json({**found, "next": {kind: page.next for kind, page in found.items()}})
-        return
+    match form:
+        case Format.JSON:
+            output.emit_json({**found, "next": {kind: page.next for kind, page in found.items()}})
+            return
+        case Format.CSV:
+            emit_list("due", [{"kind": kind, **row} for kind, page in found.items() for row in page], form)
+        case Format.TABLE:
+            for kind, page in found.items():
+                emit_list(kind.replace("_", " "), page, form)
+        case _:
+            assert_never(form)
     for kind, page in found.items():
-        output.emit_records(kind.replace("_", " "), page)
         if page.next is not None:
-            output.emit_more(f"--only {kind} --after {cursor_text(page.next)}", as_json)
+            emit_more(f"--only {kind} --after {cursor_text(page.next)}", form)
 
 
 @click.command(epilog=output.EXIT_CODES)
 @now_option
 @click.option("--after", default="", metavar="TENANT_ID", help="Start after this tenant.")
 @limit_option
-@json_option
-def due_tenants(now: int | None, after: str, limit: int, as_json: bool) -> None:
+@format_option
+def due_tenants(now: int | None, after: str, limit: int, form: Format) -> None:
     """Show which tenants have something due, and how much.
 
     As the role core_tables_scheduler, which sees nothing else. A count of 1000 means at least as many.
     """
     found = wiring.scheduler_reads(Settings()).due_tenants(at(now), after=(after,), page_size=limit)
-    output.emit_list("tenants", [tenant._asdict() for tenant in found], as_json)
+    emit_list("tenants with something due", [tenant._asdict() for tenant in found], form)
     if found.next is not None:
         *_, last = found
-        output.emit_more(f"--after {shlex.quote(last.tenant_id)}", as_json)
+        emit_more(f"--after {shlex.quote(last.tenant_id)}", form)

@@ -11,8 +11,9 @@ import click
 from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
+from core_tables.cli.formats import Format, emit_list
 from core_tables.cli.log_lines import logger
-from core_tables.cli.options import json_option
+from core_tables.cli.options import format_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
@@ -61,18 +62,16 @@ def down(wipe: bool) -> None:
 
 
 @stack.command("status")
-@json_option
-def stack_status(as_json: bool) -> None:
+@format_option
+def stack_status(form: Format) -> None:
     """Show which servers are running, and where."""
     require_stack_packages()
     from core_tables.deploy import stack as local
 
     parts = local.status(Settings().stack_dir)
-    if as_json:
-        output.emit_json([{"name": p.name, "running": p.running, "address": p.address, "pid": p.pid} for p in parts])
-    else:
-        rows = [(p.name, "running" if p.running else "stopped", p.address, p.pid) for p in parts]
-        output.emit_rows("local stack", ("part", "state", "address", "pid"), rows)
+    rows = [{"name": p.name, "running": p.running, "address": p.address, "pid": p.pid} for p in parts]
+    shown = [{**row, "state": "running" if row["running"] else "stopped"} for row in rows]
+    emit_list("local stack", shown, form, ("name", "state", "address", "pid"))
     if not all(part.running for part in parts):
         sys.exit(output.EXIT_NOT_FOUND)
 

@@ -1,4 +1,4 @@
-"""What the command prints: tables, JSON, errors in one line; and its exit codes.
+"""Where the command prints to, how its errors read, and its exit codes; formats.py has rows and records.
 
 What a person reads may hold texts of records, so control characters are escaped there: they could drive the terminal. JSON
 is left as it is.
@@ -9,25 +9,13 @@ import io
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import orjson
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
+from core_tables.cli.layout import paragraph
 from core_tables.schemas.reasons import (
     ContractError,
     CoreTablesError,
@@ -75,9 +63,6 @@ _SUBJECTS: Final = {
     "machine": EXIT_MACHINE,
 }
 
-LINE_EVERY_S: Final = 10.0
-_NOT_A_TERMINAL: Final = 160  # columns of a table that goes to a file or a pipe
-
 # Control characters (line breaks and C1 too), what changes the direction of a text, and what is no character at all.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -106,7 +91,7 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-out: Final = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NOT_A_TERMINAL)
+out: Final = _Console(highlight=False, soft_wrap=True)
 err: Final = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -170,122 +155,59 @@ def describe(error: CoreTablesError) -> str:
 
 def fail(error: CoreTablesError) -> NoReturn:
     """Print what is wrong, and exit with the code of the error."""
-    err.print(f"error: {describe(error)}", markup=False)
+    say(f"error: {describe(error)}")
     sys.exit(exit_code(error))
 
 
-def say(line: str) -> None:
-    """Print a line of progress on standard error."""
-    err.print(line, markup=False)
+def say(sentence: str) -> None:
+    """Print a sentence on standard error, on as many lines as a terminal needs for it."""
+    _sentence(err, sentence)
+
+
+def tell(sentence: str) -> None:
+    """The same on standard output."""
+    _sentence(out, sentence)
+
+
+def _sentence(console: Console, sentence: str) -> None:
+    for line in paragraph(printable(sentence), console.width if console.is_terminal else None):
+        console.print(line, markup=False)
 
 
 def emit_json(value: object) -> None:
     """Print one JSON document on one line, in UTF-8 whatever the encoding of the terminal is."""
+    write(orjson.dumps(value, default=_plain) + b"\n")
+
+
+def json_text(value: object) -> str:
+    """A value in JSON."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def write(data: bytes) -> None:
+    """Write to standard output as it is. Raises SetupError if that is not possible."""
     try:
-        sys.stdout.buffer.write(orjson.dumps(value, default=_plain) + b"\n")
+        sys.stdout.buffer.write(data)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise unwritable(error) from error
 
 
-def emit_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; where there are no rows, the title and `none`."""
-    if not rows:
-        out.print(f"{title}: none", markup=False)
-        return
-    # Text, since a plain string would be parsed as markup, and the values come from records.
-    table = Table(title=Text(printable(title), style="table.title"), title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
-    out.print(table)
-
-
-def emit_records(title: str, records: Sequence[Mapping[str, object]]) -> None:
-    """Print records as a table, without the columns that are empty in all of them."""
-    filled = [name for name in (records[0] if records else ()) if any(record[name] is not None for record in records)]
-    emit_rows(title, filled, [[record[name] for name in filled] for record in records])
-
-
-def emit_list(title: str, records: Sequence[Mapping[str, object]], as_json: bool) -> None:
-    """Print records as a table, or as JSON, one a line."""
-    if not as_json:
-        emit_records(title, records)
-        return
-    for record in records:
-        emit_json(record)
-
-
-def emit_more(options: str, as_json: bool) -> None:
-    """Say with which options the next page is asked for; next to JSON, on standard error."""
-    (err if as_json else out).print(f"there may be more: {options}", markup=False)
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Around what shows something until Ctrl-C, which is its usual end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        flush()
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def nothing(what: str) -> NoReturn:
     """Say that nothing was found, and end the command."""
-    err.print(f"{what}: nothing found", markup=False)
+    say(f"{what}: nothing found")
     sys.exit(EXIT_NOT_FOUND)
-
-
-def emit_record(title: str, record: Mapping[str, object]) -> None:
-    """Print one record, a field a line, without empty fields."""
-    emit_rows(
-        title,
-        ("field", "value"),
-        [(name, _shown(value)) for name, value in record.items() if value not in (None, [], {})],
-    )
-
-
-class _RateColumn(ProgressColumn):
-    """How many per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-@contextlib.contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Any]:
-    """Yield `advance(done)`, which shows how much is done: as a bar on a terminal, as a line every ten seconds elsewhere."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    if not err.is_terminal:
-        yield _Lines(what, total)
-        return
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
-
-
-class _Lines:
-    """Progress where there is no terminal: a line every ten seconds."""
-
-    def __init__(self, what: str, total: int | None) -> None:
-        self._what = what
-        self._total = total
-        self._started = self._said = time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._said < LINE_EVERY_S:
-            return
-        self._said = now
-        rate = done / (now - self._started)
-        of = left = ""
-        if self._total is not None:
-            of, left = f" of {self._total}", f", about {max(0, self._total - done) / max(rate, 1e-9):.0f} s left"
-        err.print(f"{self._what}: {done}{of}, {rate:.0f}/s{left}", markup=False)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value, default=_plain).decode()
 
 
 def _plain(value: object) -> object:

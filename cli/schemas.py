@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from core_tables.cli import output, wiring
-from core_tables.cli.options import json_option
+from core_tables.cli.formats import Format, emit_list
+from core_tables.cli.options import format_option
 from core_tables.projection.postgres.keys import Registration
 from core_tables.projection.postgres.lanes import ledger_topics
 from core_tables.projection.postgres.registrations import registered_schemas
@@ -28,8 +29,8 @@ class CopiedSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(epilog=output.EXIT_CODES)
-@json_option
-def schemas(as_json: bool) -> None:
+@format_option
+def schemas(form: Format) -> None:
     """Show the registered writer schemas.
 
     For each lane: the fingerprint of a schema that its records may have, and from which offset on. With --json, each line is
@@ -39,7 +40,7 @@ def schemas(as_json: bool) -> None:
     connection = wiring.operator(Settings())
     topics = ledger_topics(connection)
     found = [(_topic_of(row.lane, topics), row) for row in registered_schemas(connection)]
-    if as_json:
+    if form is Format.JSON:
         for topic, row in found:
             copied = CopiedSchema(
                 topic=topic.topic,
@@ -51,9 +52,9 @@ def schemas(as_json: bool) -> None:
             output.emit_json(msgspec.to_builtins(copied))
         return
     known = set(known_fingerprints())
-    names = ("topic", "lane", "fingerprint", "first_offset", "registered_at", "known to this release")
-    rows = [(topic.topic, *row, row.fingerprint in known) for topic, row in found]
-    output.emit_rows("registered schemas", names, rows)
+    rows = [{**row._asdict(), "known": row.fingerprint in known, "topic": topic.topic} for topic, row in found]
+    columns = ("lane", "fingerprint", "first_offset", "registered_at", "known")
+    emit_list("registered schemas, known to this release or not", rows, form, columns if len(topics) == 1 else None)
 
 
 def read_copy(file: IO[bytes]) -> list[CopiedSchema]:

@@ -4,58 +4,126 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
 from core_tables.cli import output, wiring
+from core_tables.cli.formats import Format, emit_list
 from core_tables.cli.ledger_log import without_lane
-from core_tables.cli.options import json_option
+from core_tables.cli.options import format_option
+from core_tables.cli.times import rounded_time
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.errors import UnreadableRecordError
-from core_tables.kafka.group import Group, describe_group
+from core_tables.kafka.group import CLIENT_ID, Group, describe_group
 from core_tables.kafka.log import LogEnd, ends_without_lane, log_ends
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.lanes import KnownStop, LanePosition, lane_stops
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.settings.environment import Settings
 
+_WATCH_S: Final = 2.0
+
 
 @click.command(epilog=output.EXIT_CODES)
-@json_option
-def status(as_json: bool) -> None:
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=_WATCH_S,
+    type=click.FloatRange(min=0.2),
+    metavar="[SECONDS]",
+    help="Show it again every 2 seconds, or as often as is given, until Ctrl-C.",
+)
+@format_option
+def status(watch: float | None, form: Format) -> None:
     """Show how far each lane is folded and audited, and which have stopped.
 
-    Per lane: the ends of its log, the offsets up to which it is applied and audited, the lag in records and seconds, the
-    worker that has it, and why it stopped, if it did. Exits with 10 if one has.
+    Per lane: the end of its log, the offset up to which it is applied, how many outcomes are not audited yet, the lag in
+    records and seconds, the worker that has it, and why it stopped, if it did. Exits with 10 if one has. JSON and CSV also
+    have the offset up to which it is audited, and the end for read_committed readers.
     """
     settings = Settings()
-    connection = wiring.operator(settings)
-    topic = wiring.registered_topic(settings, connection)
-    admin = admin_client(settings.kafka_settings())
-    rows = _lane_rows(
-        settings, topic, wiring.positions(settings, connection), log_ends(admin, topic.topic, range(topic.partitions))
-    )
-    strays = ends_without_lane(admin, topic.topic, topic.partitions)
-    group = describe_group(admin, settings.group_id, topic.topic)
-    for row in rows:
-        row["owner"] = None if group is None else group.owners.get(row["lane"] - topic.first_lane)
-    stops = {stop.lane: stop for stop in lane_stops(connection) if stop.lane in {row["lane"] for row in rows}}
-    if as_json:
-        for row in rows:
-            output.emit_json({**row, "stopped": stops[row["lane"]]._asdict() if row["lane"] in stops else None})
-        for partition, end in strays.items():
-            output.emit_json({"lane": None, "partition": partition, "log_end": end})
-    else:
-        output.emit_rows(f"lanes of {topic.topic}", list(rows[0]), [list(row.values()) for row in rows])
-        for line in (*_about_stops(stops), *_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)):
-            output.out.print(line, markup=False)
-        failed = _cache_failure(wiring.cache(settings, connection), topic.first_lane)
-        if failed is not None:
-            output.out.print(f"the cache does not answer, so pending lists come from Postgres: {failed}", markup=False)
-    if stops:
+    if watch is not None:
+        with output.until_interrupted():
+            _watch(settings, watch, form)
+    if _show(_look(settings), form):
         output.flush()
         sys.exit(output.EXIT_LANE_STOPPED)
+
+
+class _Lanes(NamedTuple):
+    """What there is to say about the lanes of a topic."""
+
+    topic: LedgerTopic
+    rows: list[dict[str, Any]]
+    stops: Mapping[int, KnownStop]
+    strays: Mapping[int, int]
+    sentences: list[str]
+
+
+def _look(settings: Settings) -> _Lanes:
+    """Ask Postgres, the broker and the cache. Raises UnavailableError or SetupError."""
+    with closing(wiring.operator(settings)) as connection:
+        topic = wiring.registered_topic(settings, connection)
+        admin = admin_client(settings.kafka_settings())
+        ends = log_ends(admin, topic.topic, range(topic.partitions))
+        rows = _lane_rows(settings, topic, wiring.positions(settings, connection), ends)
+        strays = ends_without_lane(admin, topic.topic, topic.partitions)
+        group = describe_group(admin, settings.group_id, topic.topic)
+        lanes = {row["lane"] for row in rows}
+        stops = {stop.lane: stop for stop in lane_stops(connection) if stop.lane in lanes}
+        failed = _cache_failure(wiring.cache(settings, connection), topic.first_lane)
+    for row in rows:
+        row["owner"] = None if group is None else group.owners.get(row["lane"] - topic.first_lane)
+        row["stopped"] = stops[row["lane"]]._asdict() if row["lane"] in stops else None
+    sentences = [*_about_stops(stops), *_about_the_group(rows, group, settings.group_id), *_summary(rows, strays)]
+    if failed is not None:
+        sentences.append(f"the cache does not answer, so pending lists come from Postgres: {failed}")
+    return _Lanes(topic, rows, stops, strays, sentences)
+
+
+def _show(found: _Lanes, form: Format) -> bool:
+    """Print it; whether a lane has stopped."""
+    if form is Format.TABLE:
+        emit_list(f"lanes of {found.topic.topic}", list(map(_shown, found.rows)), form)
+        for sentence in found.sentences:
+            output.tell(sentence)
+    else:
+        strays = [{"lane": None, "partition": each, "log_end": end} for each, end in found.strays.items()]
+        emit_list("lanes", [*found.rows, *strays], form)
+    return bool(found.stops)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as a table has it, which fits a terminal of 80 columns."""
+    names = ("lane", "log_end", "applied", "lag", "lag_seconds")
+    return {
+        **{name: row[name] for name in names},
+        "not_audited": max(0, row["applied"] - row["audited"]),
+        "stopped": None if row["stopped"] is None else row["stopped"]["cause"],
+        "owner": None if row["owner"] is None else row["owner"].removeprefix(f"{CLIENT_ID}-"),
+    }
+
+
+def _watch(settings: Settings, every: float, form: Format) -> NoReturn:
+    """Show it again and again; what does not answer for a while is named, and asked again."""
+    while True:
+        started = time.monotonic()
+        found: _Lanes | CoreTablesError
+        try:
+            found = _look(settings)
+        except UnavailableError as error:
+            found = error
+        if form is Format.TABLE:
+            output.out.clear()
+            output.out.print(f"{rounded_time(time.time_ns())}, every {every:g} s until Ctrl-C")
+        if isinstance(found, CoreTablesError):
+            output.say(f"{found.message}; asking again")
+        else:
+            _show(found, form)
+        output.flush()
+        time.sleep(max(0.0, started + every - time.monotonic()))
 
 
 def _about_stops(stops: Mapping[int, KnownStop]) -> Iterator[str]:
@@ -105,7 +173,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], strays: Mapping[int, int]) -> It
         yield "everything is folded"
     unaudited = sum(max(0, row["applied"] - row["audited"]) for row in rows)
     if unaudited:
-        yield f"{unaudited} outcomes are not known to be in the audit topic yet"
+        yield f"{unaudited} outcomes are not known to be in the audit topic yet; a worker looks, and adds what is missing"
 
 
 def _lane_rows(

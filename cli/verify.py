@@ -10,6 +10,7 @@ import click
 from core_tables.cli import drift, output, wiring
 from core_tables.cli.ledger_log import count_records_below, verify_against_topic
 from core_tables.cli.options import json_option
+from core_tables.cli.progress import progress_bar
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import connect
@@ -83,19 +84,20 @@ def verify(
         raise click.UsageError("--topic compares the records of all tenants; leave out --tenant")
     if sample is not None:
         if follow:
-            drift.follow(settings, sample, every, as_json)
+            with output.until_interrupted():
+                drift.follow(settings, sample, every, as_json)
         drift.compare_once(settings, sample, as_json)
     connection = wiring.operator(settings)
     started = time.monotonic()
     if against_topic:
         total = sum(position.applied for position in wiring.positions(settings, connection).values())
-        with output.progress_bar("records compared", total) as advance:
+        with progress_bar("records compared", total) as advance:
             report = verify_against_topic(settings, connection, advance)
         _show_report(report, time.monotonic() - started, as_json, repaired=False, compared="records")
         _end_of_verify(report, as_json, _RESTORE_ROWS)
     below = partial(count_records_below, settings, connection)
     cache = wiring.cache(settings, connection)
-    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+    with progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
         report = tables.verify(connection, scope, cache=cache, progress=advance, records_below=below)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     _require_some(report, scope)
@@ -141,7 +143,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     check_release(connection)
     cache = wiring.cache(settings, connection)
     started = time.monotonic()
-    with output.progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
+    with progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
         report = repair.rebuild(connection, scope, cache=cache, progress=advance, notice=output.say)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
     _require_some(report, scope)

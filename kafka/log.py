@@ -127,6 +127,18 @@ class TopicReader:
         """The first offset of a log, and the one after its last."""
         return log_bounds(self._consumer, self._topic, partition, self._translate)
 
+    def offsets_at(self, partitions: Iterable[int], nanoseconds: int) -> dict[int, int]:
+        """Of each partition, the first offset whose record has at least this time; the end of the log if none has."""
+        asked = [TopicPartition(self._topic, partition, nanoseconds // 1_000_000) for partition in partitions]
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._translate(error, self._needs) from error
+        return {
+            target.partition: target.offset if target.offset >= 0 else self.bounds(target.partition)[1]
+            for target in found
+        }
+
     def batches(self, starts: Mapping[int, int], deadline: float | None = None) -> Iterator[list[Message]]:
         """The records of partitions from given offsets to the current ends, in batches as they come.
 

@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
     http: Annotated[str, AfterValidator(_http)] | None = None  # where a worker answers probes and shows metrics
+    tenant: Name | None = None  # of the commands that need a tenant and are given none
     health_file: Path | None = None  # where a worker reports once a second that it is alive
     # More settings for every Kafka client, as JSON; the clients check them.
     kafka: Mapping[str, str] = Field(default_factory=dict, repr=False)

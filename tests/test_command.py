@@ -368,7 +368,7 @@ def test_the_further_reads_show_what_the_library_answers_and_how_to_continue(wor
     assert [found["work_order_id"] for found in shown("list", "--status", "DRAFT")] == ["order-1"]
     assert [found["work_order_id"] for found in shown("closed")] == ["order-2"]
     assert [found["request_id"] for found in shown("approvals", "--target", "boss")] == ["request-1"]
-    assert len(shown("created", "--from", str(START), "--to", str(START))) == 6
+    assert len(shown("ledger", "--since", str(START), "--until", str(START))) == 6
     (due,) = shown("due", "--now", str(START + HOUR), "--only", "timed_out_steps", "--limit", "1")
     assert [step["step_id"] for step in due["timed_out_steps"]] == ["step-1"]
     cursor = json.dumps(due["next"]["timed_out_steps"])
@@ -376,7 +376,10 @@ def test_the_further_reads_show_what_the_library_answers_and_how_to_continue(wor
     assert [step["step_id"] for step in rest["timed_out_steps"]] == ["step-2"]
     (tenant,) = shown("due-tenants", "--now", str(START + HOUR), "--after", "furthel")
     assert (tenant["tenant_id"], tenant["timed_out_steps"], tenant["expired_approvals"]) == ("further", 2, 1)
-    page = world.command("created", "--tenant", "further", "--limit", "1")
+    page = world.command("ledger", "--tenant", "further", "--since", str(START), "--limit", "1")
     assert f"there may be more: --after '[{START}, ".encode() in page.stdout
     for wrong in ("{", "[1]"):
-        assert world.command("created", "--tenant", "further", "--after", wrong).returncode != output.EXIT_OK
+        assert (
+            world.command("ledger", "--tenant", "further", "--since", str(START), "--after", wrong).returncode
+            != output.EXIT_OK
+        )

@@ -64,6 +64,8 @@ READS: dict[str, Callable[[Reads], object]] = {
     "work order with steps and lease": lambda reads: reads.work_order("acme", "order-1"),
     "by status": lambda reads: reads.current_by_status("acme", "DRAFT"),
     "closed": lambda reads: reads.closed_after("acme", 0),
+    "newest closed": lambda reads: reads.closed_before("acme"),
+    "open of a requester": lambda reads: reads.open_of_requester("acme", "ada"),
     "ledger by creation": lambda reads: reads.ledger_by_creation("acme"),
     "bound event": lambda reads: reads.bound_event("acme", "order-1", "first"),
     "records of a correlation": lambda reads: reads.records_of_correlation("acme", SHARED),

@@ -16,7 +16,7 @@ SHOWN = r"a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
 PROGRAM = """
 import sys
 import click
-from core_tables.cli import output
+from core_tables.cli import formats, output
 from core_tables.cli.main import main
 from core_tables.schemas.reasons import CoreTablesError
 
@@ -24,12 +24,12 @@ TEXT = sys.argv.pop(1).encode().decode("unicode_escape")
 
 @main.command()
 def rows():
-    output.emit_rows(TEXT, ("column",), [(TEXT,)] * 3000)
+    formats.emit_rows(TEXT, ("column",), [(TEXT,)] * 3000)
 
 @main.command()
 def all_forms():
-    output.emit_rows(TEXT, ("column",), [(TEXT,)])
-    output.emit_record("record", {"field": TEXT, "list": [TEXT]})
+    formats.emit_rows(TEXT, ("column",), [(TEXT,)])
+    formats.emit_one("record", {"field": TEXT, "list": [TEXT]}, formats.Format.TABLE)
     output.out.print(TEXT, markup=False)
     output.say(TEXT)
     output.fail(CoreTablesError(TEXT))
@@ -58,7 +58,7 @@ def test_a_text_of_a_record_is_escaped_in_every_form_that_a_person_reads() -> No
     done = run(odd, "all-forms", stdout=subprocess.PIPE)
     for printed in (done.stdout.decode(), done.stderr.decode()):
         assert not set(printed) & set(odd) - set("abcdefg]8;x\n")
-    assert done.stdout.decode().count(shown) == 4, "title, cell, field and line; the list holds it as JSON has it"
+    assert done.stdout.decode().count(shown) == 5, "title, cell, field, item of a list, and line"
     assert done.stderr.decode().splitlines() == [shown, f"error: {shown}"]
 
 

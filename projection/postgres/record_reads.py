@@ -15,9 +15,17 @@ from core_tables.projection.postgres.read_types import (
     whole_work_order,
 )
 from core_tables.projection.postgres.row_types import AttemptRow, ClosedRow, CurrentRow, LeaseRow, WholeRow
-from core_tables.projection.postgres.tenant_reads import MAX_PAGE, Cursor, Order, Page, TenantReads, checked_values
+from core_tables.projection.postgres.tenant_reads import (
+    MAX_PAGE,
+    Cursor,
+    Order,
+    Page,
+    TenantReads,
+    check_page,
+    checked_values,
+)
 from core_tables.schemas.reasons import ContractError, contract_failure
-from core_tables.schemas.vocabulary import MAX_U128, STATUSES, WorkOrderStatus
+from core_tables.schemas.vocabulary import MAX_I64, MAX_U128, STATUSES, WorkOrderStatus
 
 _BY_NAME: Final[Order] = {"work_order_id": ""}
 _BY_STEP: Final[Order] = {"step_id": "", "attempt_index": 0}
@@ -95,6 +103,48 @@ class RecordReads(TenantReads):
             page_size=page_size,
             at_least=at_least,
         ).made(closed_work_order)
+
+    def closed_before(
+        self,
+        tenant_id: str,
+        event_id: int = MAX_I64,
+        *,
+        after: Cursor | None = None,
+        page_size: int = MAX_PAGE,
+        at_least: int = 0,
+    ) -> Page[ClosedWorkOrder]:
+        """A page of the work orders that events before `event_id` closed, the newest of these events first.
+
+        One that was opened again and closed again is there twice.
+        """
+        checked_values(event_id=event_id)
+        return self._page(
+            ClosedRow,
+            tenant_id,
+            "read_newest_closed",
+            {"closing_event_id": event_id},
+            after=after,
+            page_size=page_size,
+            at_least=at_least,
+        ).made(closed_work_order)
+
+    def open_of_requester(
+        self, tenant_id: str, requester_user_id: str, *, page_size: int = MAX_PAGE, at_least: int = 0
+    ) -> list[CurrentRecord]:
+        """Open work orders of a requester, whatever their status, in no order: all of them if `page_size` is not reached.
+
+        There is no next page: no index has an order for one. Those that can be resumed are in `pending`.
+        """
+        check_page(page_size)
+        rows = self._tenant_rows(
+            CurrentRow,
+            tenant_id,
+            "read_open_of_requester",
+            at_least=at_least,
+            requester_user_id=requester_user_id,
+            page_size=page_size,
+        )
+        return list(map(current_record, rows))
 
     def attempts(
         self,

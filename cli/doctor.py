@@ -1,0 +1,270 @@
+"""`doctor`: whether what Core Tables needs is there and as it should be, a line for each thing."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from enum import StrEnum
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+import click
+import redis
+from confluent_kafka import KafkaException
+
+from core_tables.cli import output, wiring
+from core_tables.cli.formats import Format, Listing, screen_width
+from core_tables.cli.layout import record_lines
+from core_tables.cli.options import format_option
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.errors import translate_kafka
+from core_tables.kafka.group import describe_group
+from core_tables.kafka.reported import reported
+from core_tables.kafka.rights import check_rights, rights_of
+from core_tables.kafka.topics import check_topics, describe_topics
+from core_tables.projection.cache.pending_cache import connect_cache
+from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.lanes import lane_stops
+from core_tables.projection.postgres.login import login_of
+from core_tables.projection.postgres.migrate import check_database
+from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.settings.environment import Settings, unknown_variables
+
+CHECK_S: Final = 4.0  # for each line
+_LEAST_POSTGRES: Final = 17
+_LEAST_REDIS: Final = 7
+_CLOCKS_APART_S: Final = 1.0
+_ROLES: Final = ("worker", "reader", "operator", "scheduler")
+
+
+class State(StrEnum):
+    """What was found: all is well, something to know, something that does not work, or nothing to look at."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+    SKIPPED = "skipped"
+
+
+class Finding(NamedTuple):
+    """A line: what was looked at, what was found, and what to do about it."""
+
+    check: str
+    state: State
+    what: str
+
+
+class _Check(NamedTuple):
+    """What is looked at, which server is asked, how, and which checks must have gone well before.
+
+    `look` raises CoreTablesError or KafkaException for what is wrong.
+    """
+
+    name: str
+    asked: Literal["kafka", "postgres", "redis"]
+    look: Callable[[Settings], tuple[State, str]]
+    needs: tuple[str, ...] = ()
+
+
+@click.command(epilog=output.EXIT_CODES)
+@format_option
+def doctor(form: Format) -> None:
+    """Check connections, versions, rights, topics, tables and clocks.
+
+    Each line says ok, or what is wrong and what to do about it; none takes longer than some seconds. It changes nothing.
+    Exits with the code of the first thing that is wrong.
+    """
+    settings = Settings()
+    listing = Listing("checks", form)
+    code = output.EXIT_OK
+    for finding, error in findings(settings):
+        if form is Format.TABLE:
+            for line in record_lines([(f"{finding.state:<7}  {finding.check:<19}", [finding.what])], screen_width()):
+                output.out.print(line, markup=False)
+        else:
+            listing.add([finding._asdict()])
+        output.flush()
+        if error is not None:
+            code = code or output.exit_code(error)
+    sys.exit(code)
+
+
+def findings(settings: Settings) -> Iterator[tuple[Finding, CoreTablesError | None]]:
+    """What each check finds, as it is found; with the error if something is wrong."""
+    checks = (
+        _Check("settings", "postgres", _settings),
+        _Check("Kafka", "kafka", _kafka),
+        *(_Check(f"Postgres, {role}", "postgres", partial(_login, role=role)) for role in _ROLES),
+        _Check("tables", "postgres", _tables, ("Postgres, worker",)),
+        _Check("clocks", "postgres", _clocks, ("Postgres, operator",)),
+        _Check("topics", "kafka", _topics, ("Kafka", "Postgres, operator")),
+        _Check("rights on Kafka", "kafka", _rights, ("Kafka",)),
+        _Check("cache", "redis", _cache, ("Postgres, operator",)),
+        _Check("workers", "kafka", _workers, ("Kafka", "Postgres, operator")),
+    )
+    well: set[str] = set()
+    for check in checks:
+        lacking = [name for name in check.needs if name not in well]
+        if lacking:
+            yield Finding(check.name, State.SKIPPED, f"needs {' and '.join(lacking)}, see above"), None
+            continue
+        try:
+            state, what = _answered(check, settings)
+        except KafkaException as failure:
+            error = translate_kafka(failure)
+            yield Finding(check.name, State.WRONG, output.describe(error)), error
+        except CoreTablesError as error:
+            yield Finding(check.name, State.WRONG, output.describe(error)), error
+        else:
+            if state is State.OK:
+                well.add(check.name)
+            yield Finding(check.name, state, what), None
+
+
+def _answered(check: _Check, settings: Settings) -> tuple[State, str]:
+    """What a check finds within CHECK_S; it runs in a thread of its own, since not every client knows a deadline."""
+    found: list[tuple[State, str]] = []
+    failed: list[Exception] = []
+
+    def look() -> None:
+        try:
+            found.append(check.look(settings))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=look, name="core-tables doctor", daemon=True)
+    thread.start()
+    thread.join(CHECK_S)
+    for error in failed:
+        raise error
+    for answer in found:
+        return answer
+    report = reported() if check.asked == "kafka" else None
+    why = "" if report is None else f" ({report.str()})"
+    raise UnavailableError(
+        check.asked,
+        f"no answer within {CHECK_S:.0f} s{why}; see that the server runs, that nothing between here and there drops connections, "
+        "and that `core-tables config` shows its address",
+    )
+
+
+def _settings(settings: Settings) -> tuple[State, str]:
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        return State.NOTE, "; ".join(
+            f"{name} is not a setting, and is ignored: {advice}" for name, advice in unknown.items()
+        )
+    return State.OK, f"{len(settings.model_fields_set)} from the environment; `core-tables config` shows them"
+
+
+def _kafka(settings: Settings) -> tuple[State, str]:
+    admin = admin_client(settings.kafka_settings())
+    cluster = describe_topics(admin, [])
+    brokers = len(admin.list_topics(timeout=CHECK_S).brokers)
+    return State.OK, f"cluster {cluster.cluster_id}, {brokers} broker{'s' if brokers > 1 else ''}"
+
+
+def _login(settings: Settings, role: str) -> tuple[State, str]:
+    try:
+        dsn = getattr(settings, role)()
+    except SetupError:
+        return State.SKIPPED, f"CORE_TABLES_{role.upper()}_DSN is not set here, nor is there a local stack"
+    with closing(connect(dsn, name="core-tables doctor")) as connection:
+        found = login_of(connection, f"core_tables_{role}")
+    if found.major < _LEAST_POSTGRES:
+        raise SetupError(
+            f"Postgres {found.version} is too old; upgrade it to {_LEAST_POSTGRES} or newer, or set another address",
+            "database",
+        )
+    if not found.is_member:
+        raise SetupError(
+            f"permission denied: {found.name} is not a member of core_tables_{role}; run `core-tables init`, then "
+            f"`grant core_tables_{role} to {found.name}`, or set CORE_TABLES_{role.upper()}_DSN to another login",
+            "permission",
+        )
+    return State.OK, f"{found.name}, Postgres {found.version}"
+
+
+def _tables(settings: Settings) -> tuple[State, str]:
+    with closing(connect(settings.worker, name="core-tables doctor")) as connection:
+        check_database(connection)
+        topic = wiring.registered_topic(settings, connection)
+    return State.OK, f"all migrations of this release; {topic.partitions} lanes of {topic.topic}"
+
+
+def _clocks(settings: Settings) -> tuple[State, str]:
+    with _operator(settings) as connection:
+        before = time.time_ns()
+        found = login_of(connection, "core_tables_operator")
+        after = time.time_ns()
+    apart = ((before + after) / 2 - found.time_us * 1000) / 1e9
+    if abs(apart) > _CLOCKS_APART_S:
+        return State.NOTE, (
+            f"this machine is {abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} Postgres; see that both follow the same "
+            "time servers, since `now` is this machine's time"
+        )
+    return State.OK, f"this machine and Postgres are less than {_CLOCKS_APART_S:.0f} s apart"
+
+
+def _topics(settings: Settings) -> tuple[State, str]:
+    with _operator(settings) as connection:
+        topic = wiring.registered_topic(settings, connection)
+    check_topics(describe_topics(admin_client(settings.kafka_settings()), [topic.topic, topic.audit_topic]), topic)
+    return State.OK, f"{topic.topic} and {topic.audit_topic} are those of the database, and keep their records"
+
+
+def _rights(settings: Settings) -> tuple[State, str]:
+    kafka = settings.kafka_settings()
+    check_rights(admin_client(kafka), rights_of("worker", settings.topic, settings.audit_topic, kafka.group_id))
+    return State.OK, "those of a worker, as far as the broker says"
+
+
+def _cache(settings: Settings) -> tuple[State, str]:
+    url = settings.current_cache()
+    if url is None:
+        return State.SKIPPED, "none is set; pending lists come from Postgres"
+    try:
+        with closing(connect_cache(url)) as client:
+            server = client.info("server")
+    except redis.RedisError as error:
+        return State.NOTE, (
+            f"does not answer, so pending lists come from Postgres ({error}); see that it runs, and CORE_TABLES_REDIS_URL"
+        )
+    version = str(server.get("valkey_version") or server["redis_version"])
+    name = "Valkey" if "valkey_version" in server else "Redis"
+    if int(version.partition(".")[0]) < _LEAST_REDIS:
+        return (
+            State.NOTE,
+            f"{name} {version} is too old, so pending lists come from Postgres; use {_LEAST_REDIS} or newer",
+        )
+    with _operator(settings) as connection:
+        topic = wiring.registered_topic(settings, connection)
+        cache = wiring.cache(settings, connection)
+        if cache is not None:
+            cache.read_list(topic.first_lane, "")
+            if cache.failed is not None:
+                return (
+                    State.NOTE,
+                    f"{name} {version} does not let pending lists be read ({cache.failed}); see its rights",
+                )
+    return State.OK, f"{name} {version}"
+
+
+def _workers(settings: Settings) -> tuple[State, str]:
+    with _operator(settings) as connection:
+        stops = lane_stops(connection)
+        topic = wiring.registered_topic(settings, connection)
+    if stops:
+        lanes = ", ".join(str(stop.lane) for stop in stops)
+        return State.NOTE, f"stopped lanes: {lanes}; `core-tables status` says why"
+    group = describe_group(admin_client(settings.kafka_settings()), settings.group_id, topic.topic)
+    if group is None or not group.owners:
+        return State.NOTE, "none is running, so nothing is folded; start `core-tables worker`"
+    workers = len(set(group.owners.values()))
+    return State.OK, f"{workers} running, with {len(group.owners)} of {topic.partitions} lanes"
+
+
+def _operator(settings: Settings) -> closing[Connection]:
+    return closing(connect(settings.operator, name="core-tables doctor"))
