@@ -39,10 +39,11 @@ class TimeType(click.ParamType[int]):
             found = nanoseconds_of(text)
         except ValueError as error:
             self.fail(f"{text!r}: {error}", param, ctx)
-        if not 0 <= found <= MAX_I64:
+        if text.isdecimal():
+            if 0 < found < _LONG_AGO:
+                output.say(f"warning: {text} nanoseconds since 1970 are {shown_time(found)}")
+        elif not 0 <= found <= MAX_I64:
             self.fail(f"{text!r} is not between 1970 and 2262", param, ctx)
-        if text.isdecimal() and 0 < found < _LONG_AGO:
-            output.say(f"warning: {text} nanoseconds since 1970 are {shown_time(found)}")
         return found
 
 
