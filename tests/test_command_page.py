@@ -76,6 +76,5 @@ def test_the_search_finds_what_is_there_and_the_page_has_what_is_asked_of_it() -
     pages = {found.page for found in ALL}
     assert {"README.md", "RUNBOOK.md", "COMMAND.md", "CONFIGURATION.md"} <= pages
     assert len(typed(PAGE)) > 30
-    shown = {found.words()[0] for found in typed(PAGE)}
-    of_an_operator = {"append", "demo", "health", "init", "schemas", "stack", "worker", "monitor", "console"}
-    assert set(COMMANDS) - shown - of_an_operator == set()
+    shown = {next(iter(found.words()), "") for found in ALL}
+    assert set(COMMANDS) - shown == set(), "each command is on a page"

@@ -7,7 +7,7 @@ from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 
 
-class Login(NamedTuple):
+class LoginFacts(NamedTuple):
     """A row of check_login.sql: the role of a session, whether it is a member of another, and the server's version and time."""
 
     name: str
@@ -17,8 +17,8 @@ class Login(NamedTuple):
     time_us: int
 
 
-def login_of(connection: Connection, role: str) -> Login:
+def login_of(connection: Connection, role: str) -> LoginFacts:
     """The login of a connection, compared with a role of ours. Raises SetupError or UnavailableError."""
     with translated(), connection.transaction():
-        (found,) = fetch(connection, Login, "check_login", role)
+        (found,) = fetch(connection, LoginFacts, "check_login", role)
     return found
