@@ -9,6 +9,17 @@ from core_tables.cli import output
 from core_tables.cli.lazy_group import LazyGroup
 
 
+class _Usage(click.UsageError):
+    """Wrong arguments, said on as many lines as a terminal needs."""
+
+    def __init__(self, error: click.UsageError) -> None:
+        super().__init__(error.format_message(), error.ctx)
+
+    def format_message(self) -> str:
+        """The message behind click's `Error: `."""
+        return "\n".join(output.lines_of(f"Error: {self.message}")).removeprefix("Error: ")
+
+
 class _Root(LazyGroup):
     """Turns each of our errors into one line and an exit code. A traceback is a defect of Core Tables."""
 
@@ -19,6 +30,8 @@ class _Root(LazyGroup):
                 return super().invoke(ctx)
             finally:
                 output.flush()
+        except click.UsageError as error:
+            raise _Usage(error) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:

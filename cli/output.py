@@ -91,8 +91,8 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-out: Final = _Console(highlight=False, soft_wrap=True)
-err: Final = _Console(stderr=True, highlight=False, soft_wrap=True)
+out: Final = _Console(highlight=False, soft_wrap=True, emoji=False)
+err: Final = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def prepare() -> None:
@@ -169,8 +169,14 @@ def tell(sentence: str) -> None:
     _sentence(out, sentence)
 
 
+def lines_of(sentence: str, console: Console | None = None) -> list[str]:
+    """A sentence on as many lines as a console needs for it; that of errors, unless another is given."""
+    console = console or err
+    return paragraph(printable(sentence), console.width if console.is_terminal else None)
+
+
 def _sentence(console: Console, sentence: str) -> None:
-    for line in paragraph(printable(sentence), console.width if console.is_terminal else None):
+    for line in lines_of(sentence, console):
         console.print(line, markup=False)
 
 

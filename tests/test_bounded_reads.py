@@ -239,6 +239,15 @@ def test_a_scheduler_reads_a_few_entries_of_each_tenant(world: World) -> None:
     assert _entries_read(world) - before < 40
 
 
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("statement", ["read_tenants", "read_refusal_counts"])
+def test_what_an_operator_counts_is_read_up_to_the_largest_count(world: World, statement: str) -> None:
+    with closing(connect(world.settings.operator(), name="test explains", plans=PLANNED_ONCE)) as session:
+        plan = _explained(session, statement, ("", PAGE))
+    for scan in _scans(plan):
+        assert scan["read"] <= 1_000, (statement, scan)
+
+
 def _entries_read(world: World) -> int:
     (row,) = world.admin.execute(
         "select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = 'os_core'"

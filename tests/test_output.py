@@ -10,8 +10,8 @@ import pytest
 
 from core_tables.cli import output
 
-ODD = "a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
-SHOWN = r"a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
+ODD = ":on:a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
+SHOWN = r":on:a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
 # The command with a subcommand that prints as the others do: rows, a record, a line, an error, JSON.
 PROGRAM = """
 import sys
@@ -57,7 +57,7 @@ def test_a_text_of_a_record_is_escaped_in_every_form_that_a_person_reads() -> No
     odd, shown = ODD.replace("\udcff", ""), SHOWN.replace(r"\udcff", "")
     done = run(odd, "all-forms", stdout=subprocess.PIPE)
     for printed in (done.stdout.decode(), done.stderr.decode()):
-        assert not set(printed) & set(odd) - set("abcdefg]8;x\n")
+        assert not set(printed) & set(odd) - set("abcdefg]8;xno:\n")
     assert done.stdout.decode().count(shown) == 5, "title, cell, field, item of a list, and line"
     assert done.stderr.decode().splitlines() == [shown, f"error: {shown}"]
 

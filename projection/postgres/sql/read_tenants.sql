@@ -24,28 +24,28 @@ select
         select count(*) from (
             select from os_core.work_orders_current as row
             where row.tenant_id = found.tenant_id and row.work_order_status = 'DRAFT'
-            limit 1000
+            order by row.work_order_id limit 1000
         ) as counted
     ) as draft,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
             where row.tenant_id = found.tenant_id and row.work_order_status = 'CLARIFY'
-            limit 1000
+            order by row.work_order_id limit 1000
         ) as counted
     ) as clarify,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
             where row.tenant_id = found.tenant_id and row.work_order_status = 'CONFIRM'
-            limit 1000
+            order by row.work_order_id limit 1000
         ) as counted
     ) as confirm,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
             where row.tenant_id = found.tenant_id and row.work_order_status = 'EXECUTING'
-            limit 1000
+            order by row.work_order_id limit 1000
         ) as counted
     ) as executing
 from found
