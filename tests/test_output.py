@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core_tables.cli import output
+from core_tables.cli import formats, output
 
 ODD = ":on:a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
 SHOWN = r":on:a\x1b]8;;x\x07b\u202ec\x9bd\ne\u2028f\udcffg"
@@ -95,3 +95,16 @@ def test_an_encoding_without_a_character_shows_an_escape_and_json_stays_utf_8(mo
     assert b"Traceback" not in done.stderr
     done = run("Zürich 東京", "json", stdout=subprocess.PIPE)
     assert json.loads(done.stdout.splitlines()[0]) == {"text": "Zürich 東京"}
+
+
+def test_rows_that_come_later_are_printed_below_the_columns_of_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, lines in (
+        (formats.Format.TABLE, ["events", "id  at", " 7  a", "80  b"]),
+        (formats.Format.CSV, ["id,at,more", "7,a,", "80,b,[1]"]),
+        (formats.Format.JSON, ['{"id":7,"at":"a","more":null}', '{"id":80,"at":"b","more":[1]}']),
+    ):
+        listing = formats.Listing("events", form, ("id", "at"))
+        listing.add([{"id": 7, "at": "a", "more": None}])
+        listing.add([])
+        listing.add([{"id": 80, "at": "b", "more": [1]}])
+        assert capsys.readouterr().out.splitlines() == lines
