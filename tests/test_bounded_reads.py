@@ -245,7 +245,8 @@ def test_what_an_operator_counts_is_read_up_to_the_largest_count(world: World, s
     with closing(connect(world.settings.operator(), name="test explains", plans=PLANNED_ONCE)) as session:
         plan = _explained(session, statement, ("", PAGE))
     for scan in _scans(plan):
-        assert scan["read"] <= 1_000, (statement, scan)
+        # A table that has hardly more than that is read from its beginning to its end.
+        assert scan["read"] <= 1_005, (statement, scan)
 
 
 def _entries_read(world: World) -> int:
