@@ -67,9 +67,10 @@ def audit(
 ) -> None:
     """Show the newest events of the audit trail, one per outcome.
 
-    --since counts from when an event was written to the trail. With --work-order, which needs a tenant, the events come from
-    the tables: all records with the correlation of the work order, --since counts from created_at, and what the tables do
-    not keep of refused and replayed records is empty.
+    --since counts from when an event was written to the trail.
+
+    --work-order needs a tenant. The events come from the tables then: all records with the correlation of the work order.
+    --since counts from created_at, and what the tables do not keep of refused and replayed records is empty.
     """
     settings = Settings()
     tenant = tenant or (settings.tenant if work_order is not None else None)

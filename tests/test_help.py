@@ -1,5 +1,6 @@
 """`--help`, as a terminal of 80 columns shows it: nothing is cut, and everything is explained."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def test_help_fits_80_columns_and_no_summary_is_cut(path: tuple[str, ...]) -> No
     assert shown.exit_code == 0, shown.output
     assert max(len(line) for line in shown.output.splitlines()) <= 80
     assert "..." not in shown.output.replace("[ARGS]...", "")
+    assert [line for line in shown.output.splitlines() if re.search(r"\w-$", line)] == [], "no word is broken"
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "core-tables")
