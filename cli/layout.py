@@ -3,6 +3,7 @@
 A width of None is that of a file or a pipe: each row is one line, however long, for `grep` and `cut`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from rich.cells import cell_len
 
 GAP: Final = "  "
+_PARTS: Final = re.compile(r"[^_ ]*[_ ]|[^_ ]+")  # of the name of a column
 _LEAST_TEXT: Final = 20  # columns that a text is given before rows are shown as records instead
 
 Cells = Sequence[str]
@@ -67,13 +69,13 @@ def _lines(wrapped: Sequence[list[str]], widths: Sequence[int], right: Sequence[
 
 
 def _head(name: str, width: int) -> list[str]:
-    """The name of a column on as many lines as it needs, broken behind underscores."""
+    """The name of a column on as many lines as it needs, broken behind underscores and spaces."""
     lines = [""]
-    for part in name.replace("_", "_ ").split():
-        if lines[-1] and cell_len(lines[-1] + part) > width:
+    for part in _PARTS.findall(name):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 def _fitted(widths: list[int], names: Cells, rows: Sequence[Cells], width: int | None) -> list[int] | None:
@@ -91,7 +93,7 @@ def _fitted(widths: list[int], names: Cells, rows: Sequence[Cells], width: int |
         max(_LEAST_TEXT, *map(_longest_word, column)) if any(" " in cell for cell in column) else whole
         for column, whole in zip(columns, whole_cells, strict=True)
     ]
-    parts = [_longest_word(name.replace("_", "_ ")) for name in names]
+    parts = [max((cell_len(part.rstrip()) for part in _PARTS.findall(name)), default=0) for name in names]
     for least in ([*widths], _larger(words, whole_names), _larger(whole_cells, parts), _larger(words, parts)):
         fitted = _shrunk(widths, least, room)
         if sum(fitted) <= room:

@@ -44,6 +44,12 @@ def test_names_are_broken_where_no_text_can_be_wrapped() -> None:
     assert max(map(len, found)) <= 70
 
 
+def test_a_name_keeps_its_spaces_and_may_be_empty() -> None:
+    head, _ = table_lines(("reason (field)", ""), [("x", "1")], [False, True], 80)
+    assert head == "reason (field)"
+    assert list(table_lines(("", "id"), [("7", "x" * 90)], [True, False], 80)) == ["   id", "7  " + "x" * 90]
+
+
 def test_rows_that_are_too_wide_are_shown_as_records() -> None:
     assert lines((LONG, "R" * 40, "why"), ("order-2", "", "why not")) == [
         f"work_order_id   {LONG}",
