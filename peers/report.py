@@ -18,6 +18,8 @@ that takes part in a run (worker, database, broker and the measuring clients) sh
 others keep their earlier results, so each section states when it ran, with which command, and how busy the machine was.
 Sections that ran before 2026-11-27 sent rows to Postgres as arrays of columns, and not as JSON
 ([ADR 9](adr/0009-rows-as-json.md)), and had Redis 6.2.14 as their cache, where the local stack now has Valkey.
+All ran before pending lists were read from an index in their order, and cached in sorted sets: what that changes is in
+[ADR 10](adr/0010-pending-lists-from-an-index.md) and [ADR 11](adr/0011-cached-lists-in-order.md).
 Ratios carry over to other machines better than rates do: run it on yours.
 """
 

@@ -10,7 +10,6 @@ from psycopg.rows import class_row
 
 from core_tables.cli import wiring
 from core_tables.consumer.audit_encoding import audit_of
-from core_tables.projection.cache.pending_cache import MAX_LIST
 from core_tables.projection.fold.batch import decided_request, decided_unreadable, read_content
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Decided, Record, Request
@@ -141,9 +140,6 @@ def _check_cached_lists(world: World) -> None:
             query = PendingQuery(tenant, requester, START + NS_PER_HOUR, top_n=100)
             expected = plain.pending(query)
             assert len(expected.offers) == min(100, pending)
-            if pending > MAX_LIST:
-                assert not cached.pending(query).from_cache
-                continue
             answer = wait_until(
                 lambda query=query: (found := cached.pending(query)).from_cache and found,  # type: ignore[misc]
                 f"the cache to serve the list of {tenant}/{requester}",

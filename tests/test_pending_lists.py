@@ -1,109 +1,202 @@
 """Pending lists of any size are what the pure function makes of all records."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Final
 
 import pytest
-from msgspec import Struct
+from msgspec.structs import replace
 
+from core_tables.projection.cache.entries import WHOLE, entry_of, key_of, members, newest
+from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.pending import PendingQuery, PendingRecord, pending_list, pending_record
+from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord, pending_list, pending_record
 from core_tables.projection.fold.work_order import WorkOrder
+from core_tables.projection.postgres.read_pool import ReadPool
+from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent
-from core_tables.schemas.vocabulary import DEFAULT_TOP_N, MAX_I64, MAX_TOP_N, PENDING_STATUSES, STATUSES
+from core_tables.schemas.vocabulary import DEFAULT_TOP_N, MAX_I64, MAX_TOP_N, PENDING_STATUSES, STATUSES, EventType
 
 from .builders import HOUR, START, make
-from .world import World
+from .world import World, wait_until
 
-pytestmark = pytest.mark.stack
-
-ORDERS: Final = 400
+ORDERS: Final = 500
 TIMES: Final = 25  # few, so that many records are updated at the same time
 # Ids that differ in their bytes alone, of which some begin with others.
-IDS: Final = ("a", "a\x01", "a\x01b", "a ", "a~", "aa", "ab", "B", "é", "ﬁ", "🙂", "🙂a", "a\x7f", "a\x1f")
+IDS: Final = (
+    "a",
+    "a\x01",
+    "a\x01b",
+    "a ",
+    "a~",
+    "aa",
+    "ab",
+    "B",
+    "é",
+    "ﬁ",
+    "🙂",
+    "🙂a",
+    "a\x7f",
+    "a\x1f",
+    "~",
+    "ffff",
+)
+PENDING: Final = sorted(PENDING_STATUSES)
 
 
-class Life(Struct):
-    """The events of the work orders of one requester, and what they come to."""
+class Requester:
+    """A requester's work orders, of which each event makes what the fold makes of it."""
 
-    requester: str
-    changes: list[LedgerEvent]
-    records: list[PendingRecord]
+    def __init__(self, name: str, seed: int) -> None:
+        self.name = name
+        self.chance = random.Random(seed)
+        self._states: dict[str, WorkOrder] = {}
+
+    def create(self, orders: int) -> Iterator[LedgerEvent]:
+        """New work orders in pending statuses, with times that also go backwards."""
+        for number in range(len(self._states), len(self._states) + orders):
+            name = self.name + (IDS[number] if number < len(IDS) else f"{self.chance.choice(IDS)}{number}")
+            payload = events.WorkOrderCreated(self.name, intent_type=name, missing_fields=["date"])
+            yield self._event("WORK_ORDER_CREATED", name, self.chance.choice(PENDING), payload)
+
+    def change(self, count: int) -> Iterator[LedgerEvent]:
+        """Work orders change their status and time, and leave the list or come back."""
+        statuses = [*PENDING, *PENDING, *(status for status in STATUSES if status != "CANCELED")]
+        for name in self.chance.choices(sorted(self._states), k=count):
+            yield self._event("FIELD_SET", name, self.chance.choice(statuses), events.FieldSet("city", "Oslo"))
+
+    def _event(self, kind: EventType, name: str, status: str, payload: events.Payload) -> LedgerEvent:
+        at = START + HOUR * self.chance.randrange(TIMES)
+        event = make(
+            kind, tenant_id="lists", work_order_id=name, created_at=at, work_order_status=status, payload=payload
+        )
+        self._states[name] = evolve(self._states.get(name), event, 1)
+        return event
+
+    def records(self) -> list[PendingRecord]:
+        """All records that are pending now, in no order."""
+        found = map(pending_record, self._states.values())
+        return [replace(record, missing_fields=list(record.missing_fields)) for record in found if record is not None]
+
+    def queries(self, count: int) -> Iterator[PendingQuery]:
+        """Any statuses, windows that end on and next to the times of records, and all numbers of records."""
+        chance = self.chance
+        for _ in range(count):
+            now = START + HOUR * chance.randrange(TIMES) + chance.choice((-1, 0, 1, 100 * HOUR))
+            window = max(0, HOUR * chance.randrange(2 * TIMES) + chance.choice((-1, 0, 1, 100 * HOUR)))
+            statuses = frozenset(chance.sample(PENDING, chance.randint(0, 3)))
+            most = chance.choice((1, 2, DEFAULT_TOP_N, MAX_TOP_N))
+            yield PendingQuery("lists", self.name, now, statuses, window, most)
+        yield PendingQuery("lists", self.name, MAX_I64, recency_window=MAX_I64, top_n=MAX_TOP_N)
+        yield PendingQuery("lists", self.name, 2 * MAX_I64, recency_window=0)
+        yield PendingQuery("lists", self.name, -1, recency_window=5 * MAX_I64, top_n=1)
 
 
-def life(requester: str, orders: int, chance: random.Random) -> Life:
-    """Work orders in any status, updated at few times that also go backwards."""
-    found, changes = [], []
-    for number in range(orders):
-        name = requester + (IDS[number] if number < len(IDS) else f"{chance.choice(IDS)}{number}")
-        state: WorkOrder | None = None
-        for step in range(chance.randint(1, 3)):
-            status = chance.choice(
-                [*PENDING_STATUSES, *PENDING_STATUSES, *STATUSES] if step else sorted(PENDING_STATUSES)
-            )
-            event = make(
-                "FIELD_SET" if step else "WORK_ORDER_CREATED",
-                tenant_id="lists",
-                work_order_id=name,
-                created_at=START + HOUR * chance.randrange(TIMES),
-                work_order_status="EXECUTING" if status == "CANCELED" else status,
-                payload=events.FieldSet("city", "Oslo")
-                if step
-                else events.WorkOrderCreated(requester, intent_type=name),
-            )
-            changes.append(event)
-            state = evolve(state, event, 1)
-        assert state is not None
-        record = pending_record(state)
-        found += [] if record is None else [record]
-    return Life(requester, changes, found)
+def plain(offers: Sequence[PendingOffer]) -> list[tuple[PendingRecord, bool]]:
+    """Without the event ids, which the log gives."""
+    return [(replace(offer.record, last_event_id=1), offer.hot) for offer in offers]
+
+
+@pytest.mark.parametrize("kept", [1, 5, 128])
+def test_s6_the_newest_entries_of_each_status_answer_as_all_records_would_or_not_at_all(kept: int) -> None:
+    ada = Requester("ada", kept)
+    for _ in ada.create(60):
+        pass
+    stored = {
+        status: members(
+            sorted((r for r in ada.records() if r.work_order_status == status), key=entry_of)[: kept + 1], kept
+        )
+        for status in PENDING
+    }
+    answered = 0
+    for query in ada.queries(300):
+        found = newest([stored[status][: query.top_n] for status in sorted(query.status_set)], query)
+        if found is not None:
+            answered += 1
+            assert found == [offer.record for offer in pending_list(ada.records(), query)], query
+        else:
+            assert query.top_n > kept, "a list that keeps as many as are asked for answers any query"
+    assert answered > 50
+
+
+def test_s6_a_marker_lies_behind_its_entry_and_before_all_that_can_follow_it() -> None:
+    records = [PendingRecord(name, "1", "DRAFT", None, None, [], False, 1, at) for at in (5, 6) for name in IDS]
+    in_order = [offer.record for offer in pending_list(records, PendingQuery("t", "r", 6, top_n=MAX_TOP_N))]
+    assert sorted(map(entry_of, records)) == list(map(entry_of, in_order))
+    for kept in range(1, len(in_order)):
+        marked = members(in_order, kept)
+        assert marked == sorted(marked)
+        assert marked[-1] < entry_of(in_order[kept])
+    assert members(in_order, len(in_order))[-1] == WHOLE
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [],
+        [b"x"],
+        [b"\0"],
+        [key_of(START, "a") + b"\0\xff", WHOLE],
+        [key_of(START, "a") + b"\0{}", WHOLE],
+        [key_of(START, "a") + b"\0[1]"],
+    ],
+)
+def test_s6_a_list_that_is_not_as_it_should_be_answers_nothing(listed: list[bytes]) -> None:
+    assert newest([listed], PendingQuery("t", "r", START)) is None
 
 
 @pytest.fixture(scope="module")
-def lives(world: World) -> Iterator[list[Life]]:
-    """Requesters with no, a few and many records, while a worker folds."""
-    chance = random.Random(20_261_127)
-    made = [life(requester, orders, chance) for requester, orders in (("none", 0), ("few", 14), ("many", ORDERS))]
-    with world.working():
-        world.append(*(event for each in made for event in each.changes))
+def requesters(world: World) -> Iterator[list[Requester]]:
+    """Requesters with no, a few and many records, while a worker folds; lists are cut soon."""
+    made = [Requester(name, number) for number, name in enumerate(("none", "few", "many"))]
+    with pytest.MonkeyPatch.context() as patch, world.working():
+        patch.setattr(PendingCache, "longest", MAX_TOP_N + 20)
+        patch.setattr(PendingCache, "kept", MAX_TOP_N)
+        for requester, orders in zip(made, (0, len(IDS), ORDERS), strict=True):
+            world.append(*requester.create(orders))
         world.drain()
         yield made
 
 
-def queries(requester: str, chance: random.Random) -> Iterator[PendingQuery]:
-    """Any statuses, windows that end on and next to the times of records, and all numbers of records."""
-    for _ in range(60):
-        now = START + HOUR * chance.randrange(TIMES) + chance.choice((-1, 0, 1, 100 * HOUR))
-        yield PendingQuery(
-            "lists",
-            requester,
-            now,
-            frozenset(chance.sample(sorted(PENDING_STATUSES), chance.randint(0, 3))),
-            HOUR * chance.randrange(TIMES * 2) + chance.choice((-1, 0, 1, 100 * HOUR))
-            if chance.random() < 0.8
-            else now,
-            chance.choice((1, 2, DEFAULT_TOP_N, MAX_TOP_N)),
-        )
-    yield PendingQuery("lists", requester, MAX_I64, recency_window=MAX_I64, top_n=MAX_TOP_N)
-    yield PendingQuery("lists", requester, 2 * MAX_I64, recency_window=0)
-    yield PendingQuery("lists", requester, -1, recency_window=5 * MAX_I64, top_n=1)
-
-
+@pytest.mark.stack
 @pytest.mark.parametrize("number", range(3), ids=("none", "few", "many"))
 def test_s6_postgres_answers_what_the_pure_function_makes_of_all_records(
-    world: World, lives: list[Life], number: int
+    world: World, requesters: list[Requester], number: int
 ) -> None:
-    asked = lives[number]
-    by_id = {record.work_order_id: record for record in asked.records}
-    for query in queries(asked.requester, random.Random(number)):
-        if query.recency_window < 0:
-            continue
-        expected = [(offer.record.work_order_id, offer.hot) for offer in pending_list(asked.records, query)]
-        answer = world.reads.pending(query)
-        assert [(offer.record.work_order_id, offer.hot) for offer in answer.offers] == expected, query
-        for offer in answer.offers:
-            wanted = by_id[offer.record.work_order_id]
-            assert offer.record.last_updated_at == wanted.last_updated_at
-            assert offer.record.work_order_status == wanted.work_order_status
+    asked = requesters[number]
+    with closing(Reads(ReadPool.connect(world.settings.reader(), "test"))) as reads:
+        for query in asked.queries(60):
+            answer = reads.pending(query)
+            assert not answer.from_cache
+            assert plain(answer.offers) == plain(pending_list(asked.records(), query)), query
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("number", range(3), ids=("none", "few", "many"))
+def test_s6_the_cache_answers_the_same_whatever_changes_while_it_has_the_list(
+    world: World, requesters: list[Requester], number: int
+) -> None:
+    asked = requesters[number]
+    everything = PendingQuery("lists", asked.name, MAX_I64, recency_window=MAX_I64)
+    from_cache = other = 0
+    with closing(Reads(ReadPool.connect(world.settings.reader(), "test"))) as reads:
+        for orders, changes in ((0, 0), (0, 20), (0, 150), (150, 0), (0, 300)):
+            wait_until(lambda: world.reads.pending(everything).from_cache, "the cache to have the list")
+            if number:
+                world.append(*asked.create(orders), *asked.change(changes))
+                world.drain()
+            at = reads.pending(everything).position
+            _wait_for_cache(world, everything, at)
+            for query in asked.queries(40):
+                answer = world.reads.pending(query)
+                assert answer.position == at
+                assert plain(answer.offers) == plain(pending_list(asked.records(), query)), query
+                from_cache, other = from_cache + answer.from_cache, other + (not answer.from_cache)
+    assert from_cache > 4 * other
+    assert world.verify().differences == []
+
+
+def _wait_for_cache(world: World, query: PendingQuery, at: int) -> None:
+    wait_until(lambda: world.reads.pending(query).position == at, "the cache to be where Postgres is")

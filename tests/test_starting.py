@@ -171,11 +171,17 @@ def test_what_is_not_well_formed_in_the_cache_is_a_miss(fresh: World) -> None:
     right = fresh.reads.pending(query)._replace(from_cache=False)
     client: Any = redis.Redis.from_url(str(fresh.settings.redis_url))
     topic, *_ = fresh.reads.topics()
-    label = f"ct:{{{topic.topic_id}.{fresh.reads.lane_of_tenant('acme')}}}:at".encode()
-    (name,) = client.scan_iter(label.removesuffix(b"at").decode().replace("{", "[{]") + "*ada")
+    label = f"ct:2:{{{topic.topic_id}.{fresh.reads.lane_of_tenant('acme')}}}:at".encode()
+    (name,) = client.scan_iter(label.removesuffix(b"at").decode().replace("{", "[{]") + "*:DRAFT:*ada")
+    ((entry, _), (marker, _)) = client.zrange(name, 0, -1, withscores=True)
     for value in (b"\xff", b"[]", b'{"work_order_id": 7}', b"null"):
-        client.hset(name, "order-1", value)
+        client.delete(name)
+        client.zadd(name, {entry.partition(b"\0")[0] + b"\0" + value: 0, marker: 0})
         assert fresh.reads.pending(query) == right
+    client.zrem(name, marker)
+    assert fresh.reads.pending(query) == right
+    client.set(name, "no list")
+    assert fresh.reads.pending(query) == right
     for value in (b"", b"x:y", b"0.ab:nonsense", b"\xff:1"):
         client.set(label, value)
         assert fresh.reads.pending(query) == right

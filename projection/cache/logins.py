@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-_READING: Final = "evalsha_ro eval_ro get pttl hvals"
+_READING: Final = "multi exec get zrange"
 
 
 class CacheRights(NamedTuple):
@@ -19,8 +19,10 @@ class CacheRights(NamedTuple):
 
 
 CACHE_RIGHTS: Final[Mapping[str, CacheRights]] = {
-    "worker": CacheRights("~ct:*", "evalsha script|load get exists hset hdel hlen set del"),
+    "worker": CacheRights(
+        "~ct:*", "evalsha script|load get set del exists zadd zcard zrange zrem zremrangebylex zremrangebyrank"
+    ),
     "reader": CacheRights("%R~ct:*", _READING),
-    "filler": CacheRights("~ct:*", f"{_READING} evalsha script|load hset del expire"),
+    "filler": CacheRights("~ct:*", f"{_READING} evalsha script|load zadd del expire"),
     "operator": CacheRights("%R~ct:*", f"{_READING} scan"),
 }

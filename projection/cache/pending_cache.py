@@ -1,35 +1,36 @@
-"""The Redis cache of pending lists: a label per lane, and the lists that readers have asked for.
+"""The Redis cache of pending lists: a label per lane, and the newest entries of the lists that readers have asked for.
 
-Losing any key costs a miss, never a wrong answer. The keys of a lane share a hash tag, so that a script uses one slot of a
-cluster. If Redis does not answer within 50 ms, it is not asked again for 5 s.
+Losing any key costs a miss, never a wrong answer. The keys of a lane share a hash tag, so that a script or a transaction uses one
+slot of a cluster. If Redis does not answer within 50 ms, it is not asked again for 5 s.
 """
 
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import redis
-from msgspec import MsgspecError
-from msgspec.json import Decoder, Encoder
 
+from core_tables.projection.cache.entries import entry_of, key_of, members, newest, records_of, split
 from core_tables.projection.cache.scripts import lua
-from core_tables.projection.fold.pending import PendingRecord, is_pending, pending_record
+from core_tables.projection.cache.snapshots import Snapshot, Snapshots
+from core_tables.projection.fold.pending import PendingQuery, PendingRecord, is_pending, pending_record
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.vocabulary import PENDING_STATUSES
 
 TIMEOUT_S: Final = 0.05
 PAUSE_S: Final = 5.0
 LIST_TTL_S: Final = 3600
 MAX_OPS: Final = 1000
-MAX_LIST: Final = 256
-SENTINEL: Final = b"-"
-# A list is a hash, and Redis has no empty hashes. No work_order_id is empty, so this field can make an empty list exist.
-SENTINEL_FIELD: Final = ""
+# Of each status: a list that is longer is cut to what is kept, which is more than any query asks for.
+MOST_ENTRIES: Final = 256
+KEPT_ENTRIES: Final = 128
 # Any program may write to Redis; what is not as this module writes it counts as missing.
 _LABEL: Final = re.compile(rb"\d+\.[0-9a-f]+:\d+")
 _OF_A_CLUSTER: Final = (
@@ -41,10 +42,9 @@ _OF_A_CLUSTER: Final = (
 _NO_CLUSTER: Final = (
     "this Redis is a node of a cluster, which is not supported; set CORE_TABLES_REDIS_URL to a single Redis, or to none"
 )
-_encode: Final = Encoder().encode
-_decode: Final = Decoder(PendingRecord).decode
+_NOTHING: Final[Snapshot] = (None, [])
 
-Op = tuple[str, str, bytes]  # name of the list, work_order_id, and the record; b"" removes it
+Op = tuple[str, bytes, bytes]  # a list, the key of the entry that leaves it, and the entry that is added; b"" for none
 T = TypeVar("T")
 
 
@@ -59,7 +59,7 @@ class CacheMove(NamedTuple):
 
 
 class CachedList(NamedTuple):
-    """What the cache has: the label of a lane, and a list at the position of the label. Either is None if it is not there."""
+    """What the cache has: the label of a lane, and what answers a query at its position. Either is None if it is not there."""
 
     label: str | None
     records: list[PendingRecord] | None
@@ -72,6 +72,18 @@ class CachedList(NamedTuple):
     def labelled(self, epoch: int, position: int) -> bool:
         """Whether an answer of Postgres at an epoch and a position of the lane may be stored under this label."""
         return self.label is not None and self.position == position and self.label.partition(".")[0] == str(epoch)
+
+
+class StoredList(NamedTuple):
+    """What the cache has of one list: the label of its lane, and its entries, their records and its marker.
+
+    Without a label or a list, or if the list is not as this module writes it, `records` is None.
+    """
+
+    label: str | None
+    records: list[PendingRecord] | None = None
+    entries: Sequence[bytes] = ()
+    marker: bytes = b""
 
 
 class _CurrentPassword(redis.CredentialProvider):
@@ -102,40 +114,50 @@ def connect_cache(url: Callable[[], str]) -> redis.Redis:
     return redis.Redis.from_url(address, **given)
 
 
-def list_name(tenant_id: str, requester_user_id: str) -> str:
-    """The name of a requester's list within its lane. The length makes it unique, whatever the two ids contain."""
-    return f"{len(tenant_id)}:{tenant_id}:{requester_user_id}"
+def list_name(status: str, tenant_id: str, requester_user_id: str) -> str:
+    """The name of a list within its lane. The length makes it unique, whatever the two ids contain."""
+    return f"{status}:{len(tenant_id)}:{tenant_id}:{requester_user_id}"
 
 
 def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int, list[Op]]:
     """The changes to the lists by a batch, by lane."""
     ops: dict[int, list[Op]] = {}
     for before, after in changed:
-        requester = after.origin.requester_user_id
+        tenant_id, requester = after.identity.tenant_id, after.origin.requester_user_id
         if requester is None:
             continue
-        record = pending_record(after)
-        if record is None and before is not None and not is_pending(before):
-            continue
-        name = list_name(after.identity.tenant_id, requester)
-        value = b"" if record is None else _encode(record)
-        ops.setdefault(lane_of(after.last.last_event_id), []).append((name, after.identity.work_order_id, value))
+        of_lane = ops.setdefault(lane_of(after.last.last_event_id), [])
+        record, left, leaves = pending_record(after), "", b""
+        if before is not None and is_pending(before):
+            left, leaves = (
+                before.last.work_order_status,
+                key_of(before.last.last_updated_at, after.identity.work_order_id),
+            )
+        if leaves and (record is None or record.work_order_status != left):
+            of_lane.append((list_name(left, tenant_id, requester), leaves, b""))
+            leaves = b""
+        if record is not None:
+            of_lane.append((list_name(record.work_order_status, tenant_id, requester), leaves, entry_of(record)))
     return ops
 
 
 class PendingCache:
     """The lists in Redis. No method raises if Redis fails; `failed` is the error of the last call, or None."""
 
+    longest = MOST_ENTRIES
+    kept = KEPT_ENTRIES
+
     def __init__(self, client: redis.Redis, topic_id: str, clock: Callable[[], float] = time.monotonic) -> None:
         """`topic_id` is part of every key, so that two ledgers, whose lanes have the same numbers, can share a Redis."""
         self._client = client
+        self._snapshots = Snapshots(client)
         self._topic_id = topic_id
         self._clock = clock
         self._advance: Any = client.register_script(lua("advance"))
         self._fill: Any = client.register_script(lua("fill"))
-        self._read: Any = client.register_script(lua("read"))
-        self._may_fill = True
+        self._nonces: dict[int, str] = {}  # by lane, as they were last seen: the names of lists begin with them
         self._skip_until = 0.0
+        self.may_fill = True
         self.failed: str | None = None
 
     def advance(self, moves: Sequence[CacheMove]) -> None:
@@ -143,23 +165,21 @@ class PendingCache:
         if moves:
             self._try(lambda: self._advance_lanes(moves), None)
 
-    def read(self, lane: int, tenant_id: str, requester_user_id: str) -> CachedList:
-        """The label of a lane and a requester's list."""
-        return self.read_list(lane, list_name(tenant_id, requester_user_id))
+    def read(self, lane: int, query: PendingQuery) -> CachedList:
+        """The label of a lane, and what answers a query at its position, if the lists reach that far."""
+        of = query.tenant_id, query.requester_user_id
+        names = [list_name(status, *of) for status in sorted(query.status_set)]
+        label, lists = self._snapshot(lane, names, query.top_n)
+        return CachedList(label, None if lists is None else newest(lists, query))
 
-    def read_list(self, lane: int, name: str) -> CachedList:
-        """Like `read`, with the name of the list."""
-        answer: Any = self._try(lambda: self._read_only(self._label(lane), name), None)
-        stored_label, values = answer or (None, [])
-        if not isinstance(stored_label, bytes) or not _LABEL.fullmatch(stored_label):
-            return CachedList(None, None)
-        label = stored_label.decode()
-        if SENTINEL not in values:
-            return CachedList(label, None)
-        try:
-            return CachedList(label, [_decode(value) for value in values if value != SENTINEL])
-        except (MsgspecError, UnicodeDecodeError):
-            return CachedList(label, None)
+    def read_list(self, lane: int, name: str) -> StoredList:
+        """All of a list, by its name."""
+        label, lists = self._snapshot(lane, [name], 0)
+        parts = split(lists[0]) if lists else None
+        if parts is None:
+            return StoredList(label)
+        entries, marker = parts
+        return StoredList(label, records_of(entries), entries, marker)
 
     def list_names(self, lane: int, label: str) -> list[str]:
         """The names of the lists that a lane has under the nonce of a label."""
@@ -168,18 +188,20 @@ class PendingCache:
         return sorted(key.decode()[len(prefix) :] for key in keys)
 
     def fill(self, label: str, lane: int, key: WorkOrderKey, records: Sequence[PendingRecord]) -> None:
-        """Store the list of `key` (tenant, requester) as Postgres has it, if the lane is still at `label`.
+        """Store the lists of `key` (tenant, requester) as Postgres has them, if the lane is still at `label`.
 
-        A program whose login may only read leaves it to others.
+        `records` are the newest of each status, in order: all of them, or one more than are kept. A program whose login may only
+        read leaves it to others.
         """
-        if len(records) > MAX_LIST or not self._may_fill:
+        if not self.may_fill:
             return
         nonce = label.rpartition(":")[0]
-        pairs: list[str | bytes] = [SENTINEL_FIELD, SENTINEL]
-        for record in records:
-            pairs += [record.work_order_id, _encode(record)]
-        keys = [self._label(lane), f"{self._prefix(lane)}{nonce}:{list_name(*key)}"]
-        self._try(lambda: self._fill_if_allowed(keys, [label, LIST_TTL_S, *pairs]), None)
+        keys, values = [self._label(lane)], list[Any]([label, LIST_TTL_S])
+        for status in sorted(PENDING_STATUSES):
+            listed = members([record for record in records if record.work_order_status == status], self.kept)
+            keys.append(f"{self._prefix(lane)}{nonce}:{list_name(status, *key)}")
+            values += [len(listed), *listed]
+        self._try(lambda: self._fill_if_allowed(keys, values), None)
 
     def forget(self, lane: int) -> None:
         """Delete the label of a lane; without it, no list of the lane is read any more."""
@@ -190,18 +212,31 @@ class PendingCache:
         value: Any = self._try(lambda: self._client.get(self._label(lane)), None)
         return None if value is None else str(value, "utf-8")
 
-    def _read_only(self, label: str, name: str) -> object:
-        """Run the script of reads in a way that cannot write, so that a login without the right to write can call it."""
-        try:
-            return self._client.evalsha_ro(self._read.sha, 1, label, name)
-        except redis.exceptions.NoScriptError:
-            return self._client.eval_ro(lua("read"), 1, label, name)
+    def _snapshot(self, lane: int, names: Sequence[str], most: int) -> tuple[str | None, list[list[bytes]] | None]:
+        """The label of a lane, and under its nonce the first members of lists (all, if `most` is 0), as of one moment.
+
+        The nonce is the one seen last. If there is another by now, the lists are asked for again under that.
+        """
+        for _ in range(2):
+            nonce = self._nonces.get(lane, "")
+            keys = [f"{self._prefix(lane)}{nonce}:{name}".encode() for name in names]
+            value, lists = self._try(partial(self._snapshots.take, self._label(lane).encode(), keys, most), _NOTHING)
+            if not isinstance(value, bytes) or not _LABEL.fullmatch(value):
+                break
+            label = value.decode()
+            current = label.rpartition(":")[0]
+            if current == nonce:
+                return label, lists
+            self._nonces[lane] = current
+        else:
+            return label, None
+        return None, None
 
     def _fill_if_allowed(self, keys: list[str], values: list[Any]) -> None:
         try:
             self._fill(keys=keys, args=values)
         except redis.exceptions.NoPermissionError:
-            self._may_fill = False
+            self.may_fill = False
 
     def _advance_lanes(self, moves: Sequence[CacheMove]) -> None:
         try:
@@ -218,11 +253,13 @@ class PendingCache:
             flat = () if too_many else [part for op in move.ops for part in op]
             nonce = f"{move.epoch}.{secrets.token_hex(6)}"
             start = -1 if too_many else move.from_position  # no label is at -1, so the script uses the new nonce
-            together.evalsha(self._advance.sha, 1, self._label(move.lane), start, move.to_position, nonce, *flat)
+            label, limits = self._label(move.lane), (self.longest, self.kept)
+            together.evalsha(self._advance.sha, 1, label, start, move.to_position, nonce, *limits, *flat)
         together.execute()
 
     def _prefix(self, lane: int) -> str:
-        return f"ct:{{{self._topic_id}.{lane}}}:"
+        # The number is that of the form of lists: programs with another have a label of their own.
+        return f"ct:2:{{{self._topic_id}.{lane}}}:"
 
     def _label(self, lane: int) -> str:
         return self._prefix(lane) + "at"

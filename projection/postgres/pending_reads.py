@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from core_tables.projection.cache.pending_cache import MAX_LIST, CachedList, PendingCache
+from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.pending import (
     PendingOffer,
     PendingQuery,
@@ -30,6 +30,15 @@ class PendingAnswer(NamedTuple):
     from_cache: bool
 
 
+class Newest(NamedTuple):
+    """Which records Postgres is asked for: in these statuses, updated since a time; how many of each status, and in all."""
+
+    statuses: Collection[str]
+    since: int
+    most_of_a_status: int
+    most: int
+
+
 class PendingReads(LaneReads):
     """The read of pending lists; the cache is optional."""
 
@@ -45,36 +54,34 @@ class PendingReads(LaneReads):
         checked(query)
         checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)
         lane = self.lane_of_tenant(query.tenant_id)
-        cached = CachedList(None, None)
-        if self._cache is not None:
-            cached = self._cache.read(lane, query.tenant_id, query.requester_user_id)
-            if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
-                return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
-        if self._cache is not None and cached.label is not None:
-            rows = self._newest(query, lane, PENDING_STATUSES, 0, MAX_LIST + 1, at_least)
-            records = _records(rows)
-            if len(records) <= MAX_LIST:  # it is the whole list
-                if cached.labelled(rows[0].epoch, rows[0].applied):
-                    self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
-                return PendingAnswer(pending_list(records, query), rows[0].applied, from_cache=False)
-        rows = self._newest(query, lane, query.status_set, pending_since(query), query.top_n, at_least)
-        return PendingAnswer(pending_list(_records(rows), query), rows[0].applied, from_cache=False)
+        cached = CachedList(None, None) if self._cache is None else self._cache.read(lane, query)
+        if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
+            return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
+        if self._cache is None or not self._cache.may_fill or cached.label is None or cached.records is not None:
+            asked = Newest(query.status_set, pending_since(query), query.top_n, query.top_n)
+            rows = self._newest(query, lane, asked, at_least)
+            return PendingAnswer(pending_list(_records(rows), query), rows[0].applied, from_cache=False)
+        # The newest of each status fill the cache, and answer any query.
+        of_each = self._cache.kept + 1
+        rows = self._newest(query, lane, Newest(PENDING_STATUSES, 0, of_each, 3 * of_each), at_least)
+        records = _records(rows)
+        if cached.labelled(rows[0].epoch, rows[0].applied):
+            self._cache.fill(cached.label, lane, (query.tenant_id, query.requester_user_id), records)
+        return PendingAnswer(pending_list(records, query), rows[0].applied, from_cache=False)
 
-    def _newest(
-        self, query: PendingQuery, lane: int, statuses: Collection[str], since: int, limit: int, at_least: int
-    ) -> list[PendingRow]:
-        """The newest records of a requester in some statuses, one row without a record if there are none."""
-        asked = {status.lower(): status if status in statuses else "" for status in sorted(PENDING_STATUSES)}
+    def _newest(self, query: PendingQuery, lane: int, asked: Newest, at_least: int) -> list[PendingRow]:
+        """The newest records of a requester, one row without a record if there are none."""
+        statuses = {status.lower(): status if status in asked.statuses else "" for status in sorted(PENDING_STATUSES)}
         rows = self._tenant_rows(
             PendingRow,
             query.tenant_id,
             "read_pending",
             at_least=at_least,
             requester_user_id=query.requester_user_id,
-            **asked,
-            since=max(0, min(since, MAX_I64)),  # as a column can hold it
-            most_of_a_status=limit,
-            most=limit,
+            **statuses,
+            since=max(0, min(asked.since, MAX_I64)),  # as a column can hold it
+            most_of_a_status=asked.most_of_a_status,
+            most=asked.most,
             lane=lane,
         )
         if not rows:

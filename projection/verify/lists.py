@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from core_tables.projection.cache.pending_cache import PendingCache, list_name
+from core_tables.projection.cache.entries import entry_of
+from core_tables.projection.cache.pending_cache import PendingCache, StoredList, list_name
 from core_tables.projection.fold.pending import PendingRecord, pending_record
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
@@ -22,7 +23,7 @@ class CachedLists:
     def __init__(self, cache: PendingCache | None, facts: LedgerFacts) -> None:
         """Read the lists. Without a cache there are none."""
         self._facts = facts
-        self._cached: dict[tuple[int, str], list[PendingRecord]] = {}  # by lane and name of the list
+        self._cached: dict[tuple[int, str], StoredList] = {}  # by lane and name of the list
         self._expected: dict[tuple[int, str], list[PendingRecord]] = {}
         self.not_compared: list[str] = []
         self.lanes_ahead: list[int] = []
@@ -54,7 +55,7 @@ class CachedLists:
                     f"lane {lane}: the cached list {name} was not compared: it is malformed, or was dropped just now"
                 )
             else:
-                self._cached[lane, name] = found.records
+                self._cached[lane, name] = found
                 self._expected[lane, name] = []
 
     def add(self, folded: Mapping[WorkOrderKey, WorkOrder]) -> None:
@@ -64,19 +65,25 @@ class CachedLists:
         for (tenant_id, _), state in folded.items():
             record = pending_record(state)
             if record is not None:
-                name = list_name(tenant_id, state.origin.requester_user_id or "")
+                name = list_name(record.work_order_status, tenant_id, state.origin.requester_user_id or "")
                 expected = self._expected.get((self._facts.lane_of(tenant_id), name))
                 if expected is not None:
                     expected.append(replace(record, missing_fields=list(record.missing_fields)))
 
     def differences(self) -> list[Difference]:
-        """The cached lists that differ from the fold."""
+        """The cached lists that differ from the fold, down to their markers."""
         return [
             Difference(None, None, "cache", f"lane {lane}: the list {name} differs from the ledger")
             for (lane, name), cached in self._cached.items()
-            if sorted(cached, key=_id) != sorted(self._expected[lane, name], key=_id)
+            if not _is_right(cached, self._expected[lane, name])
         ]
 
 
-def _id(record: PendingRecord) -> str:
-    return record.work_order_id
+def _is_right(cached: StoredList, expected: list[PendingRecord]) -> bool:
+    """Whether a list has the records down to its marker, as equal values under the keys that they belong under."""
+    by_entry = {entry: record for record in expected if (entry := entry_of(record)) < cached.marker}
+    places = [entry.partition(b"\0")[0] for entry in cached.entries]
+    wanted = sorted(by_entry)
+    return places == [entry.partition(b"\0")[0] for entry in wanted] and cached.records == [
+        by_entry[entry] for entry in wanted
+    ]

@@ -6,12 +6,17 @@ come late or arrive twice. Beyond safety, the list always comes back: from each 
 
 from .cache_world import (
     FIRST_NONCE,
-    WRONG,
+    KEPT,
+    LONGEST,
+    QUERIES,
+    RECORDS,
     Cached,
     Call,
+    Entry,
     Label,
     Miss,
     Mutation,
+    Query,
     Redis,
     Scenario,
     Steps,
@@ -19,9 +24,9 @@ from .cache_world import (
     World,
     exchanged,
     faults,
+    fold,
     fresh_nonce,
     put,
-    visible,
 )
 
 BATCH = 2  # records in the largest batch
@@ -40,19 +45,30 @@ class CacheRule:
 
     def violation(self, world: World) -> str | None:
         """What is wrong with what a reader would be answered."""
-        label, cached = world.redis.label, visible(world.redis)
+        label = world.seen if self.mutation is Mutation.LABEL_READ_BEFORE_THE_LIST else world.redis.label
         if label is None:
             return None
-        if cached is None:
-            if self.mutation is Mutation.ABSENT_LIST_MEANS_EMPTY and label.position > 0:
-                return f"a list that is not there was read as empty at {label.position}"
-            return None
-        if cached.equals != label.position:
-            equals = "no fold" if cached.equals == WRONG else f"the fold at {cached.equals}"
-            return f"a list labelled {label.position} equals {equals}"
-        if cached.epoch != label.epoch:
-            return f"a list of epoch {cached.epoch} is shown as one of epoch {label.epoch}"
+        for query in QUERIES:
+            answer = self.answer(world.redis, label, query)
+            right = fold(label.position, label.epoch)
+            if (
+                answer is not None
+                and answer != tuple(entry for entry in right if entry.age <= query.oldest)[: query.most]
+            ):
+                return f"{query} at {label} is answered with {answer}, from {right}"
         return None
+
+    def answer(self, redis: Redis, label: Label, query: Query) -> tuple[Entry, ...] | None:
+        """What a reader makes of the label and the list under its nonce; None if they do not answer the query."""
+        cached, mutation = redis.cached, self.mutation
+        if cached is None or (cached.nonce != label.nonce and mutation is not Mutation.NONCE_NOT_COMPARED):
+            return () if mutation is Mutation.ABSENT_LIST_MEANS_EMPTY else None
+        first = cached.entries[: query.most]
+        chosen = tuple(entry for entry in first if entry.age <= query.oldest)
+        if len(first) == query.most or cached.marker is None or mutation is Mutation.MARKER_IGNORED:
+            return chosen
+        reaches = mutation is Mutation.WINDOW_REACHES_THE_MARKER and query.oldest == cached.marker.age
+        return chosen if query.oldest < cached.marker.age or reaches else None
 
     def canonical(self, world: World) -> World:
         """The workers follow one rule, so which is called 0 makes no difference."""
@@ -66,7 +82,7 @@ class CacheRule:
             world.applied == self.scenario.records
             and world.redis.label is not None
             and world.redis.label[1:] == (world.applied, world.epoch)
-            and visible(world.redis) is not None
+            and self.answer(world.redis, world.redis.label, Query(KEPT)) is not None
         )
 
     def steps(self, world: World) -> Steps:
@@ -125,16 +141,42 @@ class CacheRule:
         return self.adopt(world, label.nonce, call) if mutation is Mutation.LABEL_BEHIND_ADOPTED else renew(world, call)
 
     def adopt(self, world: World, nonce: int, call: Call) -> World:
-        """Move the label under a nonce, and apply the changes to its list: right if that was the fold at their start."""
+        """Move the label under a nonce, and apply the changes to its list, if there is one."""
         cached = world.redis.cached
         if cached is not None and cached.nonce == nonce:
-            cached = cached._replace(equals=call.end if cached.equals == call.start else WRONG)
+            cached = self.changed(cached, call)
         return world._replace(redis=Redis(Label(nonce, call.end, call.epoch), cached))
+
+    def changed(self, cached: Cached, call: Call) -> Cached:
+        """The list after the changes of a batch: of each work order, the entry before it leaves, and that after it is added."""
+        before, after = fold(call.start, call.epoch), fold(call.end, call.epoch)
+        for name in dict.fromkeys(name for name, _ in RECORDS[call.start : call.end]):
+            old, new = _entry(before, name), _entry(after, name)
+            entries = set(cached.entries)
+            if old is not None and self.mutation is not Mutation.OLD_ENTRY_LEFT:
+                entries.discard(old)
+            below = new is not None and cached.marker is not None and new > cached.marker
+            if new is not None and (not below or self.mutation is Mutation.ADDED_BELOW_THE_MARKER):
+                entries.add(new)
+            cached = self.cut(cached._replace(entries=tuple(sorted(entries))))
+        return cached
+
+    def cut(self, cached: Cached) -> Cached:
+        """A list that is too long keeps its newest entries, and says that it ends there."""
+        if len(cached.entries) <= LONGEST:
+            return cached
+        entries = cached.entries[:KEPT]
+        return cached._replace(
+            entries=entries, marker=cached.marker if self.mutation is Mutation.CUT_WITHOUT_MARKER else entries[-1]
+        )
 
     def read(self, world: World) -> Steps:
         """A reader that misses asks Postgres for rows and applied, in one statement."""
-        if visible(world.redis) is None:
-            miss = Miss(world.redis.label, world.applied, world.epoch)
+        label = world.redis.label
+        if self.mutation is Mutation.LABEL_READ_BEFORE_THE_LIST and label is not None and world.seen != label:
+            yield "a reader reads the label", world._replace(seen=label)
+        if label is None or any(self.answer(world.redis, label, query) is None for query in QUERIES):
+            miss = Miss(label, world.applied, world.epoch)
             yield f"a reader misses, Postgres answers for {world.applied}", world._replace(reader=miss)
 
     def fill(self, world: World, miss: Miss) -> Steps:
@@ -150,10 +192,16 @@ class CacheRule:
         elif mutation is Mutation.FILL_ACROSS_A_REPAIR:
             allowed = miss.label == label and label is not None and label.position == miss.position
         if allowed and label is not None:
-            filled = Redis(label, Cached(label.nonce, miss.position, miss.epoch))
-            yield "the reader fills", world._replace(redis=filled, reader=None)
+            rows = fold(miss.position, miss.epoch)
+            more = len(rows) > KEPT and mutation is not Mutation.FILLED_WITHOUT_MARKER
+            filled = Cached(label.nonce, rows[:KEPT], rows[KEPT - 1] if more else None)
+            yield "the reader fills", world._replace(redis=Redis(label, filled), reader=None)
         else:
             yield "the fill is refused", world._replace(reader=None)
+
+
+def _entry(entries: tuple[Entry, ...], name: str) -> Entry | None:
+    return next((entry for entry in entries if entry.name == name), None)
 
 
 def renew(world: World, call: Call) -> World:

@@ -1,10 +1,10 @@
 """What the cache rule acts on: how far Postgres is, Redis and its replica, two workers, a reader; and the faults.
 
-One lane, one list, a few records. A list's content is the position whose fold it equals, or WRONG once it equals none; a repair
-raises the epoch, and what was listed before it is not what Postgres holds any more.
+One lane, one list, a few records. The list has its newest entries and a marker: down to there nothing is missing. A repair raises
+the epoch, and what was listed before it is not what Postgres holds any more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
@@ -25,6 +25,14 @@ class Mutation(Enum):
     LABEL_WITHOUT_EPOCH = "advance: continue under the same nonce though a repair came between"
     FILL_ACROSS_A_REPAIR = "fill: though Postgres answered for another epoch than the label's"
     NO_LABEL_CHECK = "idle: do not check the label"
+    NONCE_NOT_COMPARED = "read: take the list under the nonce that is remembered, whatever the label's is"
+    LABEL_READ_BEFORE_THE_LIST = "read: ask for the label and for the list, not for both at once"
+    MARKER_IGNORED = "read: what is in the list is all there is"
+    WINDOW_REACHES_THE_MARKER = "read: a window that ends at the time of the marker is complete"
+    FILLED_WITHOUT_MARKER = "fill: the newest entries, as if they were all"
+    ADDED_BELOW_THE_MARKER = "advance: add an entry where others are missing"
+    CUT_WITHOUT_MARKER = "advance: cut a list that is too long, and leave the marker"
+    OLD_ENTRY_LEFT = "advance: add a work order's new entry and leave the old one"
 
 
 class Budget(NamedTuple):
@@ -49,8 +57,36 @@ class Scenario:
     records: int = 3
 
 
-WRONG: Final = -1
 FIRST_NONCE: Final = 0
+KEPT: Final = 2  # how many entries are filled in, and left when a list is cut: the newest
+LONGEST: Final = 2
+
+
+class Entry(NamedTuple):
+    """A record of the list, which is in this order: the youngest first."""
+
+    age: int
+    name: str
+
+
+class Query(NamedTuple):
+    """What a reader asks for: the first `most` entries of at most an age."""
+
+    most: int
+    oldest: int = 9
+
+
+QUERIES: Final = (Query(1), Query(2), Query(3), Query(3, 3), Query(3, 4))
+# What each record of the log makes of a work order: its age, or None if it leaves the list. Two are there from the start.
+AT_THE_START: Final = {"z": 2, "b": 4}
+RECORDS: Final[Sequence[tuple[str, int | None]]] = (("c", 3), ("z", 4), ("c", None))
+
+
+def fold(position: int, epoch: int) -> tuple[Entry, ...]:
+    """The list as Postgres has it at a position: a repair finds that b is the youngest, and the next one that it is not."""
+    ages: dict[str, int | None] = {**AT_THE_START, "b": 4 if epoch % 2 == 0 else 1}
+    ages.update(RECORDS[:position])
+    return tuple(sorted(Entry(age, name) for name, age in ages.items() if age is not None))
 
 
 class Label(NamedTuple):
@@ -62,11 +98,11 @@ class Label(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """The list under a nonce, the position whose fold it equals, and the epoch it was filled at."""
+    """The list under a nonce; without a marker it is the whole list, else nothing is missing from the start to the marker."""
 
     nonce: int
-    equals: int
-    epoch: int = 0
+    entries: tuple[Entry, ...]
+    marker: Entry | None = None
 
 
 class Redis(NamedTuple):
@@ -110,6 +146,7 @@ class World(NamedTuple):
     workers: tuple[Worker, Worker] = (Worker(), Worker())
     reader: Miss | None = None
     budget: Budget = Budget()
+    seen: Label | None = None  # by a reader that has yet to ask for the list
 
 
 Steps = Iterator[tuple[str, World]]

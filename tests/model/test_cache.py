@@ -50,6 +50,14 @@ CAUGHT: dict[Mutation, Budget] = {
     Mutation.LABEL_WITHOUT_EPOCH: Budget(repairs=1),
     Mutation.FILL_ACROSS_A_REPAIR: Budget(repairs=1),
     Mutation.NO_LABEL_CHECK: Budget(flushes=1),
+    Mutation.NONCE_NOT_COMPARED: Budget(),
+    Mutation.LABEL_READ_BEFORE_THE_LIST: Budget(),
+    Mutation.MARKER_IGNORED: Budget(),
+    Mutation.WINDOW_REACHES_THE_MARKER: Budget(),
+    Mutation.FILLED_WITHOUT_MARKER: Budget(),
+    Mutation.ADDED_BELOW_THE_MARKER: Budget(),
+    Mutation.CUT_WITHOUT_MARKER: Budget(),
+    Mutation.OLD_ENTRY_LEFT: Budget(),
 }
 
 

@@ -42,6 +42,7 @@ class History:
         self._chance = chance
         self._others = random.Random(seed)  # of their own, so that a seed keeps its schedule
         self._schemas = random.Random(f"schemas {seed}")
+        self._times = random.Random(f"times {seed}")
         self._lanes = lanes
         self._records: list[tuple[int, int, bytes, bytes]] = []  # lane, offset, key, value
         self._parts: list[list[list[tuple[bytes, bytes] | None]]] = []
@@ -98,7 +99,7 @@ class History:
             kind,
             tenant_id=self._chance.choice(TENANTS),
             work_order_id=self._chance.choice(["o1", "o2"]),
-            created_at=START + number,
+            created_at=START + number - self._times.choice((0, 0, 1, 10)),  # which may go backwards, and be the same
             turn_id=number + 1,
             idempotency_key=f"key-{self._chance.randrange(EVENTS)}",
         )

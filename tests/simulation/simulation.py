@@ -13,22 +13,24 @@ from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
-from core_tables.projection.cache.pending_cache import CachedList, PendingCache
+from core_tables.projection.cache.pending_cache import CachedList
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.pending import PendingRecord, pending_record
+from core_tables.projection.fold.pending import PendingQuery, PendingRecord, pending_list, pending_record
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.vocabulary import MAX_I64, PENDING_STATUSES
 from core_tables.schemas.wire import MARKER
+from tests.builders import START
 from tests.tables import Tables
 
 from .broker import UNREADABLE, Broker, Consumer, Producer
-from .cache import Redis
+from .cache import Redis, ShortLists
 from .database import Database, Store
-from .history import LATER_FINGERPRINT, TENANTS, History, release_knows_later_schema
+from .history import EVENTS, LATER_FINGERPRINT, TENANTS, History, release_knows_later_schema
 from .scheduler import Actor, Scheduler
 
 LANES = 2
@@ -148,6 +150,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._queries = random.Random(f"queries {seed}")  # of their own, so that a seed keeps its schedule
         self.scheduler = Scheduler(seed)
         self.chance = self.scheduler.chance
         self.broker = Broker(self.scheduler, LANES)
@@ -182,10 +185,10 @@ class Simulation:
         self.stops[lane] = len(log)
         log += [(b"", value), readable]
 
-    def cache(self, clock: Callable[[], float]) -> PendingCache:
+    def cache(self, clock: Callable[[], float]) -> ShortLists:
         """The real client of the cache, over the model of Redis."""
         client: Any = self.redis
-        return PendingCache(client, "topic", clock)
+        return ShortLists(client, "topic", clock)
 
     def execute(self) -> "Simulation":
         """Run with faults, then without, until everything is folded and audited. Raises ViolationError."""
@@ -221,7 +224,7 @@ class Simulation:
     def _label_settled(self, lane: int) -> bool:
         """Whether the lane's label is where Postgres is; nobody tells Redis of a repair but the worker's own checks."""
         row = self.database.tables.lanes[lane]
-        cached = self.cache(lambda: 1e9).read(lane, "", "")
+        cached = self.cache(lambda: 1e9).read(lane, PendingQuery("", "", 0))
         return cached.labelled(row.epoch, row.applied)
 
     def _fault(self) -> None:
@@ -330,19 +333,25 @@ class Simulation:
         """A reader: the cache, and on a miss Postgres and a fill."""
         cache = self.cache(lambda: self.scheduler.now)
         while True:
-            tenant = self.chance.choice(TENANTS)
-            lane = partition_of(tenant.encode(), LANES)
-            found = cache.read(lane, tenant, "ada")
+            query = self._query(self.chance.choice(TENANTS))
+            lane = partition_of(query.tenant_id.encode(), LANES)
+            found = cache.read(lane, query)
             row = self.database.tables.lanes[lane]
             if lane not in self.drifted and found.labelled(row.epoch, found.position or 0):
-                self._check_list(lane, tenant, found)
+                self._check_list(lane, query, found)
             self.scheduler.edge()
             if found.label is not None and found.records is None:
                 row = self.database.tables.lanes[lane]
-                records = _listed(self.database.tables.states(tenant))
+                records = _listed(self.database.tables.states(query.tenant_id))
                 self.scheduler.edge()
                 if found.labelled(row.epoch, row.applied) or not self.redis.fenced:
-                    cache.fill(found.label, lane, (tenant, "ada"), records)
+                    cache.fill(found.label, lane, (query.tenant_id, query.requester_user_id), records)
+
+    def _query(self, tenant: str) -> PendingQuery:
+        """Any statuses and numbers of records; the window ends at the time of some record, or nowhere."""
+        statuses = frozenset(status for status in sorted(PENDING_STATUSES) if self._queries.random() < 0.7)
+        since = self._queries.choice((0, START + self._queries.randrange(EVENTS)))
+        return PendingQuery(tenant, "ada", MAX_I64, statuses, MAX_I64 - since, self._queries.choice((1, 2, 3)))
 
     def _check_always(self) -> None:
         """After every turn: no lane stopped, the audit is a prefix of the outcomes, nobody died of an error."""
@@ -380,15 +389,18 @@ class Simulation:
         cache = self.cache(lambda: 1e9)
         for tenant in TENANTS:
             lane = partition_of(tenant.encode(), LANES)
-            self._check_list(lane, tenant, cache.read(lane, tenant, "ada"))
+            for _ in range(5):
+                query = self._query(tenant)
+                self._check_list(lane, query, cache.read(lane, query))
 
-    def _check_list(self, lane: int, tenant: str, found: CachedList) -> None:
-        """What the cache answers is the fold at its label, and of this tenant."""
+    def _check_list(self, lane: int, query: PendingQuery, found: CachedList) -> None:
+        """What the cache answers is what the fold at its label would, and of this tenant."""
         if found.records is None or found.position is None:
             return
-        expected = [_plain(record) for record in self.history.lists[lane][found.position] if _owner(record) == tenant]
-        if sorted(found.records, key=_id) != sorted(expected, key=_id):
-            raise self._violation(f"the list of {tenant} is not the fold at its label {found.label}")
+        folded = self.history.lists[lane][found.position]
+        expected = pending_list([_plain(record) for record in folded if _owner(record) == query.tenant_id], query)
+        if found.records != [offer.record for offer in expected]:
+            raise self._violation(f"the answer to {query} is not that of the fold at its label {found.label}")
 
     def close(self) -> None:
         """End every actor."""
@@ -429,10 +441,6 @@ def drifted_rows(tables: Tables) -> list[WorkOrderKey]:
     return [key for key in expected.current if tables.rows(key) != expected.rows(key)]
 
 
-def _id(record: PendingRecord) -> str:
-    return record.work_order_id
-
-
 def _owner(record: PendingRecord) -> str:
     return record.work_order_id.partition("/")[0]
 
@@ -444,5 +452,7 @@ def _plain(record: PendingRecord) -> PendingRecord:
 
 
 def _listed(states: list[WorkOrder]) -> list[PendingRecord]:
+    """All pending records, in order."""
     found = map(pending_record, states)
-    return [replace(record, missing_fields=list(record.missing_fields)) for record in found if record is not None]
+    plain = [replace(record, missing_fields=list(record.missing_fields)) for record in found if record is not None]
+    return sorted(plain, key=lambda record: (-record.last_updated_at, record.work_order_id))

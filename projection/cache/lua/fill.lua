@@ -1,11 +1,15 @@
--- Store a requester's list as Postgres had it at label ARGV[1], but only if the lane's label KEYS[1] is still the same.
--- KEYS[2] is the list, ARGV[2] its time to live in seconds, ARGV[3..] pairs: work_order_id, record.
+-- Store the lists of a requester as Postgres had them at label ARGV[1], but only if the lane's label KEYS[1] is still the same.
+-- KEYS[2..] are the lists, ARGV[2] their time to live in seconds; then come, for each list, how many members it has, and these.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0
 end
-redis.call('DEL', KEYS[2])
-for i = 3, #ARGV, 2 do
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+local at = 3
+for i = 2, #KEYS do
+    redis.call('DEL', KEYS[i])
+    for j = at + 1, at + ARGV[at] do
+        redis.call('ZADD', KEYS[i], 0, ARGV[j])
+    end
+    redis.call('EXPIRE', KEYS[i], ARGV[2])
+    at = at + ARGV[at] + 1
 end
-redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
