@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Side by side; what shares fixtures stays together, in the order of tests/order.py.
 PYTEST := $(BIN)/pytest -n $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo stop test test-quick check docs generate format simulate faults dist bench bench-quick clean
+.PHONY: help demo stop test test-quick check docs screenshots generate format simulate faults dist bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,7 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (4), each with a stack of its own
 	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
+	@command -v chromium >/dev/null || echo "==> Chromium is not installed, so tests/test_console_browser.py is skipped (apt-get install chromium)"
 	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
 	@echo "==> the tests that a busy machine would disturb, two at a time"
 	@$(BIN)/pytest -n 2 --dist load -m alone $(ARGS) || [ $$? = 5 ]
@@ -52,7 +53,7 @@ $(VENV)/.bench: $(READY) peers/requirements.txt peers/requirements-quix.txt setu
 	@.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r peers/requirements-quix.txt
 	@touch $@
 
-build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* settings/*.py producer/*.py consumer/*.py cli/*.py deploy/*.py src/core_tables/*.py)
+build/compiled: $(READY) setup.py $(wildcard schemas/*.py kafka/*.py projection/*.py projection/*/* projection/*/*/* settings/*.py producer/*.py consumer/*.py console/*.py console/*/* cli/*.py deploy/*.py src/core_tables/*.py)
 	@if command -v cc >/dev/null; then echo "==> compiling the hot modules"; rm -rf build; \
 	  CORE_TABLES_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null 2>&1 \
 	  && $(BIN)/python -m zipfile -e build/wheel/*.whl $@; else echo "no C compiler: the compiled build is left out"; fi
@@ -87,6 +88,9 @@ check: $(READY)  ## lint, format, strict types, and the rules of the code base (
 docs: .venv-docs/.ready  ## build the documentation site into build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "the site is in build/site; open build/site/index.html"
+
+screenshots: $(READY)  ## make the pictures of the console in docs/console/, in Chromium
+	@$(BIN)/python -m tests.screenshots
 
 generate: $(READY)  ## write decoders and encoders from the Avro schemas, the column lists of the statements, and the image's lock file
 	@$(BIN)/python -m core_tables.schemas.generate

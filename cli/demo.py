@@ -71,6 +71,7 @@ def demo() -> None:
     for line, what in (
         (f"{command} worker", "folds new events until Ctrl-C"),
         (f"{command} append FILE --wait", "appends your own events"),
+        (f"{command} console", "shows the ledger in a browser, at http://127.0.0.1:8600"),
         (f"{command} doctor", "checks that everything is as it should be"),
         (f"{command} --help", "lists all commands"),
         (f"{command} stack down", "stops Kafka, Postgres and Redis"),

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "cancel": Listed("append", "cancel", "Cancel a work order that is in DRAFT, CLARIFY or CONFIRM."),
     "closed": Listed("listing", "closed", "List the work orders that were closed after an event."),
     "config": Listed("config", "config", "Show the settings in use, and where each is from."),
+    "console": Listed("console", "console", "Show the ledger in a browser, read-only."),
     "correlation": Listed("history", "correlation", "Show all records of a correlation id, oldest first."),
     "demo": Listed("demo", "demo", "Start the local stack and send a day of events through it."),
     "doctor": Listed("doctor", "doctor", "Check connections, versions, rights, topics, tables and clocks."),

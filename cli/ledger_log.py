@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from core_tables.cli import wiring
+from core_tables.consumer.lane_status import without_lane
 from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import TopicReader, ends_without_lane
 from core_tables.projection.fold.batch import read_content
@@ -47,13 +48,6 @@ def verify_against_topic(settings: Settings, connection: Connection, progress: P
     return report._replace(
         differences=report.differences
         + [Difference(None, None, "topic", f"partition {found}: {without_lane(end)}") for found, end in strays.items()]
-    )
-
-
-def without_lane(end: int) -> str:
-    """What to say of the records in a partition that the topic was given after its lanes were made."""
-    return (
-        f"up to {end} records, which belong to no lane and are not in the ledger; append them again with our producer"
     )
 
 

@@ -4,7 +4,7 @@ import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from confluent_kafka import Message
@@ -13,20 +13,16 @@ from msgspec.structs import asdict
 from core_tables.cli import output, wiring
 from core_tables.cli.formats import Format, emit_list, emit_more, emit_one
 from core_tables.cli.options import format_option
-from core_tables.kafka.clients import headers_of
+from core_tables.kafka.shown_record import shown_record
+from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.ledger_reads import RefusedRecord
 from core_tables.projection.postgres.operator_reads import refusal_counts, refused_of_tenant
 from core_tables.projection.verify.facts import check_role
-from core_tables.schemas.events import SizedEvent
 from core_tables.schemas.identity import event_id_at, lane_of, offset_of
-from core_tables.schemas.json_form import event_to_json
-from core_tables.schemas.reasons import SetupError, UnknownSchemaError
-from core_tables.schemas.topic import LedgerTopic
+from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
-from core_tables.schemas.wire import Schemas, decode_event, lane_schemas
+from core_tables.schemas.wire import Schemas, lane_schemas
 from core_tables.settings.environment import Settings
-
-SHOWN_BYTES: Final = 65_536
 
 
 @click.group(epilog=output.EXIT_CODES)
@@ -106,27 +102,30 @@ def show_refused(
     topic = wiring.registered_topic(settings, connection)
     if event_id is None:
         event_id = event_id_at(topic.first_lane + (partition or 0), offset or 0)
-    partition = _partition_of(event_id, topic)
-    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
-        message = reader.at(partition, offset_of(event_id))
-    if message is None:
+    found = ledger_record(settings, connection, event_id)
+    if found is None:
+        partition = lane_of(event_id) - topic.first_lane
         output.say(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
         sys.exit(output.EXIT_NOT_FOUND)
-    schemas = lane_schemas(wiring.positions(settings, connection)[lane_of(event_id)].schemas)
+    message, schemas = found
     if file is not None:
         _write(file, message.value() or b"")
-    emit_one(f"record {event_id}", _record_json(event_id, partition, message, schemas), form)
+    emit_one(f"record {event_id}", shown_record(event_id, message, schemas), form)
 
 
-def _partition_of(event_id: int, topic: LedgerTopic) -> int:
-    partition = lane_of(event_id) - topic.first_lane
+def ledger_record(settings: Settings, connection: Connection, event_id: int) -> tuple[Message, Schemas] | None:
+    """A record of the ledger topic, with the schemas of its lane; None if the log has none there. Raises SetupError."""
+    topic = wiring.registered_topic(settings, connection)
+    lane, partition = lane_of(event_id), lane_of(event_id) - topic.first_lane
     if not 0 <= partition < topic.partitions:
         raise SetupError(
-            f"record {event_id} is in lane {lane_of(event_id)}, which is of another topic than {topic.topic}; "
+            f"record {event_id} is in lane {lane}, which is of another topic than {topic.topic}; "
             "set CORE_TABLES_TOPIC to that one",
             "topic",
         )
-    return partition
+    with closing(wiring.topic_reader(settings, topic.topic)) as reader:
+        message = reader.at(partition, offset_of(event_id))
+    return None if message is None else (message, lane_schemas(wiring.positions(settings, connection)[lane].schemas))
 
 
 def _refused_json(record: RefusedRecord) -> dict[str, Any]:
@@ -136,12 +135,6 @@ def _refused_json(record: RefusedRecord) -> dict[str, Any]:
     return {**named, **asdict(refusal)}
 
 
-def _hex(value: bytes | str | None) -> str | None:
-    if value is None:
-        return None
-    return (value.encode() if isinstance(value, str) else value)[:SHOWN_BYTES].hex()
-
-
 def _write(file: Path, value: bytes | str) -> None:
     try:
         file.write_bytes(value.encode() if isinstance(value, str) else value)
@@ -149,38 +142,3 @@ def _write(file: Path, value: bytes | str) -> None:
         raise SetupError(
             f"{file} could not be written: {error.strerror}; give --output another file", "machine"
         ) from error
-
-
-def _header_json(name: str, value: bytes | str | None) -> dict[str, str | None]:
-    """A header; a value that is not UTF-8 text is shown in hexadecimal digits."""
-    if not isinstance(value, bytes):
-        return {"name": name, "value": value}
-    try:
-        return {"name": name, "value": value.decode()[:SHOWN_BYTES]}
-    except UnicodeDecodeError:
-        return {"name": name, "value_hex": _hex(value)}
-
-
-def _record_json(event_id: int, partition: int, message: Message, schemas: Schemas) -> dict[str, Any]:
-    key, value, headers = message.key(), message.value(), headers_of(message)
-    record: dict[str, Any] = {
-        "event_id": event_id,
-        "partition": partition,
-        "offset": offset_of(event_id),
-        "headers": None if headers is None else [_header_json(*header) for header in headers],
-        "key_hex": _hex(key),
-        "value_bytes": None if value is None else len(value),
-        "value_hex": _hex(value),
-    }
-    if len(value or b"") > SHOWN_BYTES:
-        record["value_cut"] = f"the first {SHOWN_BYTES} bytes are shown; --output FILE writes all of them"
-    try:
-        decoded = decode_event(value, offset_of(event_id), schemas)
-    except UnknownSchemaError as error:
-        record["unreadable"] = error.message
-        return record
-    if isinstance(decoded, SizedEvent):
-        record["event"] = event_to_json(decoded.event)
-    else:
-        record["unreadable"] = decoded.sentence
-    return record

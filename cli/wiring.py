@@ -5,10 +5,13 @@ import socket
 from functools import partial
 from typing import Any, Final
 
+from confluent_kafka.admin import AdminClient
+
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, release_in_background
 from core_tables.consumer.dependencies import Session, WorkerDependencies
+from core_tables.consumer.lane_status import LedgerStatus, ledger_status
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import (
@@ -158,3 +161,9 @@ def positions(settings: Settings, connection: Connection) -> dict[int, LanePosit
     """The positions of the lanes of the topic that the settings name."""
     topic = registered_topic(settings, connection)
     return lane_positions(connection, range(topic.first_lane, topic.first_lane + topic.partitions))
+
+
+def status_now(settings: Settings, connection: Connection, admin: AdminClient) -> LedgerStatus:
+    """How far the lanes of the topic are that the settings name."""
+    topic = registered_topic(settings, connection)
+    return ledger_status(connection, admin, settings.group_id, topic, partial(topic_reader, settings, topic.topic))

@@ -15,7 +15,7 @@ import core_tables
 from .runbook import LogLine, log_lines_of_the_runbook
 
 ROOT: Final = Path(__file__).parent.parent
-ROOMS: Final = ("schemas", "kafka", "projection", "settings", "producer", "consumer", "cli", "deploy")
+ROOMS: Final = ("schemas", "kafka", "projection", "settings", "producer", "consumer", "console", "cli", "deploy")
 CODE: Final = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

@@ -27,9 +27,10 @@ ROOMS = {
     "projection": {"schemas"},
     "producer": {"schemas", "kafka", "projection", "settings"},
     "consumer": {"schemas", "kafka", "projection"},
+    "console": {"schemas", "kafka", "projection", "consumer"},
     "deploy": {"schemas"},
     "settings": {"schemas", "kafka", "deploy"},
-    "cli": {"schemas", "kafka", "projection", "settings", "producer", "consumer", "deploy"},
+    "cli": {"schemas", "kafka", "projection", "settings", "producer", "consumer", "console", "deploy"},
 }
 FOLD = sorted((ROOT / "projection" / "fold").glob("*.py"))  # pure: the folder is the rule
 SQL = sorted((ROOT / "projection" / "postgres" / "sql").glob("*.sql"))
@@ -295,7 +296,8 @@ def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_pa
     assert done.returncode == 0, done.stderr
     probe = (
         "import core_tables.projection.postgres.statements as s, core_tables.projection.cache.scripts as l; "
-        "import core_tables.schemas.wire as w; s.sql('insert_ledger'); l.lua('advance'); print(w.__file__)"
+        "import core_tables.schemas.wire as w; s.sql('insert_ledger'); l.lua('advance'); print(w.__file__); "
+        "import core_tables.console.rendering as r; assert r.template('lanes.html') and len(r.static_files()) > 3"
     )
     done = subprocess.run([python, "-c", probe], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

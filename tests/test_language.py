@@ -16,6 +16,8 @@ PATHS: Final = (
     "SECURITY.md",
     "bench/**/*.py",
     "cli/*.py",
+    "console/*.py",
+    "console/templates/*.html",
     "consumer/*.py",
     "deploy/*.py",
     "docs/**/*.md",

@@ -1,0 +1,1 @@
+"""The console: read-only pages for operators and support."""
