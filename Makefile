@@ -96,6 +96,7 @@ generate: $(READY)  ## write decoders and encoders from the Avro schemas, the co
 	@$(BIN)/python -m core_tables.schemas.generate
 	@$(BIN)/python -m core_tables.projection.postgres.generate
 	@$(BIN)/python -m core_tables.deploy.image_lock
+	@$(BIN)/python -m core_tables.deploy.observability.committed
 	@$(BIN)/ruff format --quiet schemas
 
 format: $(READY)  ## let the formatter and the linter's fixes run

@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "lease": Listed("read", "lease", "Show the active lease of a work order, or its last one."),
     "ledger": Listed("history", "ledger", "Show the events of a tenant or of one work order, oldest first."),
     "list": Listed("listing", "list_work_orders", "List work orders: by status, of a requester, or closed lately."),
+    "monitor": Listed("monitor", "monitor", "Serve metrics of the ledger as a whole until Ctrl-C."),
     "outcome": Listed("history", "outcome", "Show the outcome of an append."),
     "pending": Listed("listing", "pending", "Show the pending list of a requester, most recent first."),
     "rebuild": Listed("verify", "rebuild", "Replace the rows that differ from the fold of the ledger."),

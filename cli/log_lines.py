@@ -1,29 +1,46 @@
-"""The log of a worker: JSON lines on standard error, each with an event code (docs/RUNBOOK.md, "Log lines")."""
+"""The log of a worker: lines on standard error, each with an event code (docs/RUNBOOK.md, "Log lines")."""
 
 import logging
 import sys
 import traceback
+from importlib.metadata import version
 from typing import Any
 
 import structlog
 from structlog.typing import ExcInfo
 
+from core_tables.kafka.group import worker_client_id
 from core_tables.schemas.reasons import CoreTablesError
+from core_tables.settings.environment import LogFormat, LogLevel, Settings
 
 
-def logger() -> Any:
-    """The logger of the command."""
+def logger(level: LogLevel = "info", format_: LogFormat = "json", **fields: str) -> Any:
+    """The logger of the command; every line has `fields`."""
+    as_text = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.ExceptionRenderer(without_values),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer() if format_ == "json" else as_text,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    return structlog.get_logger()
+    return structlog.get_logger().bind(**fields)
+
+
+def logger_of(settings: Settings) -> Any:
+    """The logger of a program that serves: each line says which worker wrote it, of which group and release."""
+    return logger(
+        settings.log_level,
+        settings.log_format,
+        worker=worker_client_id(),
+        group=settings.group_id,
+        version=version("core-tables"),
+    )
 
 
 def without_values(exc_info: ExcInfo) -> str:

@@ -12,13 +12,12 @@ from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
 from core_tables.cli.formats import Format, emit_list
-from core_tables.cli.log_lines import logger
+from core_tables.cli.log_lines import logger_of
 from core_tables.cli.options import format_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
-from core_tables.consumer.http_server import HttpServer
-from core_tables.consumer.probes import WorkerProbes, probe_pages
+from core_tables.cli.worker_port import WorkerPort
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.settings.environment import Settings, unknown_variables
 
@@ -108,26 +107,21 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
 
     Workers share the lanes: start as many as the load needs, up to one per lane.
     """
-    log = logger()
+    settings = Settings()
+    log = logger_of(settings)
     for name, advice in unknown_variables(os.environ).items():
         log.warning("unknown_setting", variable=name, advice=advice)
     if processes > 1:
-        if "group.instance.id" in Settings().kafka:
+        if "group.instance.id" in settings.kafka:
             raise click.UsageError(
                 "--processes cannot be used with a group.instance.id (CORE_TABLES_KAFKA): it names one process"
             )
         arguments = ["--audit" if audit else "--no-audit", "--batch", str(batch), "--start-timeout", str(start_timeout)]
-        sys.exit(run_workers(processes, arguments, log, Settings().http_address()))
-    settings = Settings()
+        sys.exit(run_workers(processes, arguments, log, settings.http_address()))
     worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
-    probes = WorkerProbes(worker_settings)
-    if (address := settings.http_address()) is not None:
-        HttpServer(address.host, address.port, probe_pages(probes))  # until the process ends
+    port = WorkerPort(settings, worker_settings)
     built, audit_thread = started(
-        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log),
-        start_timeout,
-        log,
-        probes.waits_to_start,
+        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log), start_timeout, log, port.waits_to_start
     )
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -139,7 +133,7 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     log.info("worker_started", topic=built.topic.topic, audit=audit)
     if audit_thread is not None:
         audit_thread.start()
-    probes.follow(built, audit_thread)
+    port.follow(built, audit_thread)
     finished = False
     # A batch leaves no reference cycles. To look for some as often as Python does would be a tenth of the worker's CPU time.
     gc.set_threshold(100_000)

@@ -22,6 +22,7 @@ from core_tables.kafka.clients import (
     partition_consumer,
     tail_group,
 )
+from core_tables.kafka.current_ends import CurrentEnds
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.group import worker_client_id
 from core_tables.kafka.log import TopicReader, log_bounds, log_ends
@@ -42,6 +43,7 @@ from core_tables.schemas.topic import LedgerTopic
 from core_tables.settings.environment import Settings
 
 READS: Final = "core-tables reads"  # the name of these connections
+SCRAPE_TIMEOUT_S: Final = 2.0  # of each of two requests; Prometheus waits ten seconds for all
 
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
@@ -155,6 +157,12 @@ def topic_reader(settings: Settings, topic: str) -> TopicReader:
     """A reader of one of the topics; it joins no group and commits nothing."""
     kafka = settings.kafka_settings()
     return TopicReader(partition_consumer(kafka), topic, tail_group(kafka))
+
+
+def current_ends(settings: Settings, topic: LedgerTopic, timeout_s: float = SCRAPE_TIMEOUT_S) -> CurrentEnds:
+    """The ends of the logs of a topic, asked for by a client of its own: the metrics are another thread's."""
+    admin = admin_client(settings.kafka_settings())
+    return CurrentEnds(partial(log_ends, admin, topic.topic, range(topic.partitions), timeout_s))
 
 
 def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:

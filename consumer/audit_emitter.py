@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from core_tables.consumer.audit_output import AuditOutput, Landing
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.checks import defect
+from core_tables.consumer.counts import AuditReopenCause, WorkerCounts
 from core_tables.consumer.lane import Trouble
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import RESTORE_TOPIC, translate_running
@@ -24,37 +26,7 @@ from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, Unava
 PER_TRANSACTION: Final = 2000
 WAIT_S: Final = 0.1
 MAX_RETRY_PAUSE_S: Final = 5.0
-
-
-@dataclass
-class _Landing:
-    """The offset in the audit partition of the last record of a transaction; None while it is not known.
-
-    The client keeps `delivered` until it has reported what became of the record. It must not lead to the producer, which would
-    then stay open, with its threads and its transactional.id, if the record is never delivered.
-    """
-
-    offset: int | None = None
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Note the offset of a record that was delivered."""
-        self.offset = message.offset() if error is None else None
-
-
-@dataclass
-class _Output:
-    """An open producer of a lane, and the offset of the next outcome to emit.
-
-    `fresh`: nothing has been emitted since it was opened. `landing` is where this transaction lies, and `committed` the offset of
-    the last record of the transaction before.
-    """
-
-    producer: Producer
-    next_offset: int
-    fresh: bool
-    queue: LaneQueue
-    landing: _Landing = field(default_factory=_Landing)
-    committed: int = -1
+_FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
 @dataclass(frozen=True)
@@ -69,6 +41,7 @@ class AuditPorts:
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
         for_each: runs a function for each of several lanes, possibly at the same time, and waits for all of them.
         release: closes a producer without waiting for it.
+        counts: the worker's, for how often producers were opened again.
         clock: monotonic seconds.
         chance: a random number from 0 to 1.
     """
@@ -80,6 +53,7 @@ class AuditPorts:
     check_topics: Callable[[], None]
     for_each: Callable[[Callable[[LaneQueue], object], list[LaneQueue]], None]
     release: Callable[[Producer], None]
+    counts: WorkerCounts = field(default_factory=WorkerCounts)
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
 
@@ -103,7 +77,7 @@ class AuditEmitter:
         self._first_lane = first_lane
         self._ports = ports
         self._log = log
-        self._outputs: dict[int, _Output] = {}
+        self._outputs: dict[int, AuditOutput] = {}
         self._retries: dict[int, _Retry] = {}  # by lane
         self._turns: dict[int, float] = {}  # lane: when its last turn was
 
@@ -182,6 +156,7 @@ class AuditEmitter:
         if isinstance(cause, CoreTablesError) and not cause.retryable:
             self._queue.stop(queue, cause)
             return
+        self._ports.counts.audit_reopens[_reopen_cause(error)] += 1
         queue.trouble = Trouble(str(cause), self._ports.clock() if queue.trouble is None else queue.trouble.since)
         pause = min(MAX_RETRY_PAUSE_S, 2 * self._retries.get(queue.lane, _FIRST_RETRY).pause_s)
         # Two workers that both believe they own the lane fence each other; a random pause lets one of them finish.
@@ -226,7 +201,7 @@ class AuditEmitter:
         if not records:
             return None
         output.producer.begin_transaction()
-        output.landing = _Landing()
+        output.landing = Landing()
         partition = self._partition(queue)
         for record in records[:-1]:
             self._produce(output.producer, partition, record)
@@ -253,7 +228,7 @@ class AuditEmitter:
         queue.trouble = None
         return end
 
-    def _check_rises(self, output: _Output, landed: int) -> None:
+    def _check_rises(self, output: AuditOutput, landed: int) -> None:
         """Abort if a record lies no higher than those before it: the topic was recreated, and nobody may see the record."""
         if landed <= output.committed:
             output.producer.abort_transaction(REQUEST_TIMEOUT_S)
@@ -264,7 +239,7 @@ class AuditEmitter:
     def _init(self, queue: LaneQueue) -> None:
         """Open a lane's producer, which fences the previous holder of its transactional.id."""
         producer = self._ports.open_producer(self._transactional_id(queue))
-        output = _Output(producer, 0, True, queue)
+        output = AuditOutput(producer, 0, True, queue)
         self._outputs[queue.lane] = output
         producer.init_transactions(REQUEST_TIMEOUT_S)
 
@@ -296,3 +271,16 @@ class AuditEmitter:
         if audited > 0:
             self._ports.check_topics()  # was it emptied, or is it another topic?
         return audited
+
+
+def _reopen_cause(error: Exception) -> AuditReopenCause:
+    """What sort of error a lane's producer is replaced for."""
+    match error:
+        case UnavailableError(dependency="postgres"):
+            return "postgres"
+        case KafkaException(args=[KafkaError() as cause, *_]) if cause.code() in _FENCED:
+            return "fenced"
+        case RuntimeError():
+            return "machine"
+        case _:
+            return "kafka"

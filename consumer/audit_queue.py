@@ -31,7 +31,7 @@ class AuditQueue:
     """What the fold hands to the audit thread. Every method may be called from either thread."""
 
     def __init__(self, size: int, clock: Clock = time.monotonic) -> None:
-        self._size = size
+        self.limit = size
         self._clock = clock
         self._sign_at = clock()
         self._lock = threading.Lock()
@@ -72,12 +72,12 @@ class AuditQueue:
 
     def full(self) -> bool:
         """Whether fetching has to pause."""
-        return self._count >= self._size
+        return self._count >= self.limit
 
     def drained(self, timeout: float = 0.0) -> bool:
         """Whether the queue is short enough to continue fetching; waits up to `timeout` seconds for that."""
         with self._wake:
-            return self._wake.wait_for(lambda: self._count <= self._size // 2, timeout)
+            return self._wake.wait_for(lambda: self._count <= self.limit // 2, timeout)
 
     def sign(self) -> None:
         """A sign of life of the audit thread: it gives one before each step that may wait."""

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer
 
 from core_tables.consumer.audit_queue import AuditQueue
+from core_tables.consumer.counts import WorkerCounts
 from core_tables.consumer.timer import Clock
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.postgres.store import Store
@@ -71,6 +72,7 @@ class WorkerDependencies:
         find_gaps: see LogProbe.gaps.
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
         name: what others call this worker.
+        counts: what the worker counts.
     """
 
     consumer: Consumer
@@ -80,3 +82,4 @@ class WorkerDependencies:
     find_gaps: Callable[[int, int], dict[int, int]]
     check_topics: Callable[[], None]
     name: str = ""
+    counts: WorkerCounts = field(default_factory=WorkerCounts)

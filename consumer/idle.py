@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.health_file import health_of, write_health
-from core_tables.consumer.lane import Lane, Trouble
+from core_tables.consumer.lane import Lane, Trouble, reached
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -14,6 +14,7 @@ from core_tables.projection.cache.pending_cache import CacheMove
 from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
 IDLE_S: Final = 1.0
+SUMMARY_S: Final = 5.0
 
 
 class IdleChecks:
@@ -37,6 +38,9 @@ class IdleChecks:
         self._log = log
         self._clock = clock
         self._timer = Timer(clock, IDLE_S)
+        self._counts = dependencies.counts
+        self._summary = Timer(clock, SUMMARY_S)
+        self._summed_up = self._sums()
         self._cache_failed: str | None = None
         self._sessions = 0  # how many sessions of Postgres had been opened at the last check
 
@@ -61,8 +65,10 @@ class IdleChecks:
         self._stop_unaudited_lanes()
         self._check_topics()
         self._report_cache()
+        self._sum_up(started)
         self._lifecycle.stops.save()
         self._end_doubts()
+        self._note_ends(started)
         if self._compare_rows():
             self._lifecycle.stops.clear(self._lifecycle.opened())
             self._renew_labels(started)
@@ -73,6 +79,20 @@ class IdleChecks:
         for lane in self._lifecycle.opened():
             if lane.log_end is not None and lane.log_end.empty_from <= lane.next_offset:
                 lane.doubt = None
+
+    def _note_ends(self, now: float) -> None:
+        """Note how far open lanes are behind. While it is not certain that the broker answers, nothing is known to be caught up."""
+        if self._lifecycle.topics_unknown is not None:
+            return
+        for lane in self._lifecycle.opened():
+            _, end = self._consumer.get_watermark_offsets(
+                TopicPartition(self._lifecycle.topic.topic, lane.partition), cached=True
+            )
+            if end >= 0 and not self._lifecycle.fetching_paused:
+                lane.behind.note(reached(lane), end, now)
+        if self._audit is not None:
+            for lane in self._lifecycle.compared():
+                lane.audit_behind.note(max(lane.audited, self._audit.confirmed(lane.lane)), lane.applied, now)
 
     def _stop_unaudited_lanes(self) -> None:
         """Stop the lanes whose audit has stopped, also those that stopped before and drained."""
@@ -96,6 +116,34 @@ class IdleChecks:
             self._log.warning("kafka_error", topic=self._lifecycle.topic.topic, partition=None, cause=error.message)
         except CoreTablesError as error:
             self._lifecycle.give_up(self._lifecycle.opened(), error)
+
+    def _sums(self) -> tuple[int, int, int, int]:
+        counted = {"accepted": 0, "replayed": 0, "refused": 0}
+        for (outcome, _), count in self._counts.records.items():
+            counted[outcome] += count
+        return self._counts.batches["committed"], sum(counted.values()), counted["refused"], counted["replayed"]
+
+    def _sum_up(self, now: float) -> None:
+        """Every few seconds, log what was folded meanwhile, if anything was."""
+        if not self._summary.due():
+            return
+        self._summary.restart()
+        sums = self._sums()
+        batches, records, refused, replayed = (
+            after - before for before, after in zip(self._summed_up, sums, strict=True)
+        )
+        self._summed_up = sums
+        if batches:
+            self._log.info(
+                "folded",
+                topic=self._lifecycle.topic.topic,
+                batches=batches,
+                records=records,
+                refused=refused,
+                replayed=replayed,
+                lanes=len(self._lifecycle.opened()),
+                behind_s=round(max((lane.behind.behind_s(now) for lane in self._lifecycle.opened()), default=0.0), 1),
+            )
 
     def _report_cache(self) -> None:
         """Log when the cache stops answering, and when it answers again: lists come from Postgres meanwhile."""
@@ -122,7 +170,7 @@ class IdleChecks:
             for lane in compared:
                 row = rows.get(lane.lane)
                 if row is None or (row.applied, row.epoch) != (lane.applied, lane.epoch):
-                    self._lifecycle.reopen(lane, "its row in Postgres is not what it was", backoff=False)
+                    self._lifecycle.reopen(lane, "position", "its row in Postgres is not what it was", backoff=False)
                     continue
                 lane.audited = row.audited
                 if self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
@@ -153,7 +201,4 @@ class IdleChecks:
 
     def _progress(self, lane: Lane) -> int:
         """`applied`; or the end of the log, if there is no record between, and all before is audited."""
-        end = lane.log_end
-        if end is None or not end.empty_from <= lane.applied <= end.end:
-            return lane.applied
-        return end.end if self._audit is None or lane.audited >= lane.applied else lane.applied
+        return reached(lane) if self._audit is None or lane.audited >= lane.applied else lane.applied

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
+from core_tables.consumer.caught_up import CaughtUp
 from core_tables.projection.fold.needs import ANY_KEY, Known, key_bits
 from core_tables.projection.fold.values import Changed, KnownState, Loaded, WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder, settled
@@ -61,12 +62,15 @@ class Trouble(NamedTuple):
 class Lane:
     """A lane that this worker was assigned. Offsets mean "next to do"; moments are seconds of the worker's clock.
 
-    `since`: when it was assigned, opened, reopened or stopped last. `doubt`: why it was reopened, from then until it has folded a
+    `behind` and `audit_behind`: how long ago the fold, and the audit, had all that there was. `since`: when it was
+    assigned, opened, reopened or stopped last. `doubt`: why it was reopened, from then until it has folded a
     batch or is at the end of its log; a lane that is opened and fails again and again is in doubt all the time.
     """
 
     lane: int
     partition: int
+    behind: CaughtUp = field(default_factory=lambda: CaughtUp(0.0))
+    audit_behind: CaughtUp = field(default_factory=lambda: CaughtUp(0.0))
     since: float = 0.0
     doubt: Trouble | None = None
     opened: bool = False
@@ -87,6 +91,12 @@ class Lane:
     touched_at: float = 0.0
     schemas: Schemas = field(default_factory=dict)  # those that are registered; true while the guard holds
     states: StateCache = field(default_factory=StateCache)
+
+
+def reached(lane: Lane) -> int:
+    """The offset below which nothing is left to be folded: `applied`, or the end of a log that has no record in between."""
+    end = lane.log_end
+    return lane.applied if end is None or not end.empty_from <= lane.applied <= end.end else end.end
 
 
 def remember(lanes: Mapping[int, Lane], partitions: int, known: Known, changed: Changed, loaded: Loaded) -> None:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
+from core_tables.consumer.caught_up import CaughtUp
 from core_tables.consumer.checks import check_log, no_row
+from core_tables.consumer.counts import ReopenCause
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
 from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache, Trouble
@@ -48,6 +50,7 @@ class LaneLifecycle:
         self._postgres = dependencies.postgres
         self._audit = dependencies.audit
         self._check_topics = dependencies.check_topics
+        self._counts = dependencies.counts
         self.stops = LaneStops(dependencies.postgres, dependencies.name, log, clock)
         self._fetcher = fetcher
         self._log = log
@@ -57,6 +60,11 @@ class LaneLifecycle:
     def in_group(self) -> bool:
         """Whether the group has assigned lanes, if only none, and they were not lost since."""
         return self.outside is None
+
+    @property
+    def fetching_paused(self) -> bool:
+        """Whether nothing is fetched because the audit queue is full."""
+        return self._fetcher.paused
 
     def opened(self) -> list[Lane]:
         """The lanes that are open: they are fetched and folded."""
@@ -74,12 +82,19 @@ class LaneLifecycle:
         A partition that the topic was given after its lanes were made has none, and is left alone.
         """
         consumer.incremental_assign([])
+        self._counts.rebalances["assigned"] += 1
         self.outside, self.joined, now = None, True, self._clock()
         for target in partitions:
             if target.partition >= self.topic.partitions:
                 self._log.warning("partition_without_lane", topic=self.topic.topic, partition=target.partition)
                 continue
-            self.lanes[target.partition] = Lane(self.topic.first_lane + target.partition, target.partition, since=now)
+            self.lanes[target.partition] = Lane(
+                self.topic.first_lane + target.partition,
+                target.partition,
+                behind=CaughtUp(now),
+                audit_behind=CaughtUp(now),
+                since=now,
+            )
         self._log.info("assigned", topic=self.topic.topic, partitions=sorted(target.partition for target in partitions))
 
     def open_due(self) -> None:
@@ -148,11 +163,12 @@ class LaneLifecycle:
         if error.dependency == "postgres":
             self._postgres.close()
         for lane in lanes:
-            self.reopen(lane, error.message, backoff=True)
+            self.reopen(lane, error.dependency, error.message, backoff=True)
 
-    def reopen(self, lane: Lane, cause: str, *, backoff: bool) -> None:
+    def reopen(self, lane: Lane, kind: ReopenCause, cause: str, *, backoff: bool) -> None:
         """Drop what is in memory of a lane; `open_due` begins again at step 1, after a back-off if asked for."""
         now = self._clock()
+        self._counts.reopens[kind] += 1
         if lane.opened or lane.stopped is not None:
             lane.since = now
         lane.doubt = Trouble(cause, now if lane.doubt is None else lane.doubt.since)
@@ -244,6 +260,7 @@ class LaneLifecycle:
 
     def revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """The group took lanes away: forget them. Nothing is flushed or committed."""
+        self._counts.rebalances["revoked"] += 1
         self._forget(partitions, lost=False)
 
     def lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -252,6 +269,7 @@ class LaneLifecycle:
         Perhaps nobody has: if the broker is gone, this worker is not ready until the group has it back.
         """
         self.outside = Trouble("the group took its lanes away after a timeout", self._clock())
+        self._counts.rebalances["lost"] += 1
         self._forget(partitions, lost=True)
 
     def _forget(self, partitions: list[TopicPartition], *, lost: bool) -> None:

@@ -50,6 +50,10 @@ class Batch:
         end = offset_of(records[middle - 1].event_id) + 1
         return [Batch({partition: records[:middle]}, {partition: end}), Batch({partition: records[middle:]}, self.ends)]
 
+    def parts(self) -> list["Batch"]:
+        """What a batch that failed is tried again in: lane by lane, then the halves of a lane's records; none: it has no parts."""
+        return [self.only(partition) for partition in sorted(self.records)] if len(self.records) > 1 else self.halves()
+
     def add_failure(self, failure: Failure, lanes: Mapping[int, Lane]) -> None:
         """Note an error of the client that is not about a record, or the end of a log."""
         code = failure.error.code()

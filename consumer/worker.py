@@ -30,6 +30,7 @@ from typing import Any, Final
 from core_tables.consumer.audit_encoding import audit_record, with_audit
 from core_tables.consumer.audit_record import AuditRecord
 from core_tables.consumer.checks import defect
+from core_tables.consumer.counts import with_others
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
 from core_tables.consumer.idle import IdleChecks
@@ -44,6 +45,7 @@ from core_tables.projection.fold.batch import fold_in_parts
 from core_tables.projection.fold.values import Changed
 from core_tables.projection.postgres.keys import Move
 from core_tables.schemas.identity import offset_of
+from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -51,10 +53,7 @@ POLL_S: Final = 0.1
 
 
 class Worker:
-    """Folds lanes until it is asked to stop, or all of its lanes have stopped.
-
-    Other threads may read what is public: `turned_at` is when the last turn began, `pause` why fetching is paused, if it is.
-    """
+    """Folds lanes until it is asked to stop, or all of its lanes have stopped. Other threads may read what is public."""
 
     def __init__(
         self,
@@ -70,8 +69,9 @@ class Worker:
         self._settings = settings
         self._consumer = dependencies.consumer
         self._postgres = dependencies.postgres
-        self._cache = dependencies.cache
+        self.cache = dependencies.cache
         self.audit = dependencies.audit
+        self.counts = dependencies.counts
         self._find_gaps = dependencies.find_gaps
         self._log = log
         self._clock = clock
@@ -79,8 +79,8 @@ class Worker:
         self.lifecycle = LaneLifecycle(topic, dependencies, self._fetcher, log, clock)
         self._idle = IdleChecks(self.lifecycle, dependencies, settings, log, clock)
         self._lanes = self.lifecycle.lanes
-        self.turned_at = clock()
-        self.pause: Trouble | None = None
+        self.turned_at = clock()  # when the last turn began
+        self.pause: Trouble | None = None  # why fetching is paused
         self._next_size = settings.batch_size  # half of a batch that Postgres did not finish, then larger again
         self._stopping = threading.Event()
 
@@ -143,6 +143,7 @@ class Worker:
         may_fetch = self.audit.drained(0.0 if self._fetcher.paused else self._settings.audit_patience_s)
         if may_fetch != self._fetcher.paused:  # it fetches and may, or it is paused and may not fetch yet
             return
+        self.counts.pauses += not self._fetcher.paused
         change = self._fetcher.resume if self._fetcher.paused else self._fetcher.pause
         self.pause = Trouble("the audit queue is full", self._clock()) if self.pause is None else None
         change([lane.partition for lane in self.lifecycle.opened()])
@@ -182,7 +183,7 @@ class Worker:
             self.lifecycle.topic_check.expire()  # a topic that is unknown now may come back as a different one
         opened = {lane.partition: lane for lane in self.lifecycle.opened()}
         for partition in batch.lost.keys() & opened.keys():  # step 1 finds out what happened to the log
-            self.lifecycle.reopen(opened[partition], batch.lost[partition].message, backoff=True)
+            self.lifecycle.reopen(opened[partition], "log", batch.lost[partition].message, backoff=True)
         for partition, stop in batch.stops.items():
             # If the records before it could not be folded, the lane stops when they are read again.
             if partition in opened and opened[partition].next_offset == stop.expected:
@@ -197,11 +198,14 @@ class Worker:
         try:
             self._fold_lanes(batch, partitions)
         except UnavailableError as error:
+            self.counts.batches["failed"] += 1
             self._next_size = max(1, sum(map(len, batch.records.values())) // 2)
             self.lifecycle.give_up([self._lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
+            self.counts.batches["failed"] += 1
             self._postgres.close()
-            parts = _parts(batch, error)
+            # What is not permitted is not for any record.
+            parts = [] if isinstance(error, SetupError) and len(batch.records) == 1 else batch.parts()
             for part in parts:
                 if all(self._lanes[partition].opened for partition in part.records):
                     self._fold(part)
@@ -226,29 +230,40 @@ class Worker:
         moved = [partition for partition in partitions if self._lanes[partition].lane not in unmoved]
         if moved:
             store.rollback()
+            self.counts.batches["moved"] += 1
             for partition in moved:
                 batch.drop(partition)
-                self.lifecycle.reopen(self._lanes[partition], "another worker, or a repair, moved it", backoff=True)
+                self.lifecycle.reopen(
+                    self._lanes[partition], "moved", "another worker, or a repair, moved it", backoff=True
+                )
             if batch.records:
                 self._fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
             return
         audit_records = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
         changed: Changed = {}
+        others: list[Outcome] = []
+        loaded_at = self._clock()
         if records:
-            parts = fold_in_parts(records, loaded, changed)
-            size = self._settings.batch_size
-            ahead = partial(self._fetcher.read_ahead, size) if self._fetcher.may_read_ahead() else None
+            parts = with_others(fold_in_parts(records, loaded, changed), others)
+            read = partial(self._fetcher.read_ahead, self._settings.batch_size)
+            ahead = read if self._fetcher.may_read_ahead() else None
             store.write(parts if self.audit is None else with_audit(parts, audit_records), changed, ahead)
         applied = {self._lanes[p].lane: end for p, end in batch.ends.items() if end > self._lanes[p].applied}
+        written_at = self._clock()
         if not store.commit(applied):
             # Programs that wait for an outcome ask by themselves, a quarter of a second later.
             self._log.warning("notify_failed", topic=self.topic.topic)
+        self.counts.took((started, loaded_at, written_at, self._clock()))
+        self.counts.decided(
+            len(records), others, newest=[in_lanes[-1].broker_time for in_lanes in batch.records.values()]
+        )
+        self.counts.looked_up(len(loaded.states), in_memory=len(known))
         self._committed(batch, audit_records, changed)
         self.folded_records += len(records)
         self._next_size = min(self._settings.batch_size, self._next_size + 1 + self._next_size // 20)
         remember({p: self._lanes[p] for p in batch.records}, self.topic.partitions, known, changed, loaded)
         forget_some(self._lanes, batch.records, self._settings.states_in_memory)
-        self._log.info(
+        self._log.debug(
             "batch_committed",
             topic=self.topic.topic,
             lanes=len(batch.records),
@@ -270,7 +285,7 @@ class Worker:
     def _committed(self, batch: Batch, audit_records: list[AuditRecord], changed: Changed) -> None:
         """Pass on what a commit made true; nothing here can fail the fold."""
         now = self._clock()
-        ops = cache_ops(changed.values()) if self._cache is not None else {}
+        ops = cache_ops(changed.values()) if self.cache is not None else {}
         moves = []
         for partition, end in batch.ends.items():
             lane = self._lanes[partition]
@@ -278,14 +293,7 @@ class Worker:
             lane.next_offset, lane.touched_at, lane.backoff_s, lane.doubt = end, now, MIN_BACKOFF_S, None
             if lane.applied > before:
                 moves.append(CacheMove(lane.lane, lane.epoch, before, lane.applied, ops.get(lane.lane, ())))
-        if self._cache is not None:
-            self._cache.advance(moves)
+        if self.cache is not None:
+            self.cache.advance(moves)
         if self.audit is not None:
             self.audit.put(audit_records)
-
-
-def _parts(batch: Batch, error: Exception) -> list[Batch]:
-    """What a batch that failed is tried again in: lane by lane, then the halves of a lane's records; none: it has no parts."""
-    if len(batch.records) > 1:
-        return [batch.only(partition) for partition in sorted(batch.records)]
-    return [] if isinstance(error, SetupError) else batch.halves()  # what is not permitted is not for any record

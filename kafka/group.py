@@ -25,6 +25,10 @@ class Group(NamedTuple):
     strangers: list[str]
     settled: bool  # whether no rebalance is under way
 
+    def of_workers(self) -> dict[int, str]:
+        """The partitions that workers have."""
+        return {partition: owner for partition, owner in self.owners.items() if owner.startswith(CLIENT_ID)}
+
 
 def describe_group(admin: AdminClient, group_id: str, topic: str) -> Group | None:
     """What the broker says about a group; None if it does not say, which may be for want of a permission."""

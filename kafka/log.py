@@ -58,23 +58,34 @@ def log_ends(
     admin: AdminClient, topic: str, partitions: Iterable[int], timeout_s: float = REQUEST_TIMEOUT_S
 ) -> dict[int, LogEnd]:
     """The ends of partitions, in two requests for all of them. Raises UnavailableError or SetupError."""
+    asked, newest = list(partitions), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    # One after the other: what is appended between the two must not look like an open transaction.
+    highs = _offsets(admin, topic, asked, newest, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+    stables = _offsets(admin, topic, asked, newest, IsolationLevel.READ_COMMITTED, timeout_s)
+    return {partition: LogEnd(stables[partition], max(highs[partition], stables[partition])) for partition in asked}
+
+
+def log_starts(
+    admin: AdminClient, topic: str, partitions: Iterable[int], timeout_s: float = REQUEST_TIMEOUT_S
+) -> dict[int, int]:
+    """The first offsets of partitions, in one request for all of them. Raises UnavailableError or SetupError."""
+    oldest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    return _offsets(admin, topic, list(partitions), oldest, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+
+
+def _offsets(
+    admin: AdminClient, topic: str, partitions: list[int], spec: OffsetSpec, level: IsolationLevel, timeout_s: float
+) -> dict[int, int]:
     targets = {partition: TopicPartition(topic, partition) for partition in partitions}
-    newest = {target: OffsetSpec.latest() for target in targets.values()}  # type: ignore[no-untyped-call]
-
-    def ask(level: IsolationLevel) -> dict[int, int]:
-        answers = admin.list_offsets(newest, isolation_level=level, request_timeout=timeout_s)
-        return {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}
-
     try:
-        # One after the other: what is appended between the two must not look like an open transaction.
         with hearing(admin):
-            highs = ask(IsolationLevel.READ_UNCOMMITTED)
-            stables = ask(IsolationLevel.READ_COMMITTED)
+            asked = dict.fromkeys(targets.values(), spec)
+            answers = admin.list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
+            return {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}
     except TimeoutError as error:
         raise unread(topic, min(targets)) from error
     except KafkaException as error:
         raise translate_kafka(error, f"DESCRIBE on the topic {topic}") from error
-    return {partition: LogEnd(stables[partition], max(highs[partition], stables[partition])) for partition in targets}
 
 
 def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import psycopg
 import redis
@@ -66,6 +66,10 @@ SECRETS: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "text"]
+
+
 class HttpAddress(NamedTuple):
     """Where a program listens."""
 
@@ -123,6 +127,8 @@ class Settings(BaseSettings):
     group_id: Name = "core-tables"
     http: Annotated[str, AfterValidator(_http)] | None = None  # where a worker answers probes and shows metrics
     tenant: Name | None = None  # of the commands that need a tenant and are given none
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
     health_file: Path | None = None  # where a worker reports once a second that it is alive
     # More settings for every Kafka client, as JSON; the clients check them.
     kafka: Mapping[str, str] = Field(default_factory=dict, repr=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from core_tables.cli.log_lines import without_values
+from core_tables.cli.log_lines import logger, without_values
 from core_tables.schemas.events import FieldSet
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.reasons import LaneStoppedError
@@ -42,12 +42,31 @@ def test_a_traceback_shows_the_messages_of_our_own_errors_only() -> None:
     assert first < last, "the cause comes first, as in Python's own"
 
 
+def test_a_log_has_the_level_and_the_form_that_are_set(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logger("warning", "text", worker="w-1")
+    log.info("assigned", partitions=[1])
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        log.exception("fold_failed", lane=3)
+    text = capsys.readouterr().err
+    assert "assigned" not in text
+    assert "fold_failed" in text
+    assert "lane=3" in text
+    assert "worker=w-1" in text
+    assert "ValueError" in text
+    assert SECRET not in text
+
+
 @pytest.mark.stack
-def test_every_line_of_a_run_has_its_code_and_fields_and_no_payload(fresh: World, tmp_path: Path) -> None:
+def test_every_line_of_a_run_has_its_code_and_fields_and_no_payload(
+    fresh: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run with accepted records, a gap, a record that Postgres rejects, and one whose schema only a later release knows."""
     expected = {line.event: line for line in log_lines_of_the_runbook()}
     log = tmp_path / "log"
     fresh.register(UNKNOWN[2:10].hex())
+    monkeypatch.setenv("CORE_TABLES_LOG_LEVEL", "debug")
     with log.open("wb") as file:
         worker = fresh.worker_process(log=file)
         try:
@@ -60,6 +79,7 @@ def test_every_line_of_a_run_has_its_code_and_fields_and_no_payload(fresh: World
             fresh.append(make("FIELD_SET", turn_id=666, payload=FieldSet("city", SECRET)))
             fresh.produce(OTHER.encode(), UNKNOWN, partition_of(OTHER.encode(), 12))
             wait_until(lambda: all(code in log.read_text("utf-8") for code in STOPS), "two lanes to stop")
+            wait_until(lambda: '"folded"' in log.read_text("utf-8"), "a summary")
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(30) == 0
         finally:
@@ -67,12 +87,22 @@ def test_every_line_of_a_run_has_its_code_and_fields_and_no_payload(fresh: World
     text = log.read_text("utf-8")
     assert SECRET not in text
     lines = [json.loads(line) for line in text.splitlines()]
-    usual = {"assigned", "lane_opened", "batch_committed", "gap", "fold_failed", "worker_stopped"}
+    usual = {"assigned", "lane_opened", "batch_committed", "folded", "gap", "fold_failed", "worker_stopped"}
     assert usual | STOPS <= {line["event"] for line in lines}
     for line in lines:
         documented = expected[line["event"]]
         assert line["level"] == documented.level
-        assert line.keys() - {"exception"} == {"event", "level", "timestamp", *documented.fields}
+        assert line.keys() - {"exception"} == {
+            "event",
+            "level",
+            "timestamp",
+            "worker",
+            "group",
+            "version",
+            *documented.fields,
+        }
+        assert line["group"] == fresh.settings.group_id
+        assert line["worker"].endswith(f"-{worker.pid}")
         assert ("exception" in line) == (line["event"] == "fold_failed")
         if "lane" in line:
             assert (line["topic"], line["partition"]) == (fresh.settings.topic, line["lane"])

@@ -142,7 +142,11 @@ def cache_ops(changed: Iterable[tuple[WorkOrder | None, WorkOrder]]) -> dict[int
 
 
 class PendingCache:
-    """The lists in Redis. No method raises if Redis fails; `failed` is the error of the last call, or None."""
+    """The lists in Redis. No method raises if Redis fails; `failed` is the error of the last call, or None.
+
+    `moves`: how many labels were moved, were ahead already, or were renewed, which forgets the lists of their lane; `failures`: how
+    many calls failed.
+    """
 
     longest = MOST_ENTRIES
     kept = KEPT_ENTRIES
@@ -159,6 +163,8 @@ class PendingCache:
         self._skip_until = 0.0
         self.may_fill = True
         self.failed: str | None = None
+        self.moves = {"moved": 0, "ahead": 0, "renewed": 0}
+        self.failures = 0
 
     def advance(self, moves: Sequence[CacheMove]) -> None:
         """Move the labels and lists of lanes after a commit, in one round trip."""
@@ -255,7 +261,8 @@ class PendingCache:
             start = -1 if too_many else move.from_position  # no label is at -1, so the script uses the new nonce
             label, limits = self._label(move.lane), (self.longest, self.kept)
             together.evalsha(self._advance.sha, 1, label, start, move.to_position, nonce, *limits, *flat)
-        together.execute()
+        for result in together.execute():
+            self.moves[str(result, "ascii")] += 1
 
     def _prefix(self, lane: int) -> str:
         # The number is that of the form of lists: programs with another have a label of their own.
@@ -272,6 +279,7 @@ class PendingCache:
         except (redis.RedisError, OSError) as error:
             self.failed = _NO_CLUSTER if isinstance(error, _OF_A_CLUSTER) else str(error) or type(error).__name__
             self._skip_until = self._clock() + PAUSE_S
+            self.failures += 1
             return otherwise
         self.failed = None
         return answer

@@ -39,9 +39,10 @@ class Pipeline:
     def evalsha(self, sha: str, keys: int, *rest: Any) -> None:
         self.calls.append(lambda: self.scripts[sha](rest[:keys], rest[keys:]))
 
-    def execute(self) -> None:
+    def execute(self) -> list[bytes]:
         for call in self.calls:
             call()
+        return [b"moved"] * len(self.calls)
 
 
 class Connection:
