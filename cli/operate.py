@@ -17,6 +17,7 @@ from core_tables.cli.options import format_option
 from core_tables.cli.processes import run_workers
 from core_tables.cli.stack_packages import require_stack_packages
 from core_tables.cli.starting import GRACE_S, end_by_force_after, started
+from core_tables.cli.tracing import tracing
 from core_tables.cli.worker_port import WorkerPort
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.settings.environment import Settings, unknown_variables
@@ -120,8 +121,12 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
         sys.exit(run_workers(processes, arguments, log, settings.http_address()))
     worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
     port = WorkerPort(settings, worker_settings)
+    traced, end_traces = tracing(settings)
     built, audit_thread = started(
-        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log), start_timeout, log, port.waits_to_start
+        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log, traced=traced),
+        start_timeout,
+        log,
+        port.waits_to_start,
     )
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -145,4 +150,5 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
             audit_thread.close(flush=finished)
         with contextlib.suppress(KafkaException):
             built.close()
+        end_traces()
         log.info("worker_stopped", topic=built.topic.topic, folded=built.folded_records)

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, release_in_background
-from core_tables.consumer.dependencies import Session, WorkerDependencies
+from core_tables.consumer.dependencies import Session, Traced, WorkerDependencies
 from core_tables.consumer.lane_status import LedgerStatus, ledger_status
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -89,7 +89,7 @@ def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
 
 
 def worker(
-    settings: Settings, worker_settings: WorkerSettings, *, audit: bool, log: Any
+    settings: Settings, worker_settings: WorkerSettings, *, audit: bool, log: Any, traced: Traced | None = None
 ) -> tuple[Worker, AuditThread | None]:
     """A worker and its audit thread, after the checks at startup. Raises SetupError or UnavailableError."""
     kafka = settings.kafka_settings()
@@ -134,6 +134,7 @@ def worker(
         ).gaps,
         check_topics=check,
         name=worker_client_id(),
+        traced=traced,
     )
     return Worker(topic, worker_settings, dependencies, log), thread
 

@@ -1,7 +1,7 @@
 """What a worker works with: the clients it is given, and its session of Postgres."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,10 +11,12 @@ from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.counts import WorkerCounts
 from core_tables.consumer.timer import Clock
 from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.store import Store
 from core_tables.schemas.reasons import SetupError, UnavailableError
 
 DENIED_S: Final = 300.0
+Traced = Callable[[Mapping[int, Sequence[Record]], Sequence[float]], None]
 
 
 class Session:
@@ -73,6 +75,7 @@ class WorkerDependencies:
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
         name: what others call this worker.
         counts: what the worker counts.
+        traced: is given each batch that was committed, by partition, and the moments before, between and after its steps.
     """
 
     consumer: Consumer
@@ -83,3 +86,4 @@ class WorkerDependencies:
     check_topics: Callable[[], None]
     name: str = ""
     counts: WorkerCounts = field(default_factory=WorkerCounts)
+    traced: Traced | None = None

@@ -50,9 +50,11 @@ class Batch:
         end = offset_of(records[middle - 1].event_id) + 1
         return [Batch({partition: records[:middle]}, {partition: end}), Batch({partition: records[middle:]}, self.ends)]
 
-    def parts(self) -> list["Batch"]:
-        """What a batch that failed is tried again in: lane by lane, then the halves of a lane's records; none: it has no parts."""
-        return [self.only(partition) for partition in sorted(self.records)] if len(self.records) > 1 else self.halves()
+    def parts(self, *, halved: bool) -> list["Batch"]:
+        """What a batch that failed is tried again in: lane by lane, then, with `halved`, the halves of a lane's records."""
+        if len(self.records) > 1:
+            return [self.only(partition) for partition in sorted(self.records)]
+        return self.halves() if halved else []
 
     def add_failure(self, failure: Failure, lanes: Mapping[int, Lane]) -> None:
         """Note an error of the client that is not about a record, or the end of a log."""

@@ -72,6 +72,7 @@ class Worker:
         self.cache = dependencies.cache
         self.audit = dependencies.audit
         self.counts = dependencies.counts
+        self._traced = dependencies.traced
         self._find_gaps = dependencies.find_gaps
         self._log = log
         self._clock = clock
@@ -204,8 +205,7 @@ class Worker:
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self.counts.batches["failed"] += 1
             self._postgres.close()
-            # What is not permitted is not for any record.
-            parts = [] if isinstance(error, SetupError) and len(batch.records) == 1 else batch.parts()
+            parts = batch.parts(halved=not isinstance(error, SetupError))  # what is not permitted is not for any record
             for part in parts:
                 if all(self._lanes[partition].opened for partition in part.records):
                     self._fold(part)
@@ -253,7 +253,9 @@ class Worker:
         if not store.commit(applied):
             # Programs that wait for an outcome ask by themselves, a quarter of a second later.
             self._log.warning("notify_failed", topic=self.topic.topic)
-        self.counts.took((started, loaded_at, written_at, self._clock()))
+        self.counts.took(marks := (started, loaded_at, written_at, self._clock()))
+        if self._traced is not None:
+            self._traced(batch.records, marks)
         self.counts.decided(
             len(records), others, newest=[in_lanes[-1].broker_time for in_lanes in batch.records.values()]
         )

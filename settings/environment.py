@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     group_id: Name = "core-tables"
     http: Annotated[str, AfterValidator(_http)] | None = None  # where a worker answers probes and shows metrics
     tenant: Name | None = None  # of the commands that need a tenant and are given none
+    traces: bool = False  # whether a worker makes spans (extra `otel`)
     log_level: LogLevel = "info"
     log_format: LogFormat = "json"
     health_file: Path | None = None  # where a worker reports once a second that it is alive

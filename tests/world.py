@@ -31,6 +31,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from core_tables.cli import wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.schemas import CopiedSchema
+from core_tables.consumer.dependencies import Traced
 from core_tables.consumer.probes import WorkerProbes
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -217,12 +218,14 @@ class World:
         return int(offset)
 
     @contextlib.contextmanager
-    def working(self, *, audit: bool = True, batch_size: int = 2000, **settings: Any) -> Iterator[RunningWorker]:
+    def working(
+        self, *, audit: bool = True, batch_size: int = 2000, traced: Traced | None = None, **settings: Any
+    ) -> Iterator[RunningWorker]:
         """A worker that runs as long as the block does; `settings` are more of WorkerSettings."""
         lines: list[MutableMapping[str, Any]] = []
         log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[partial(_kept, lines)])
         worker_settings = WorkerSettings(batch_size=batch_size, **settings)
-        worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log)
+        worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log, traced=traced)
         probes = WorkerProbes(worker_settings)
         thread = threading.Thread(target=lambda: self._run(running))
         running = RunningWorker(worker, thread, audit_thread, probes, log=lines)
