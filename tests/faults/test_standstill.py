@@ -140,6 +140,8 @@ def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path,
     assert running.errors == []
 
 
+# Alone, since a broker that was suspended needs its processor to find its controller again.
+@pytest.mark.alone
 def test_a_worker_that_kafka_leaves_waiting_is_alive_and_not_ready(folder: Path, world: World) -> None:
     with world.working(waits_after_s=1.0) as running:
         assert world.outcome(make("FIELD_SET")) == Accepted()
@@ -152,7 +154,6 @@ def test_a_worker_that_kafka_leaves_waiting_is_alive_and_not_ready(folder: Path,
     assert running.errors == []
 
 
-# Alone, since a broker that was suspended needs its processor to find its controller again.
 @pytest.mark.alone
 @pytest.mark.parametrize("part", ["postgres", "kafka"])
 def test_a_worker_ends_when_it_is_asked_to_though_a_server_answers_nothing(
