@@ -33,6 +33,7 @@ stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (4), each with a stack of its own
 	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
 	@command -v chromium >/dev/null || echo "==> Chromium is not installed, so tests/test_console_browser.py is skipped (apt-get install chromium)"
+	@command -v promtool >/dev/null || echo "==> promtool is not installed, so tests of alerts are skipped (apt-get install prometheus)"
 	@$(PYTEST) -m "not alone" $(ARGS) || [ $$? = 5 ]
 	@echo "==> the tests that a busy machine would disturb, two at a time"
 	@$(BIN)/pytest -n 2 --dist load -m alone $(ARGS) || [ $$? = 5 ]
