@@ -69,7 +69,7 @@ def continued(instance: str, scrapes: Sequence[Scrape], minutes: int) -> dict[st
         value = sample.value
         moved = value - before.get((sample.name, *sorted(sample.labels.items())), value)
         if sample.name.endswith("_timestamp_seconds"):
-            value, rate = value - last.at, 1.0 if moved else 0.0  # promtool's time begins at 0
+            value, rate = value - last.at, 1.0 if moved > 0.5 else 0.0  # promtool's time begins at 0
         elif sample.name.endswith("_behind_seconds"):
             rate = 1.0 if value > 3 else 0.0
         elif sample.name.endswith(("_total", "_count", "_sum", "_bucket")):
