@@ -339,17 +339,19 @@ def test_a_tail_shows_a_limited_number_of_rows_a_second_and_counts_the_others(
         served(console) as address,
         httpx2.Client(base_url=address, timeout=60) as http,
         http.stream("GET", "/tail/events?tenant=busy") as stream,
-        world.working(),
     ):
         messages = rows(stream.iter_lines())
         wait_until(lambda: console.feed.followers == 1, "the stream to begin")
         world.append(make("FIELD_SET", tenant_id="busy"))
-        assert next(messages)[0] == "outcome"
+        with world.working():
+            assert next(messages)[0] == "outcome", "it follows"
+        # One batch of a worker, so that they come at once.
         world.append(*(make("FIELD_SET", tenant_id="busy", turn_id=turn + 1) for turn in range(many)))
         counts = {"outcome": 0, "left_out": 0, "alive": 0}
-        while counts["outcome"] + counts["left_out"] < many:
-            name, data = next(messages)
-            counts[name] += data.get("rows", 1)
+        with world.working():
+            while counts["outcome"] + counts["left_out"] < many:
+                name, data = next(messages)
+                counts[name] += data.get("rows", 1)
     assert counts["outcome"] + counts["left_out"] == many
     assert counts["left_out"] > 0
 
