@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Final
 
 import pytest
+import redis
 from msgspec.structs import replace
 
 from core_tables.projection.cache.entries import WHOLE, entry_of, key_of, members, newest
@@ -200,3 +201,15 @@ def test_s6_the_cache_answers_the_same_whatever_changes_while_it_has_the_list(
 
 def _wait_for_cache(world: World, query: PendingQuery, at: int) -> None:
     wait_until(lambda: world.reads.pending(query).position == at, "the cache to be where Postgres is")
+
+
+@pytest.mark.stack
+@pytest.mark.usefixtures("requesters")
+def test_a_connection_that_redis_has_closed_is_replaced_and_its_list_still_comes_from_the_cache(world: World) -> None:
+    query = PendingQuery("lists", "few", MAX_I64, recency_window=MAX_I64)
+    wait_until(lambda: world.reads.pending(query).from_cache, "the cache to have the list")
+    with redis.Redis.from_url(str(world.settings.redis_url)) as admin:
+        here = world.reads.pending(query)
+        closed = admin.client_kill_filter(_type="normal", skipme=True)
+    assert closed, "there was a connection to close"
+    assert world.reads.pending(query) == here
