@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from confluent_kafka import Producer
 
 from core_tables.cli.log_lines import logger, without_values
@@ -44,11 +45,13 @@ def test_a_traceback_shows_the_messages_of_our_own_errors_only() -> None:
 
 def test_a_log_has_the_level_and_the_form_that_are_set(capsys: pytest.CaptureFixture[str]) -> None:
     log = logger("warning", "text", worker="w-1")
-    log.info("assigned", partitions=[1])
     try:
+        log.info("assigned", partitions=[1])
         raise ValueError(SECRET)
     except ValueError:
         log.exception("fold_failed", lane=3)
+    finally:
+        structlog.reset_defaults()  # it was set for the whole process
     text = capsys.readouterr().err
     assert "assigned" not in text
     assert "fold_failed" in text

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import itertools
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -223,7 +224,8 @@ class World:
     ) -> Iterator[RunningWorker]:
         """A worker that runs as long as the block does; `settings` are more of WorkerSettings."""
         lines: list[MutableMapping[str, Any]] = []
-        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[partial(_kept, lines)])
+        every = structlog.make_filtering_bound_logger(logging.DEBUG)
+        log = structlog.wrap_logger(structlog.ReturnLogger(), [partial(_kept, lines)], wrapper_class=every)
         worker_settings = WorkerSettings(batch_size=batch_size, **settings)
         worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log, traced=traced)
         probes = WorkerProbes(worker_settings)
