@@ -91,7 +91,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "AuditBehind",
         "page",
         "1m",
-        f"core_tables_audit_behind_seconds > 300 unless on (lane) {_STOPPED} "
+        'core_tables_audit_behind_seconds > 300 and on (lane) core_tables_lane_state{state="folding"} == 1 '
         f"unless on (instance) core_tables_fetch_paused == 1 unless on (instance) {_STANDS}",
         "Outcomes of lane {{ $labels.lane }} have not been published for {{ $value | humanizeDuration }}",
         "log-lines",
