@@ -75,8 +75,9 @@ def console(
         click.echo(hashed_password(_user_name(hash_password), password))
         return
     access = _access(host, auth_header, proxies, passwords)
-    log = logger()
     settings = Settings()
+    # Whatever CORE_TABLES_LOG_LEVEL says: who looked at values is logged in any case.
+    log = logger(format_=settings.log_format)
     with closing(wiring.reads(settings)) as reads:
         ports = console_ports(settings, reads, log)
         try:

@@ -91,6 +91,6 @@ def _state(lane: LaneStatus, stop: KnownStop | None, status: LedgerStatus) -> Sh
         return "stopped"
     if lane.stable_end < lane.log_end:
         return "held up"
-    if status.group is not None and lane.owner is None:
+    if status.group is not None and status.group.settled and lane.owner is None:
         return "unowned"
     return "behind" if lane.lag else "caught up"

@@ -365,10 +365,14 @@ def test_a_tail_that_is_closed_is_forgotten(console: RunningConsole) -> None:
         wait_until(lambda: console.feed.followers == 0, "the stream to end")
 
 
-def test_the_command_serves_until_it_is_asked_to_end(world: World) -> None:
+def test_the_command_serves_until_it_is_asked_to_end(world: World, ids: dict[str, int]) -> None:
     command = [sys.executable, "-m", "core_tables.cli.main", "console", "--port", "0"]
     with subprocess.Popen(
-        command, env=world.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**world.environment(), "CORE_TABLES_LOG_LEVEL": "error"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         try:
             assert running.stderr is not None
@@ -377,6 +381,7 @@ def test_the_command_serves_until_it_is_asked_to_end(world: World) -> None:
             assert httpx2.get(f"{address}/lanes").status_code == 200
             assert httpx2.get(f"{address}/lanes", headers={"host": "evil.example"}).status_code == 400
             assert httpx2.post(f"{address}/lanes").status_code == 405
+            assert SECRET in httpx2.get(f"{address}/work-order?{OF_ACME}&at={ids['set']}&values=shown").text
             with httpx2.stream("GET", f"{address}/tail/events", timeout=60) as tail:
                 assert tail.status_code == 200
                 running.terminate()
@@ -385,4 +390,6 @@ def test_the_command_serves_until_it_is_asked_to_end(world: World) -> None:
             running.kill()
     assert running.returncode == 0
     assert "Traceback" not in errors
+    assert '"event": "values_shown"' in errors, "logged whatever the level is"
     assert "evil" not in errors
+    assert SECRET not in errors
