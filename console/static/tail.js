@@ -49,7 +49,7 @@ function row(outcome) {
   time.append(element("span", date), ` ${clock}`);
   made.append(
     cell("Outcome", element("span", kind, `pill pill-${kind}`)),
-    cell("Status", element("span", outcome.status, "type")),
+    outcome.status ? cell("Status", element("span", outcome.status, "type")) : cell("Status"),
     cell("Event type", ...type),
     cell("Tenant", element("code", outcome.tenant_id)),
     cell("Work order", element("code", outcome.work_order_id || "")),
