@@ -80,7 +80,7 @@ class Worker:
         self.lifecycle = LaneLifecycle(topic, dependencies, self._fetcher, log, clock)
         self._idle = IdleChecks(self.lifecycle, dependencies, settings, log, clock)
         self._lanes = self.lifecycle.lanes
-        self.turned_at = clock()  # when the last turn began
+        self.turned_at = clock()  # when it last gave a sign of life
         self.pause: Trouble | None = None  # why fetching is paused
         self._next_size = settings.batch_size  # half of a batch that Postgres did not finish, then larger again
         self._stopping = threading.Event()
@@ -155,6 +155,7 @@ class Worker:
             lane = self._lanes.get(partition)
             if lane is None or not lane.opened or lane.next_offset != expected:
                 continue
+            self.turned_at = self._clock()  # each question may wait for its whole timeout
             try:
                 lane.gaps = self._find_gaps(partition, expected)
             except CoreTablesError as error:
@@ -281,8 +282,6 @@ class Worker:
         reached = max(lane.applied, batch.ends[lane.partition])
         audited = self.audit.confirmed(lane.lane) if self.audit is not None else 0
         return Move(lane.lane, lane.applied, lane.epoch, reached, audited)
-
-    # -- step 4
 
     def _committed(self, batch: Batch, audit_records: list[AuditRecord], changed: Changed) -> None:
         """Pass on what a commit made true; nothing here can fail the fold."""
