@@ -1,22 +1,19 @@
 """The local stack and the worker."""
 
-import contextlib
 import gc
 import os
-import signal
 import sys
-from typing import Any
 
 import click
-from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
 from core_tables.cli.formats import Format, emit_list
 from core_tables.cli.log_lines import logger_of
 from core_tables.cli.options import format_option
 from core_tables.cli.processes import run_workers
+from core_tables.cli.running import Opened, RunningWorker
 from core_tables.cli.stack_packages import require_stack_packages
-from core_tables.cli.starting import GRACE_S, end_by_force_after, started
+from core_tables.cli.starting import started
 from core_tables.cli.tracing import tracing
 from core_tables.cli.worker_port import WorkerPort
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -122,33 +119,19 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     worker_settings = WorkerSettings(batch_size=batch, health_file=settings.health_file)
     port = WorkerPort(settings, worker_settings)
     traced, end_traces = tracing(settings)
-    built, audit_thread = started(
-        lambda: wiring.worker(settings, worker_settings, audit=audit, log=log, traced=traced),
-        start_timeout,
-        log,
-        port.waits_to_start,
-    )
 
-    def stop(_signal: int, _frame: Any) -> None:
-        built.stop()
-        end_by_force_after(GRACE_S, log)
+    def opened() -> Opened:
+        port.waits_to_start("the worker is starting")
+        return started(
+            lambda: wiring.worker(settings, worker_settings, audit=audit, log=log, traced=traced),
+            start_timeout,
+            log,
+            port.waits_to_start,
+        )
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    log.info("worker_started", topic=built.topic.topic, audit=audit)
-    if audit_thread is not None:
-        audit_thread.start()
-    port.follow(built, audit_thread)
-    finished = False
     # A batch leaves no reference cycles. To look for some as often as Python does would be a tenth of the worker's CPU time.
     gc.set_threshold(100_000)
     try:
-        built.run()
-        finished = True
+        RunningWorker(log, port.follow).run(opened, settings.kafka_settings())
     finally:
-        if audit_thread is not None:
-            audit_thread.close(flush=finished)
-        with contextlib.suppress(KafkaException):
-            built.close()
         end_traces()
-        log.info("worker_stopped", topic=built.topic.topic, folded=built.folded_records)

@@ -41,8 +41,11 @@ def _may_come(error: CoreTablesError) -> bool:
     return isinstance(error, UnavailableError) or (isinstance(error, SetupError) and error.subject == "database")
 
 
-def end_by_force_after(seconds: float, log: Any) -> None:
-    """End this process in any case, even if it hangs in a call that no signal interrupts. A worker may be killed at any point."""
+def end_by_force_after(seconds: float, log: Any) -> threading.Timer:
+    """End this process in any case, even if it hangs in a call that no signal interrupts. A worker may be killed at any point.
+
+    The timer can be cancelled.
+    """
 
     def end() -> None:
         log.warning("worker_ended_by_force", after_s=seconds)
@@ -51,3 +54,4 @@ def end_by_force_after(seconds: float, log: Any) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    return timer

@@ -75,8 +75,9 @@ class WorkerProbes:
         self._followed: tuple[Worker, Thread | None] | None = None
 
     def waits_to_start(self, cause: str) -> None:
-        """Note why the worker cannot start yet."""
-        self._starting = self._starting._replace(cause=cause)
+        """Note why the worker cannot start yet, at first or in place of one that has ended."""
+        since = self._starting.since if self._followed is None else self._clock()
+        self._starting, self._followed = Trouble(cause, since), None
 
     def follow(self, worker: Worker, audit_thread: Thread | None) -> None:
         """ProbeAnswer for this worker from now on."""

@@ -7,6 +7,7 @@ ClientSettingError if the client rejects a setting.
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -22,6 +23,8 @@ from core_tables.schemas.reasons import CoreTablesError
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
 DELIVERY_TIMEOUT_S: Final = 30.0
+RENEWED_FOR_S: Final = 60.0  # how long another password is looked for after a refused login
+_LOOK_EVERY_S: Final = 1.0
 LOG_END_GROUP: Final = "core-tables.log-end"
 _READING: Final = {
     "enable.auto.commit": False,
@@ -188,16 +191,27 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "log_level": 3,
-        "error_cb": note if settings.credentials is None else _Renewal(settings.credentials),
+        "error_cb": note
+        if settings.credentials is None
+        else _Renewal(settings.credentials, _credentials_in(settings.extra)),
         **settings.extra,
     }
 
 
-class _Renewal:
-    """The callback of a client whose password may change: after a refused login it gives the client the current one."""
+def _credentials_in(extra: Mapping[str, Any]) -> tuple[str, str]:
+    return str(extra.get("sasl.username", "")), str(extra.get("sasl.password", ""))
 
-    def __init__(self, credentials: Credentials) -> None:
+
+class _Renewal:
+    """The callback of a client whose password may change: after a refused login it gives the client the current one.
+
+    A client reports the same refusal only every 30 s. So if there is no other password yet, it is looked for again.
+    """
+
+    def __init__(self, credentials: Credentials, given: tuple[str, str]) -> None:
         self._credentials = credentials
+        self._given = given
+        self._renewing = threading.Lock()
         self.client: Any = None
 
     def __call__(self, error: KafkaError) -> None:
@@ -207,10 +221,23 @@ class _Renewal:
             threading.Thread(target=self._renew, name="core-tables credentials", daemon=True).start()
 
     def _renew(self) -> None:
-        with contextlib.suppress(CoreTablesError):  # the next refusal asks again
-            name, password = self._credentials()
-            if self.client is not None:
-                self.client.set_sasl_credentials(name, password)
+        if self._renewing.acquire(blocking=False):
+            deadline = time.monotonic() + RENEWED_FOR_S
+            try:
+                while not self._renewed() and time.monotonic() < deadline:
+                    time.sleep(_LOOK_EVERY_S)
+            finally:
+                self._renewing.release()
+
+    def _renewed(self) -> bool:
+        """Whether there are other credentials than the client has; it gets them."""
+        with contextlib.suppress(CoreTablesError, KafkaException):
+            current = self._credentials()
+            if self.client is not None and current != self._given:
+                self.client.set_sasl_credentials(*current)
+                self._given = current
+                return True
+        return False
 
 
 def _client(kind: Callable[..., Client], config: dict[str, Any], log: logging.Logger | None = None) -> Client:

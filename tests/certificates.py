@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+SIGNS = "keyUsage=critical,keyCertSign,cRLSign"  # from Python 3.13 on, an authority must say so
 HERE = "subjectAltName=IP:127.0.0.1,DNS:localhost"
 
 
@@ -28,7 +29,7 @@ class Authority:
         self._folder = folder
         self.certificate = folder / "authority.pem"
         self._key = folder / "authority.key"
-        _openssl("-keyout", self._key, "-out", self.certificate, "-subj", "/CN=tests")
+        _openssl("-keyout", self._key, "-out", self.certificate, "-subj", "/CN=tests", "-addext", SIGNS)
 
     def issue(self, name: str, subject: str) -> Certificate:
         """A certificate, and its key, in files of a name; the subject is one such as `/CN=worker`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from . import leftovers
 from .recovery import RecoveryReport
@@ -29,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where the tests are run from, not in each of the processes that run them: tell how far they are, and clear up after them."""
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(NamedGroups())
+    else:
         config.add_cleanup(leftovers.begin())
         config.pluginmanager.register(Progress(config))
         config.pluginmanager.register(RecoveryReport())
@@ -75,6 +78,22 @@ def needs_a_stack(item: pytest.Item) -> bool:
 def is_quick(item: pytest.Item, durations: dict[str, float]) -> bool:
     """Whether a test belongs into the inner loop."""
     return not needs_a_stack(item) and durations.get(unit_of(item), 0.0) < QUICK_S
+
+
+class NamedGroups:
+    """Keeps the tests of several modules in one process, where they name a group.
+
+    pytest-xdist 3.8 writes the name where pytest 9.2 does not look any more, so it is written to the other place, too. The
+    tests of a module that names no group are spread over the processes.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Give the tests of groups an id that ends with the group's name."""
+        for item in items:
+            if unit_of(item) != item.nodeid.partition("::")[0] and unit_of(item) != item.nodeid:
+                named = f"{item.nodeid}@{unit_of(item)}"
+                item._id = coerce_node_id(named)
 
 
 class Progress:

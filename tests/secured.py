@@ -198,10 +198,11 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
 
 
 def _write_tool(path: Path, broker: Start) -> None:
-    """Kafka's own kafka-acls, on the broker's Java."""
-    jars = ensure_jars("kafka-tools", ["org.apache.kafka:kafka-tools:4.3.1"], print, with_dependencies=False)
+    """Kafka's own kafka-acls, on the broker's Java. Maven Central has that of the release before."""
+    parts = [f"org.apache.kafka:{part}:4.3.1" for part in ("kafka-tools", "kafka-clients", "kafka-server-common")]
+    jars = ensure_jars("kafka-tools", parts, print, with_dependencies=False).read_text("utf-8").splitlines()
     java, classpath = broker.command[0], broker.command[broker.command.index("-cp") + 1]
-    options = ["-XX:+UseSerialGC", "-Xshare:auto", "-cp", f"{jars.read_text('utf-8').strip()}:{classpath}"]
+    options = ["-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", ":".join([*jars, classpath])]
     words = shlex.join([java, *options, "org.apache.kafka.tools.AclCommand"])
     path.write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
     path.chmod(0o755)
