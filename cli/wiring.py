@@ -30,12 +30,11 @@ from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger, LedgerSettings
-from core_tables.producer.connected_reads import connect_reads
+from core_tables.producer.connected_reads import connect_reads, connect_scheduler
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
 from core_tables.projection.postgres.migrate import check_database
-from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.projection.postgres.store import Store
@@ -70,7 +69,7 @@ def reads_of_tables(settings: Settings) -> Reads:
 
 def scheduler_reads(settings: Settings) -> Reads:
     """The reads as the role of a scheduler, which can ask for the tenants that have something due, and for nothing else."""
-    return Reads(ReadPool.connect(settings.scheduler, "core-tables scheduler"))
+    return connect_scheduler(settings.scheduler)
 
 
 def ledger(settings: Settings) -> Ledger:

@@ -11,25 +11,30 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from core_tables.producer.act import KnownOfOrder, NowNs
 from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
+from core_tables.producer.due_work import DueWork
 from core_tables.producer.ledger import Ledger
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.order_memory import OrderMemory
+from core_tables.producer.record_wait import RecordWait
 from core_tables.producer.settling import Settling
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.read_pool import POOL_SIZE
 from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.tenant_reads import Page
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.vocabulary import WorkOrderStatus
 
+_SOME: Final = 100  # which a thread reads at once
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -86,6 +91,47 @@ class AsyncLedger:
     async def current(self, tenant_id: str, work_order_id: str, timeout: float = 5.0) -> CurrentRecord | None:
         """The current record, as `Ledger.current` gives it."""
         return await self._in_a_thread(partial(self._ledger.current, tenant_id, work_order_id, timeout))
+
+    async def wait_until(
+        self, tenant_id: str, work_order_id: str, holds: Callable[[CurrentRecord], bool], timeout: float
+    ) -> CurrentRecord | None:
+        """Wait until something holds of a current record, as `Ledger.wait_until` does. No thread waits meanwhile."""
+        deadline = time.monotonic() + timeout
+        begin = partial(RecordWait, self._ledger.reads(), tenant_id, work_order_id, holds, deadline)
+        wait = await self._in_a_thread(begin)
+        while not await self._in_a_thread(wait.look):
+            wait.folded(await self._settling.folded(wait.lane, wait.applied + 1, wait.next_look))
+        return wait.found
+
+    async def wait_for_status(
+        self, tenant_id: str, work_order_id: str, statuses: Collection[WorkOrderStatus], timeout: float
+    ) -> CurrentRecord | None:
+        """Wait until a work order has one of some statuses, as `wait_until` does."""
+        return await self.wait_until(
+            tenant_id, work_order_id, lambda record: record.work_order_status in statuses, timeout
+        )
+
+    async def all(
+        self, ask: Callable[Concatenate[Reads, _P], Page[_T]], *args: _P.args, **kwargs: _P.kwargs
+    ) -> AsyncIterator[_T]:
+        """What a read finds on all of its pages: `async for retry in ledger.all(Reads.due_retries, "acme", now)`."""
+        page = await self.read(ask, *args, **kwargs)
+        while page:
+            for item in page:
+                yield item
+            page = await self._in_a_thread(page.following)
+
+    async def due(self, now: int) -> AsyncIterator[DueWork]:
+        """Everything that is due at `now` (ns), as `Ledger.due` gives it."""
+        found = self._ledger.due(now)
+        while some := await self._in_a_thread(lambda: list(islice(found, _SOME))):
+            for each in some:
+                yield each
+
+    @property
+    def clock(self) -> NowNs:
+        """What gives the `created_at` of acts, in nanoseconds since 1970."""
+        return self._ledger.clock
 
     async def close(self) -> None:
         """Flush, then close the connections. Who still awaits an outcome gets ClosedError."""

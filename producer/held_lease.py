@@ -5,32 +5,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from hashlib import sha256
-from secrets import token_bytes
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from core_tables.producer.act import LeaseClaim
+from core_tables.producer.lease_term import LeaseTerm, came_too_late, existing
 from core_tables.producer.ledger import Ledger
-from core_tables.producer.receipt import Receipt
-from core_tables.producer.work_order_handle import WorkOrderHandle
-from core_tables.schemas.outcomes import Outcome, Refused
-from core_tables.schemas.reasons import (
-    ContractError,
-    CoreTablesError,
-    ReasonCode,
-    UnavailableError,
-    contract_failure,
-)
-
-_RENEWALS_PER_TTL: Final = 3
+from core_tables.projection.postgres.read_types import CurrentRecord
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import Outcome
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
 
-class LeaseNotHeldError(CoreTablesError):
-    """The lease was not granted, or is lost: somebody else has it or may have it. `reason_code` says which, if the ledger does."""
-
-
-class HeldLease:
+class HeldLease(LeaseTerm):
     """A lease on a work order, renewed in a thread while the block runs and released at its end.
 
         with HeldLease(ledger, "acme", "order-1", "executor-1", reason_code=1) as lease:
@@ -54,31 +40,20 @@ class HeldLease:
         timeout: float = 5.0,
     ) -> None:
         """Nothing is sent yet. To ask for the lease, to renew it and to release it take at most `timeout` seconds each."""
-        self.claim: Final = LeaseClaim(owner_id, sha256(token_bytes(32)).hexdigest())
+        super().__init__(
+            (tenant_id, work_order_id),
+            owner_id,
+            ttl=ttl,
+            reason_code=reason_code,
+            timeout=timeout,
+            clock=ledger.clock,
+        )
         self._ledger = ledger
-        self._of = (tenant_id, work_order_id)
-        self._ttl = ttl
-        self._reason_code = reason_code
-        self._timeout = timeout
-        self._until = 0.0  # monotonic seconds, by this machine's clock
-        self._lost: LeaseNotHeldError | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="core-tables lease", daemon=True)
 
-    @property
-    def lost(self) -> bool:
-        """Whether the lease is not held any more, or perhaps not: it could not be renewed in time."""
-        return self._lost is not None or time.monotonic() >= self._until
-
-    def check(self) -> None:
-        """Raise LeaseNotHeldError if the lease is lost."""
-        if self.lost:
-            raise self._lost or LeaseNotHeldError(
-                "the lease was not granted or renewed in time, and somebody else may have it now; stop what it is for"
-            )
-
     def __enter__(self) -> Self:
-        self._extend(lambda order, last: order.acquire_lease(*self.claim, ttl=self._ttl, expected_last_event_id=last))
+        self._extend(self._acquiring)
         self.check()
         self._thread.start()
         return self
@@ -91,46 +66,26 @@ class HeldLease:
         if error is None:
             self.check()
         with suppress(UnavailableError):  # it ends by itself
-            outcome = self._decided(lambda order, last: order.release_lease(*self.claim, expected_last_event_id=last))
-            if error is None and isinstance(outcome, Refused):
-                raise _refused(outcome)
+            outcome = self._decided(self._releasing)
+            if error is None:
+                self._released(outcome)
 
     def _renew(self) -> None:
         """Renew the lease each third of its time, until the block ends or the lease is lost."""
-        while not self._ended.wait(self._ttl.total_seconds() / _RENEWALS_PER_TTL) and not self.lost:
+        while not self._ended.wait(self._renew_every_s) and not self.lost:
             with suppress(CoreTablesError):  # tried again, while there is time
-                self._extend(
-                    lambda order, last: order.renew_lease(*self.claim, ttl=self._ttl, expected_last_event_id=last)
-                )
+                self._extend(self._renewing)
 
-    def _extend(self, act: Callable[[WorkOrderHandle, int], Receipt]) -> None:
+    def _extend(self, make: Callable[[CurrentRecord], LedgerEvent]) -> None:
         asked_at = time.monotonic()
-        outcome = self._decided(act)
-        if isinstance(outcome, Refused):
-            self._lost = _refused(outcome)
-        elif outcome is not None:
-            self._until = asked_at + self._ttl.total_seconds()
+        self._extended(self._decided(make), asked_at)
 
-    def _decided(self, act: Callable[[WorkOrderHandle, int], Receipt]) -> Outcome | None:
-        """The outcome of an act on the record as it is; None if there is none in time."""
+    def _decided(self, make: Callable[[CurrentRecord], LedgerEvent]) -> Outcome | None:
+        """The outcome of an event that is made for the record as it is; None if there is none in time."""
         deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
-            record = self._ledger.current(*self._of, timeout=left)
-            if record is None:
-                raise ContractError(contract_failure("work_order_id", "there is no such work order to take a lease on"))
-            order = self._ledger.work_order(
-                *self._of,
-                correlation_id=record.correlation_id,
-                turn_id=record.turn_id,
-                status=record.work_order_status,
-                reason_code=self._reason_code,
-            )
-            outcome = act(order, record.last_event_id).outcome(left)
-            if not (isinstance(outcome, Refused) and outcome.field == "expected_last_event_id"):
+            record = existing(self._ledger.current(*self._of, timeout=left))
+            outcome = self._ledger.append(make(record)).outcome(left)
+            if not came_too_late(outcome):
                 return outcome
         return None
-
-
-def _refused(outcome: Refused) -> LeaseNotHeldError:
-    code: ReasonCode = outcome.reason_code
-    return LeaseNotHeldError(f"the lease is not held: {outcome.sentence}", reason_code=code)

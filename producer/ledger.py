@@ -9,29 +9,30 @@ Many events are appended at once by not waiting for each: `append` returns as so
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.act import KnownOfOrder, NowNs
-from core_tables.producer.connected_reads import connect_reads
+from core_tables.producer.connected_reads import connect_reads, connect_scheduler
+from core_tables.producer.deliveries import Delivered, Deliveries
+from core_tables.producer.due_work import DueWork, everything_due
 from core_tables.producer.encoding import encode_checked
 from core_tables.producer.ledger_settings import LedgerSettings
 from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
+from core_tables.producer.record_wait import RecordWait
 from core_tables.producer.trace_header import trace_header
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.producer.work_order_acts import WorkOrderEvents
 from core_tables.producer.work_order_handle import WorkOrderHandle
-from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent
@@ -62,18 +63,15 @@ class Ledger:
         clock: NowNs = time.time_ns,
     ) -> None:
         self._settings = settings
-        self._open_producer = open_producer
         self._waiter = waiter
         self.clock = clock
         self._first_lane: int | None = None
         self._partitions = 0
         if waiter is not None:
             self._first_lane, self._partitions = waiter.lanes_of(settings.topic)
-        self._producer: Producer | None = open_producer()
-        self._inherited: list[Producer | None] = []  # the parent's: its threads do not run here
+        self._deliveries = Deliveries(open_producer)
+        self._scheduler: Reads | None = None
         self._closed = False
-        self._begin()
-        reset_after_fork(self)
 
     @classmethod
     def connect(
@@ -118,7 +116,7 @@ class Ledger:
                     "kafka",
                     "the client's queue is full and Kafka takes nothing from it; nothing of this event was sent",
                 )
-            self._required_producer().poll(0.1)
+            self._deliveries.serve(0.1)
         return receipt
 
     def try_append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt | None:
@@ -126,17 +124,11 @@ class Ledger:
         value = encode_checked(event)
         headers = trace_header(traceparent)
         receipt = Receipt(self, event)
-        producer = self._required_producer()
         key = event.tenant_id.encode()
         # The registered count decides: in a topic that was given more partitions, the new ones belong to no lane.
         partition = partition_of(key, self._partitions) if self._partitions else PARTITION_UA
-        delivery = self._delivery(receipt)
-        try:
-            producer.produce(self._settings.topic, value, key, partition, on_delivery=delivery, headers=headers)
-        except BufferError:
-            return None
-        producer.poll(0)
-        return receipt
+        queued = self._deliveries.send(self._settings.topic, value, key, partition, headers, self._delivery(receipt))
+        return receipt if queued else None
 
     def cancel(
         self,
@@ -201,6 +193,33 @@ class Ledger:
             order = reads.current(tenant_id, work_order_id)
         return order
 
+    def wait_until(
+        self, tenant_id: str, work_order_id: str, holds: Callable[[CurrentRecord], bool], timeout: float
+    ) -> CurrentRecord | None:
+        """Wait until something holds of a current record, and return it; None if that takes more than `timeout` seconds.
+
+        It is woken whenever the tenant's lane is folded further. Raises UnavailableError if Postgres does not answer.
+        """
+        wait = RecordWait(self.reads(), tenant_id, work_order_id, holds, time.monotonic() + timeout)
+        while not wait.look():
+            wait.folded(self.outcome_waiter().wait_folded(wait.lane, wait.applied + 1, wait.next_look))
+        return wait.found
+
+    def wait_for_status(
+        self, tenant_id: str, work_order_id: str, statuses: Collection[WorkOrderStatus], timeout: float
+    ) -> CurrentRecord | None:
+        """Wait until a work order has one of some statuses, as `wait_until` does."""
+        return self.wait_until(tenant_id, work_order_id, lambda record: record.work_order_status in statuses, timeout)
+
+    def due(self, now: int) -> Iterator[DueWork]:
+        """Everything that is due at `now` (ns), tenant by tenant; each page is read when it is reached.
+
+        Raises SetupError unless the settings have a `scheduler_dsn`, of a login that may see which tenants have something due.
+        """
+        if self._scheduler is None:
+            self._scheduler = connect_scheduler(self._settings.scheduler_dsn, pooled=self._settings.pooled)
+        return everything_due(self._scheduler, self.reads(), now)
+
     def reads(self) -> Reads:
         """The reads; threads may share them. Raises SetupError if the ledger has no `postgres_dsn`."""
         return self.outcome_waiter().reads
@@ -216,34 +235,21 @@ class Ledger:
         return [receipt.noted(found.get(receipt.event_id())) for receipt in receipts]
 
     def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
-        """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).
-
-        One thread polls at a time and notifies the others. If all of them polled, a thread whose report was served by another
-        one would wait in `poll` for nothing.
-        """
-        while not receipt.delivered and time.monotonic() < deadline:
-            if self._serving.acquire(blocking=False):
-                try:
-                    self._required_producer().poll(_SERVE_S)
-                finally:
-                    self._serving.release()
-                with self._served:
-                    self._served.notify_all()
-            else:
-                with self._served:
-                    if not receipt.delivered:
-                        self._served.wait(_SERVE_S)
+        """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds)."""
+        self._deliveries.wait(receipt, deadline)
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """Wait until the broker has answered for all appends; return how many are still unanswered after `timeout` seconds."""
-        return 0 if self._producer is None else self._producer.flush(timeout)
+        return self._deliveries.flush(timeout)
 
     def close(self) -> None:
         """Flush, then close the connections."""
         self.flush()
         self._closed = True
-        if self._waiter is not None:
-            self._waiter.close()
+        self._deliveries.close()
+        for part in (self._waiter, self._scheduler):
+            if part is not None:
+                part.close()
 
     def __enter__(self) -> Self:
         return self
@@ -252,26 +258,6 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def after_fork(self) -> None:
-        """Start over in a child process."""
-        self._inherited.append(self._producer)
-        self._producer = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._opening = threading.Lock()
-        self._serving = threading.Lock()
-        self._served = threading.Condition()
-
-    def _required_producer(self) -> Producer:
-        if self._closed:
-            raise ClosedError("this ledger is closed, and nothing was sent; connect a new one")
-        if self._producer is None:
-            with self._opening:
-                if self._producer is None:
-                    self._producer = self._open_producer()
-        return self._producer
 
     def outcome_waiter(self) -> OutcomeWaiter:
         """What waits for outcomes. Raises ClosedError, or SetupError if the ledger has no database."""
@@ -289,7 +275,7 @@ class Ledger:
         finally:
             log.close()
 
-    def _delivery(self, receipt: Receipt) -> Any:
+    def _delivery(self, receipt: Receipt) -> Delivered:
         def delivered(error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
             if error is None and partition is not None and offset is not None:

@@ -1,5 +1,6 @@
 """Where a ledger appends and reads."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +25,12 @@ class LedgerSettings:
     `redis_url` is the cache of pending lists; without it they come from Postgres. Cached lists may be some milliseconds older:
     after an append of your own, read with `at_least`.
 
-    Where a password may change, `postgres_dsn` and `redis_url` are functions that give the current address, asked at each
-    connection, and `kafka_credentials` one that gives name and password, asked when a broker refuses the login. `kafka` may
-    hold callbacks of the Kafka client, such as `oauth_cb`.
+    `scheduler_dsn` is of a login with the role core_tables_scheduler, which sees the tenants that have something due; only
+    `Ledger.due` needs it.
+
+    Where a password may change, `postgres_dsn`, `scheduler_dsn` and `redis_url` are functions that give the current address,
+    asked at each connection, and `kafka_credentials` one that gives name and password, asked when a broker refuses the login.
+    `kafka` may hold callbacks of the Kafka client, such as `oauth_cb`.
     """
 
     bootstrap_servers: str
@@ -36,10 +40,13 @@ class LedgerSettings:
     pooled: bool = False
     kafka_credentials: Credentials | None = field(default=None, repr=False)
     redis_url: CurrentUrl | None = field(default=None, repr=False)
+    scheduler_dsn: CurrentDsn | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls) -> Self:
         """The settings that the command has: of the variables CORE_TABLES_…, and else of the local stack in `.core-tables`.
+
+        A variable that looks like a setting and is none gives a warning.
 
         Raises SetupError if a variable is wrong, or if an address is not set and no local stack is running here.
         """
@@ -47,8 +54,10 @@ class LedgerSettings:
         from pydantic import ValidationError
         from pydantic_settings import SettingsError
 
-        from core_tables.settings.environment import Settings, wrong_setting
+        from core_tables.settings.environment import Settings, misspelt_variables, wrong_setting
 
+        for name, advice in misspelt_variables().items():
+            warnings.warn(f"{name} is not a setting of Core Tables, and is ignored; {advice}", stacklevel=3)
         try:
             return cls.of(Settings())
         except (ValidationError, SettingsError) as error:
@@ -67,6 +76,7 @@ class LedgerSettings:
             settings.reader_pooled,
             kafka.credentials,
             settings.current_cache(),
+            settings.scheduler,
         )
 
     @property

@@ -28,3 +28,8 @@ def milliseconds(duration: timedelta) -> int:
 def milliseconds_or_none(duration: timedelta | None) -> int | None:
     """The same where a duration may be left out."""
     return None if duration is None else milliseconds(duration)
+
+
+def duration_ns(duration: timedelta) -> int:
+    """A duration in nanoseconds."""
+    return duration // _MICROSECOND * 1000

@@ -83,6 +83,19 @@ class Settling:
         self._ledger.outcome_waiter().wake()
         return await future
 
+    async def folded(self, lane: int, end: int, until: float) -> int:
+        """Return when a lane is folded up to `end`, or at `until` (monotonic seconds): how far it is known to be folded."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        waiter = self._ledger.outcome_waiter()
+        wanted = waiter.when_folded(lane, end, lambda: _soon(loop, future, lambda: future.set_result(None)))
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(future, max(0.0, until - time.monotonic()))
+        finally:
+            waiter.forget(wanted)
+        return waiter.applied(lane)
+
     def close(self) -> None:
         """End the threads. Who still awaits an outcome gets ClosedError."""
         with self._changed:

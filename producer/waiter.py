@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -20,6 +21,15 @@ from core_tables.schemas.reasons import CoreTablesError, SetupError, Unavailable
 
 _ASK_EVERY_S: Final = 0.25
 _MAX_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class _WhenFolded:
+    """What somebody wants to be called for."""
+
+    lane: int
+    end: int
+    act: Callable[[], None]
 
 
 class OutcomeWaiter:
@@ -85,6 +95,27 @@ class OutcomeWaiter:
         self._until(look, deadline, interrupted)
         return found
 
+    def when_folded(self, lane: int, end: int, act: Callable[[], None]) -> "_WhenFolded":
+        """Call `act` when a notification says that a lane is folded up to `end`, at once if one has said so.
+
+        Notifications get lost, so do not wait for it alone; give what this returns to `forget` in the end.
+        """
+        self._start_listening()
+        wanted = _WhenFolded(lane, end, act)
+        with self._news:
+            self._when_folded.add(wanted)
+        self._call_folded()
+        return wanted
+
+    def forget(self, wanted: "_WhenFolded") -> None:
+        """Call it no more."""
+        with self._news:
+            self._when_folded.discard(wanted)
+
+    def applied(self, lane: int) -> int:
+        """How far a lane is known to be folded."""
+        return self._applied.get(lane, 0)
+
     def wake(self) -> None:
         """Let those who wait see whether they are interrupted."""
         with self._news:
@@ -92,8 +123,8 @@ class OutcomeWaiter:
 
     def wait_folded(self, lane: int, end: int, deadline: float) -> int:
         """Wait until a lane is folded up to `end`, or until `deadline` (monotonic seconds); return how far it is folded."""
-        self._until(lambda: set() if self._applied.get(lane, 0) >= end else {lane}, deadline)
-        return self._applied.get(lane, 0)
+        self._until(lambda: set() if self.applied(lane) >= end else {lane}, deadline)
+        return self.applied(lane)
 
     def close(self) -> None:
         """End the listener and close the connections."""
@@ -113,6 +144,7 @@ class OutcomeWaiter:
     def _begin(self, listener: Connection | None) -> None:
         self._news = threading.Condition()
         self._applied: dict[int, int] = {}
+        self._when_folded: set[_WhenFolded] = set()
         self._notes = 0  # how often something was reported
         self._reported_at: dict[int, float] = {}  # by lane, in monotonic seconds
         self._closing = threading.Event()
@@ -128,7 +160,7 @@ class OutcomeWaiter:
                 self._thread.start()
 
     def _is_folded(self, event_id: int) -> bool:
-        return folded_past(self._applied.get(lane_of(event_id), 0), event_id)
+        return folded_past(self.applied(lane_of(event_id)), event_id)
 
     def _until(
         self, look: Callable[[], set[int]], deadline: float, interrupted: Callable[[], bool] | None = None
@@ -173,6 +205,14 @@ class OutcomeWaiter:
                 self._reported_at[lane] = time.monotonic()
             self._notes += 1
             self._news.notify_all()
+        self._call_folded()
+
+    def _call_folded(self) -> None:
+        with self._news:
+            ready = {wanted for wanted in self._when_folded if self.applied(wanted.lane) >= wanted.end}
+            self._when_folded -= ready
+        for wanted in ready:
+            wanted.act()
 
     def _read_outcomes(self, folded: Mapping[str, set[int]], deadline: float) -> dict[int, Outcome]:
         """The outcomes of records that were reported as folded, by tenant."""

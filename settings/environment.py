@@ -1,6 +1,7 @@
 """The settings of the command and of `Ledger.connect()`, read from the environment once, as one frozen object."""
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -261,6 +262,11 @@ def unknown_variables(names: Iterable[str]) -> dict[str, str]:
             meant = next(iter(difflib.get_close_matches(setting, settings, n=1)), None)
             unknown[name] = f"did you mean {_PREFIX}{meant}?" if meant else "see docs/CONFIGURATION.md for the settings"
     return unknown
+
+
+def misspelt_variables() -> dict[str, str]:
+    """The variables of this process that look like a setting and are none, each with what to do."""
+    return unknown_variables(os.environ)
 
 
 def wrong_setting(error: ValidationError | SettingsError) -> str:

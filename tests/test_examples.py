@@ -1,5 +1,6 @@
 """The examples run, and print what they promise."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -25,8 +26,32 @@ def run(world: World, name: str, *arguments: str) -> str:
     return done.stdout
 
 
+def begin(world: World, name: str, *arguments: str) -> "subprocess.Popen[str]":
+    """An example that runs alongside the test."""
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env=world.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_to(process: "subprocess.Popen[str]", end: str) -> str:
+    """What a program prints, up to something that it is expected to print; it may be no whole line."""
+    seen = ""
+    assert process.stdout is not None
+    while not seen.endswith(end):
+        letter = process.stdout.read(1)
+        assert letter, (seen, process.stderr and process.stderr.read())
+        seen += letter
+    return seen
+
+
 def test_every_example_is_in_the_list_and_has_its_test() -> None:
-    listed, tested = (EXAMPLES / "README.md").read_text("utf-8"), Path(__file__).read_text("utf-8")
+    listed = (EXAMPLES / "README.md").read_text("utf-8")
+    tested = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
     for path in EXAMPLES.glob("*.py"):
         assert f"({path.name})" in listed
         assert f'"{path.name}"' in tested
@@ -94,3 +119,104 @@ def test_many_work_orders_are_created_at_once_and_again_as_replays(world: World)
         second = run(world, "many_at_once.py", "many", "50")
     assert first == "outcomes: {'Accepted': 50}\nstatuses: {'DRAFT': 50}\n"
     assert second == "outcomes: {'Replayed': 50}\nstatuses: {'DRAFT': 50}\n"
+
+
+def test_of_two_who_ask_at_once_one_shows_the_question(world: World) -> None:
+    with world.working():
+        both = [begin(world, "never_ask_twice.py", "examples", "order-5") for _ in range(2)]
+        shown = [process.communicate(timeout=60) for process in both]
+    assert sorted(shown) == [("Which city?\n", ""), ("somebody has asked already\n", "")]
+
+
+def test_who_waits_for_an_approval_learns_the_answer_and_whoever_runs_again_too(world: World) -> None:
+    arguments = ("approval_wait.py", "examples", "order-6", "boss")
+    with world.working(), begin(world, *arguments) as waiting:
+        try:
+            read_to(waiting, "waiting for boss\n")
+            assert run(world, *arguments, "--answer", "APPROVED") == "order-6: APPROVED: Accepted()\n"
+            assert waiting.communicate(timeout=60) == ("decision: APPROVED\n", "")
+            assert run(world, *arguments) == "waiting for boss\ndecision: APPROVED\n"
+        finally:
+            waiting.kill()
+
+
+def test_a_step_is_taken_over_from_a_program_that_is_suspended_and_its_report_is_refused(world: World) -> None:
+    arguments = ("step_with_retries.py", "examples", "order-7")
+    with world.working(), begin(world, *arguments, "one") as one, begin(world, *arguments, "two") as two:
+        try:
+            first, second = sorted((one, two), key=lambda process: "waits" in read_to(process, "\n"))
+            read_to(first, "attempt 0: book? ")
+            answer(first, "no")
+            read_to(first, "attempt 1: book? ")
+            first.send_signal(signal.SIGSTOP)
+            read_to(second, "has the lease\nattempt 2: book? ")
+            answer(second, "yes")
+            out, error = second.communicate(timeout=60)
+            assert (out, error, second.returncode) == ("booked: BA-17\n", "", 0)
+            first.send_signal(signal.SIGCONT)
+            answer(first, "yes")
+            out, error = first.communicate(timeout=60)
+        finally:
+            for process in (one, two):
+                process.kill()
+    assert (out, first.returncode) == ("", 1)
+    assert "step book is done, but not recorded" in error
+    statuses = [attempt.status for attempt in world.reads.attempts("examples", "order-7")]
+    assert statuses == ["FAILED", "FAILED", "SUCCEEDED"]
+
+
+def answer(process: "subprocess.Popen[str]", text: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(text + "\n")
+    process.stdin.flush()
+
+
+def test_a_scheduler_acts_once_on_what_is_due_over_all_tenants(world: World) -> None:
+    with world.working():
+        for tenant in ("plan-1", "plan-2"):
+            of = {"tenant_id": tenant}
+            for event in (
+                make("STEP_STARTED", **of, step_id="slow"),
+                make("STEP_RETRY_SCHEDULED", **of, step_id="again"),
+                make("LEASE_ACQUIRED", **of),
+                make("EXTERNAL_APPROVAL_REQUESTED", **of),
+            ):
+                assert world.outcome(event) == Accepted()
+        shown = [run(world, "scheduler.py", "--once").splitlines() for _ in range(2)]
+    first, second = ([line for line in lines if line.startswith("plan-2 ")] for lines in shown)
+    assert first == [
+        "plan-2 order-1: retry of again, attempt 1",
+        "plan-2 order-1: timeout of slow, attempt 0: done",
+        "plan-2 order-1: lease of owner-1",
+        "plan-2 order-1: approval by boss: done",
+    ]
+    assert second == [first[0], first[2]]
+
+
+def test_the_audit_consumer_shows_each_outcome_once_and_continues_where_it_ended(fresh: World) -> None:
+    events = [make("WORK_ORDER_CREATED", work_order_id=f"order-{number}") for number in range(3)]
+    with fresh.working():
+        for event in (*events, make("FIELD_SET", work_order_id="order-1", expected_last_event_id=1)):
+            fresh.outcome(event)
+        fresh.drain()
+    first = run(fresh, "audit_consumer.py", f"{fresh.name}-watch", "2").splitlines()
+    second = run(fresh, "audit_consumer.py", f"{fresh.name}-watch", "2").splitlines()
+    shown = [line.split(" ", 2)[2] for line in (*first, *second)]
+    assert shown == [
+        *(f"order-{number} WORK_ORDER_CREATED ACCEPTED" for number in range(3)),
+        "order-1 FIELD_SET REFUSED (OS_WORK_ORDER_CONTRACT_VALIDATION_FAILED)",
+    ]
+
+
+def test_the_tutorial_prints_what_it_says(world: World, tmp_path: Path) -> None:
+    """Its parts are typed one after the other into one interpreter."""
+    page = (EXAMPLES.parent / "docs" / "TUTORIAL.md").read_text("utf-8")
+    parts = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(parts) == page.count("```python") == page.count("```text") == 5
+    program = tmp_path / "typed.py"
+    program.write_text("".join(code for code, _ in parts))
+    with world.working():
+        done = subprocess.run(
+            [sys.executable, str(program)], env=world.environment(), capture_output=True, text=True, timeout=60
+        )
+    assert (done.stderr, done.stdout) == ("", "".join(printed for _, printed in parts))

@@ -43,6 +43,13 @@ DRIVERS: Final = {
     for name in ("failures", "fetch", "generate", "migrate", "pipeline", "schema")
 }
 NAMED_TWICE: Final = {"generate"}
+WRONG_PROGRAM: Final = """
+from core_tables import Ledger
+
+with Ledger.connect() as ledger:
+    status: int = ledger.work_order("acme", "order-1").events().ask("city", prompt_dedupe_key="p").work_order_status
+    ledger.reads().current("acme", "order-1", at_least="first")
+"""
 
 
 def module_name(path: Path) -> str:
@@ -274,34 +281,54 @@ def test_every_room_is_packaged_with_its_files() -> None:
     assert (ROOT / "src" / "core_tables" / "py.typed").exists()
 
 
-def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(tmp_path: Path) -> None:
-    """Its dependencies come from this environment: what is tested is what the wheel holds."""
-    source = tmp_path / "source"  # a copy: a build leaves files behind, which the next one would take in
+@pytest.fixture(scope="module")
+def wheel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel. Its dependencies come from this environment: what is tested is what the wheel holds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: a build leaves files behind, which the next one would take in
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
     for room in ("src", *ROOMS):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / room, source / room, ignore=ignored, symlinks=True)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    home = tmp_path / "fresh"
+    (wheel,) = folder.glob("*.whl")
+    home = folder / "fresh"
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (next((home / "lib").glob("python*")) / "site-packages" / "dependencies.pth").write_text(here)
-    done = subprocess.run([home / "bin" / "core-tables", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    return home
+
+
+def test_the_wheel_installs_into_a_fresh_environment_and_its_command_runs(wheel_home: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [wheel_home / "bin" / "core-tables", "--version"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     probe = (
         "import core_tables.projection.postgres.statements as s, core_tables.projection.cache.scripts as l; "
         "import core_tables.schemas.wire as w; s.sql('insert_ledger'); l.lua('advance'); print(w.__file__); "
         "import core_tables.console.rendering as r; assert r.template('lanes.html') and len(r.static_files()) > 3"
     )
-    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([wheel_home / "bin" / "python", "-c", probe], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert str(home) in done.stdout
+    assert str(wheel_home) in done.stdout
+
+
+def test_the_examples_pass_the_type_checkers_with_the_installed_wheel(wheel_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / "examples" / "wrong.py").write_text(WRONG_PROGRAM)
+    python = str(wheel_home / "bin" / "python")
+    for checker in (["mypy", "--strict", f"--python-executable={python}"], ["pyright", f"--pythonpath={python}"]):
+        command = [sys.executable, "-m", *checker, "examples"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        lines = [line for line in done.stdout.splitlines() if "error:" in line]
+        assert [line for line in lines if "wrong.py" not in line] == [], done.stdout
+        assert len(lines) == 2, "a wrong program passes: " + done.stdout + done.stderr
 
 
 def test_the_image_installs_the_parts_of_the_one_lock_that_it_needs_to_run_and_to_be_built() -> None:

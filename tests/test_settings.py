@@ -77,6 +77,14 @@ def test_what_kubernetes_docker_and_our_tests_set_is_not_taken_for_a_setting() -
     assert unknown_variables(f"CORE_TABLES_{name}" for name in names) == {}
 
 
+def test_a_ledger_that_is_connected_with_the_environment_warns_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORE_TABLES_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("CORE_TABLES_POSTGRES_DSN", "postgresql://nobody@127.0.0.1:1/x")
+    monkeypatch.setenv("CORE_TABLES_POSTGRES_DSM", "postgresql://secret@127.0.0.1:1/x")
+    with pytest.warns(UserWarning, match="DSM is not a setting of Core Tables.*did you mean CORE_TABLES_POSTGRES_DSN"):
+        LedgerSettings.from_environment()
+
+
 def test_the_command_names_it_and_does_its_work(tmp_path: Path) -> None:
     environment = {**os.environ, "CORE_TABLES_STACK_DIR": str(tmp_path), "CORE_TABLES_PARTITION": "24"}
     command = [sys.executable, "-m", "core_tables.cli.main", "stack", "status"]

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from core_tables.producer.act import ActOptions, CommonOptions, LeaseClaim, StepOptions
+    from core_tables.producer.async_held_lease import AsyncHeldLease
     from core_tables.producer.async_ledger import AsyncLedger
     from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
-    from core_tables.producer.held_lease import HeldLease, LeaseNotHeldError
+    from core_tables.producer.due_work import DueWork
+    from core_tables.producer.held_lease import HeldLease
+    from core_tables.producer.lease_term import LeaseNotHeldError
     from core_tables.producer.ledger import Ledger
     from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
+    from core_tables.producer.step_loop import RetryPolicy, StepNotDoneError, run_step
     from core_tables.producer.work_order_acts import WorkOrderEvents
     from core_tables.producer.work_order_handle import WorkOrderHandle
     from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
@@ -33,7 +37,9 @@ if TYPE_CHECKING:
     )
     from core_tables.projection.postgres.reads import Reads
     from core_tables.projection.postgres.tenant_reads import Page
+    from core_tables.schemas.audit import decode_audit
     from core_tables.schemas.events import (
+        AuditEvent,
         ExternalApprovalRequested,
         ExternalApprovalResolved,
         FieldAsked,
@@ -67,9 +73,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "ActOptions",
+    "AsyncHeldLease",
     "AsyncLedger",
     "AsyncReceipt",
     "AsyncWorkOrderHandle",
+    "AuditEvent",
     "ClosedError",
     "ClosedWorkOrder",
     "CommonOptions",
@@ -79,6 +87,7 @@ __all__ = [
     "DecidedRecord",
     "DueRetry",
     "DueTenant",
+    "DueWork",
     "ExternalApprovalRequested",
     "ExternalApprovalResolved",
     "FieldAsked",
@@ -106,11 +115,13 @@ __all__ = [
     "Refused",
     "RefusedRecord",
     "Replayed",
+    "RetryPolicy",
     "SetupError",
     "StatusChanged",
     "StepAttempt",
     "StepFailed",
     "StepFinished",
+    "StepNotDoneError",
     "StepOptions",
     "StepRetryScheduled",
     "StepStarted",
@@ -123,12 +134,15 @@ __all__ = [
     "WorkOrderEvents",
     "WorkOrderHandle",
     "__version__",
+    "decode_audit",
     "event_from_json",
     "event_to_json",
+    "run_step",
 ]
 
 # The module of each name; names that are not listed are events.
 _HOMES = {
+    "core_tables.schemas.audit": ("decode_audit",),
     "core_tables.schemas.outcomes": ("Accepted", "Outcome", "Refused", "Replayed"),
     "core_tables.schemas.reasons": (
         *("ClosedError", "ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
@@ -154,7 +168,11 @@ _HOMES = {
     "core_tables.producer.act": ("ActOptions", "CommonOptions", "LeaseClaim", "StepOptions"),
     "core_tables.producer.async_ledger": ("AsyncLedger",),
     "core_tables.producer.async_receipt": ("AsyncReceipt", "AsyncWorkOrderHandle"),
-    "core_tables.producer.held_lease": ("HeldLease", "LeaseNotHeldError"),
+    "core_tables.producer.async_held_lease": ("AsyncHeldLease",),
+    "core_tables.producer.due_work": ("DueWork",),
+    "core_tables.producer.held_lease": ("HeldLease",),
+    "core_tables.producer.lease_term": ("LeaseNotHeldError",),
+    "core_tables.producer.step_loop": ("RetryPolicy", "StepNotDoneError", "run_step"),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),
