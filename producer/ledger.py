@@ -11,6 +11,7 @@ Many events are appended at once by not waiting for each: `append` returns as so
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -29,7 +30,7 @@ from core_tables.producer.log_end import wait_folded_to_end
 from core_tables.producer.order_memory import OrderMemory
 from core_tables.producer.receipt import Receipt, delivery_error, no_database
 from core_tables.producer.record_wait import RecordWait
-from core_tables.producer.trace_header import trace_header
+from core_tables.producer.send_trace import trace_of
 from core_tables.producer.waiter import OutcomeWaiter
 from core_tables.producer.work_order_acts import WorkOrderEvents
 from core_tables.producer.work_order_handle import WorkOrderHandle
@@ -122,13 +123,16 @@ class Ledger:
     def try_append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt | None:
         """The same without waiting: None if the client's queue is full, and then nothing is queued."""
         value = encode_checked(event)
-        headers = trace_header(traceparent)
+        trace = trace_of(traceparent, self._settings.topic)
         receipt = Receipt(self, event)
         key = event.tenant_id.encode()
         # The registered count decides: in a topic that was given more partitions, the new ones belong to no lane.
         partition = partition_of(key, self._partitions) if self._partitions else PARTITION_UA
-        queued = self._deliveries.send(self._settings.topic, value, key, partition, headers, self._delivery(receipt))
-        return receipt if queued else None
+        topic, delivery = self._settings.topic, self._delivery(receipt)
+        if not self._deliveries.send(topic, value, key, partition, trace.headers, delivery):
+            return None
+        trace.follow(receipt)
+        return receipt
 
     def cancel(
         self,
@@ -198,11 +202,13 @@ class Ledger:
     ) -> CurrentRecord | None:
         """Wait until something holds of a current record, and return it; None if that takes more than `timeout` seconds.
 
-        It is woken whenever the tenant's lane is folded further. Raises UnavailableError if Postgres does not answer.
+        It is woken whenever the tenant's lane is folded further. Raises UnavailableError if Postgres does not answer at the
+        beginning, or not at the deadline.
         """
         wait = RecordWait(self.reads(), tenant_id, work_order_id, holds, time.monotonic() + timeout)
         while not wait.look():
-            wait.folded(self.outcome_waiter().wait_folded(wait.lane, wait.applied + 1, wait.next_look))
+            with suppress(UnavailableError):  # it may answer again before the deadline
+                wait.folded(self.outcome_waiter().wait_folded(wait.lane, wait.applied + 1, wait.next_look))
         return wait.found
 
     def wait_for_status(

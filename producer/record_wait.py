@@ -6,6 +6,7 @@ from typing import Final
 
 from core_tables.projection.postgres.read_types import CurrentRecord
 from core_tables.projection.postgres.reads import Reads
+from core_tables.schemas.reasons import UnavailableError
 
 # A failover may take back what a wake-up announced; then nobody is woken until the lane is further than it was before.
 _LOOK_AGAIN_S: Final = 1.0
@@ -22,7 +23,7 @@ class RecordWait:
         self._holds = holds
         self._deadline = deadline
         self.lane: Final = self._reads.lane_of_tenant(tenant_id)
-        self.applied = self._reads.applied_of([self.lane])[self.lane]
+        self.applied = 0  # not known yet
         self.found: CurrentRecord | None = None
 
     @property
@@ -31,11 +32,22 @@ class RecordWait:
         return min(self._deadline, time.monotonic() + _LOOK_AGAIN_S)
 
     def look(self) -> bool:
-        """Read the record. Whether the wait is over: it holds, which sets `found`, or the deadline has passed."""
-        record = self._reads.current(*self._of)
+        """Read the record. Whether the wait is over: it holds, which sets `found`, or the deadline has passed.
+
+        Raises UnavailableError if Postgres still does not answer at the deadline.
+        """
+        late = time.monotonic() >= self._deadline
+        try:
+            if self.applied == 0:
+                self.applied = self._reads.applied_of([self.lane])[self.lane]
+            record = self._reads.current(*self._of)
+        except UnavailableError:
+            if late:
+                raise
+            return False
         if record is not None and self._holds(record):
             self.found = record
-        return self.found is not None or time.monotonic() >= self._deadline
+        return self.found is not None or late
 
     def folded(self, applied: int) -> None:
         """Note how far the lane is known to be folded."""

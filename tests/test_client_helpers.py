@@ -49,12 +49,16 @@ def ledger(world: World) -> Iterator[Ledger]:
         yield made
 
 
+def correlation_of(order_id: str) -> int:
+    return crc32(order_id.encode()) + 1
+
+
 @pytest.fixture
 def order_id(ledger: Ledger, request: pytest.FixtureRequest) -> str:
     """A work order that executes, of the test's own."""
     name: str = request.node.name
     order = ledger.work_order(TENANT, name, reason_code=1)
-    created = order.create(correlation_id=crc32(name.encode()) + 1, requester_user_id="ada", status="EXECUTING")
+    created = order.create(correlation_id=correlation_of(name), requester_user_id="ada", status="EXECUTING")
     assert created.outcome(30) == Accepted()
     return name
 
@@ -92,6 +96,24 @@ def test_a_status_is_waited_for_and_who_waits_looks_only_when_it_is_woken(
     assert record.work_order_status == "DONE"
     assert ledger.wait_for_status(TENANT, order_id, {"DONE"}, timeout=30) == record
     assert ledger.wait_for_status(TENANT, "nobody", {"DONE"}, timeout=0) is None
+
+
+def test_a_wait_survives_the_end_of_its_sessions(
+    world: World, ledger: Ledger, order_id: str, looks: list[None]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ledger.wait_for_status, TENANT, order_id, {"DONE"}, 30)
+        wait_until(lambda: looks, "the first look")
+        world.admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+            "and application_name in ('core-tables outcomes', 'core-tables listener')"
+        )
+        # The event says only what is known here, so nothing is read for it: a read may meet a session that ended.
+        order = ledger.work_order(TENANT, order_id, correlation_id=correlation_of(order_id), turn_id=1, reason_code=1)
+        order.change_status("DONE", idempotency_key="done")
+        record = waiting.result(30)
+    assert record is not None
+    assert record.work_order_status == "DONE"
 
 
 def test_many_tasks_wait_for_records_and_no_thread_waits_with_them(ledger: Ledger, order_id: str) -> None:
