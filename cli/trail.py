@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from typing import Any, Final, get_args
@@ -113,8 +113,7 @@ def _newest(
 ) -> list[AuditEvent]:
     """The newest events that are wanted, at most `last`, oldest first; the reader stays at the ends of the partitions.
 
-    Events of one partition are in ledger order; those of several partitions are merged by the time they were written. What
-    lies far back is read only as far as it is needed, and at most `last` events of a partition are in memory.
+    What lies far back is read only as far as it is needed, in parts that grow, and of a partition whose part had too few.
     """
     bounds = {partition: reader.bounds(partition) for partition in partitions}
     if since is None:
@@ -122,32 +121,60 @@ def _newest(
         starts = {partition: max(low, high - _FIRST_LOOK * last) for partition, (low, high) in bounds.items()}
     else:
         lows = starts = reader.offsets_at(partitions, since)
-    ends = {partition: high for partition, (_, high) in bounds.items()}
-    kept = {partition: deque[tuple[int, AuditEvent]](maxlen=last) for partition in partitions}
     with progress_bar("audit events read", None) as advance:
-        read = 0
-        for message, event in _events(reader.records(starts)):
-            partition = message.partition() or 0
-            ends[partition] = max(ends[partition], (message.offset() or 0) + 1)
-            if wanted(event):
-                kept[partition].append((_written_at(message), event))
-            advance(read := read + 1)
+        kept = _Kept(starts, wanted, last, advance)
+        kept.add(reader.records(starts))
         for partition, start in starts.items():
             size, begin = _FIRST_LOOK * last, start
-            while len(kept[partition]) < last and begin > lows[partition]:
+            while kept.lacking(partition) and begin > lows[partition]:
                 size, end = _GROWTH * size, begin
                 begin = max(lows[partition], end - size)
-                earlier = deque[tuple[int, AuditEvent]](maxlen=last - len(kept[partition]))
-                for message, event in _events(reader.between(partition, begin, end)):
-                    if wanted(event):
-                        earlier.append((_written_at(message), event))
-                    advance(read := read + 1)
-                kept[partition].extendleft(reversed(earlier))
-    for message, event in _events(reader.records(ends)):
-        if wanted(event):
-            kept[message.partition() or 0].append((_written_at(message), event))
-    merged = list(heapq.merge(*kept.values(), key=itemgetter(0)))
-    return [event for _, event in merged[-last:]]
+                kept.add_earlier(partition, reader.between(partition, begin, end))
+    kept.add(reader.records(kept.next_offsets))
+    return kept.newest()
+
+
+class _Kept:
+    """The newest events of each partition that are wanted, at most `last` of each, and where to read on."""
+
+    def __init__(self, starts: Mapping[int, int], wanted: Wanted, last: int, advance: Callable[[int], None]) -> None:
+        self.next_offsets = dict(starts)
+        self._wanted = wanted
+        self._last = last
+        self._advance = advance
+        self._read = 0
+        self._events = {partition: deque[tuple[int, AuditEvent]](maxlen=last) for partition in starts}
+
+    def lacking(self, partition: int) -> int:
+        """How many more events of a partition could be shown."""
+        return self._last - len(self._events[partition])
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Keep those of messages behind all that were read before."""
+        for message, event in self._found(messages):
+            partition, offset = message.partition() or 0, message.offset() or 0
+            self.next_offsets[partition] = offset + 1
+            if self._wanted(event):
+                self._events[partition].append((_written_at(message), event))
+
+    def add_earlier(self, partition: int, messages: Iterable[Message]) -> None:
+        """Keep those of messages of a partition that lie before all that were read."""
+        earlier = deque[tuple[int, AuditEvent]](maxlen=self.lacking(partition))
+        for message, event in self._found(messages):
+            if self._wanted(event):
+                earlier.append((_written_at(message), event))
+        self._events[partition].extendleft(reversed(earlier))
+
+    def newest(self) -> list[AuditEvent]:
+        """Those of a partition are in ledger order; those of several are merged by the time they were written."""
+        merged = list(heapq.merge(*self._events.values(), key=itemgetter(0)))
+        return [event for _, event in merged[-self._last :]]
+
+    def _found(self, messages: Iterable[Message]) -> Iterator[tuple[Message, AuditEvent]]:
+        for found in _events(messages):
+            self._read += 1
+            self._advance(self._read)
+            yield found
 
 
 def _written_at(message: Message) -> int:
