@@ -71,12 +71,12 @@ def demo() -> None:
     for line, what in (
         (f"{command} worker", "folds new events until Ctrl-C"),
         (f"{command} append FILE --wait", "appends your own events"),
-        (f"{command} console", "shows the ledger in a browser, at http://127.0.0.1:8600"),
-        (f"{command} doctor", "checks that everything is as it should be"),
+        (f"{command} console", "shows it at http://127.0.0.1:8600"),
+        (f"{command} doctor", "checks that all is well"),
         (f"{command} --help", "lists all commands"),
         (f"{command} stack down", "stops Kafka, Postgres and Redis"),
     ):
-        output.out.print(f"  {line:<47}{what}", markup=False)
+        output.out.print(f"  {line:<42}{what}", markup=False)
     output.out.print()
     output.out.print("And to look at a work order with its steps and its lease, type this:", markup=False)
     output.out.print(f"  {command} get --tenant {TENANT} trip-1002 --whole", markup=False)
@@ -167,7 +167,6 @@ def _refusals(ledger: Ledger, reads: Reads) -> int:
         (tenant, record.work_order_id, record.idempotency_key): {
             "tenant_id": tenant,
             "work_order_id": record.work_order_id,
-            "event_type": record.event_type,
             "why": f"{record.outcome.reason_code}: {record.outcome.sentence}",
         }
         for tenant in TENANTS
