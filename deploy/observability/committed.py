@@ -1,4 +1,4 @@
-"""Writes the files that Prometheus and Grafana read: `make generate`."""
+"""Writes the files that Prometheus, its operator on Kubernetes, and Grafana read: `make generate`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,30 @@ from core_tables.deploy.observability.alerts import rules
 from core_tables.deploy.observability.dashboards import DASHBOARDS, dashboard_json
 
 COMMITTED: Final = Path(__file__).parent
+OF_OPERATOR: Final = "../kubernetes/components/monitoring/prometheusrule.yaml"
 
 
 def files() -> Mapping[str, str]:
-    """The text of each file, by its name."""
+    """The text of each file, by its path from this folder."""
     dashboards = {f"core-tables-{dashboard.name}.json": dashboard_json(dashboard) for dashboard in DASHBOARDS}
-    return {"core-tables.rules.yml": rules(), **dashboards}
+    return {"core-tables.rules.yml": rules(), OF_OPERATOR: _for_operator(rules()), **dashboards}
+
+
+def _for_operator(text: str) -> str:
+    """A file of rules as an object of Kubernetes."""
+    head, *lines = text.splitlines()
+    return "\n".join(
+        [
+            head,
+            "apiVersion: monitoring.coreos.com/v1",
+            "kind: PrometheusRule",
+            "metadata:",
+            "  name: core-tables",
+            "spec:",
+            *(f"  {line}" for line in lines),
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":
