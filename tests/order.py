@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Where the tests are run from, not in each of the processes that run them: tell how far they are, and clear up after them."""
     if hasattr(config, "workerinput"):
-        config.pluginmanager.register(NamedGroups())
+        config.pluginmanager.register(Groups())
     else:
         config.add_cleanup(leftovers.begin())
         config.pluginmanager.register(Progress(config))
@@ -80,20 +80,18 @@ def is_quick(item: pytest.Item, durations: dict[str, float]) -> bool:
     return not needs_a_stack(item) and durations.get(unit_of(item), 0.0) < QUICK_S
 
 
-class NamedGroups:
-    """Keeps the tests of several modules in one process, where they name a group.
+class Groups:
+    """Keeps the tests of a unit in one process, so that the fixtures of a module are made once.
 
-    pytest-xdist 3.8 writes the name where pytest 9.2 does not look any more, so it is written to the other place, too. The
-    tests of a module that names no group are spread over the processes.
+    pytest-xdist 3.8 writes the name of a group where pytest 9.2 does not look any more, so it is written to the other place, too.
     """
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Give the tests of groups an id that ends with the group's name."""
+        """Give the tests of a group an id that ends with the group's name."""
         for item in items:
-            if unit_of(item) != item.nodeid.partition("::")[0] and unit_of(item) != item.nodeid:
-                named = f"{item.nodeid}@{unit_of(item)}"
-                item._id = coerce_node_id(named)
+            if unit_of(item) != item.nodeid:
+                item._id = coerce_node_id(f"{item.nodeid}@{unit_of(item)}")
 
 
 class Progress:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from core_tables.deploy.process import free_port
@@ -43,8 +43,8 @@ def served(world: World, log: Path, *command: str, folder: Path) -> Iterator[str
         def answers() -> bool:
             assert process.poll() is None, log.read_text("utf-8")
             try:
-                return httpx.get(f"{url}/openapi.json").status_code == 200
-            except httpx.TransportError:
+                return httpx2.get(f"{url}/openapi.json").status_code == 200
+            except httpx2.TransportError:
                 return False
 
         wait_until(answers, "the server to answer")
@@ -55,12 +55,12 @@ def served(world: World, log: Path, *command: str, folder: Path) -> Iterator[str
         process.kill()
 
 
-def at_once(url: str, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
+def at_once(url: str, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx2.Response]:
     """The answers to requests that are all sent before the first is answered."""
 
-    async def ask() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=len(requests))
-        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+    async def ask() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=len(requests))
+        async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
             asked = (client.request(method, path, **options) for method, path, options in requests)
             return list(await asyncio.gather(*asked))
 
@@ -89,7 +89,7 @@ def test_a_service_answers_requests_that_come_at_once_each_with_its_own_outcome(
         assert [(record["fields_json"], record["last_event_id"]) for record in records] == [
             ({"number": number}, event_id) for number, event_id in enumerate(seen)
         ]
-        listed = httpx.get(f"{url}/web/pending/ada", params={"at_least": max(seen)}).json()
+        listed = httpx2.get(f"{url}/web/pending/ada", params={"at_least": max(seen)}).json()
         assert len(listed) == 10
         bound, wrong, absent = at_once(
             url,
