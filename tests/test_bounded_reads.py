@@ -243,10 +243,11 @@ def test_a_scheduler_reads_a_few_entries_of_each_tenant(world: World) -> None:
 @pytest.mark.parametrize("statement", ["read_tenants", "read_refusal_counts"])
 def test_what_an_operator_counts_is_read_up_to_the_largest_count(world: World, statement: str) -> None:
     with closing(connect(world.settings.operator(), name="test explains", plans=PLANNED_ONCE)) as session:
+        # A table of this size may as well be read from its beginning to its end; the question is what an index has to read.
+        session.execute("set enable_seqscan = off")
         plan = _explained(session, statement, ("", PAGE))
     for scan in _scans(plan):
-        # A table that has hardly more than that is read from its beginning to its end.
-        assert scan["read"] <= 1_005, (statement, scan)
+        assert scan["read"] <= 1_000, (statement, scan)
 
 
 def _entries_read(world: World) -> int:
