@@ -1,7 +1,6 @@
 """`doctor`: whether what Core Tables needs is there and as it should be, a line for each thing."""
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ from core_tables.projection.postgres.lanes import lane_stops
 from core_tables.projection.postgres.login import login_of
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
-from core_tables.settings.environment import Settings, unknown_variables
+from core_tables.settings.environment import Settings, misspelt_variables
 
 CHECK_S: Final = 4.0  # for each line
 _LEAST_POSTGRES: Final = 17
@@ -153,7 +152,7 @@ def _answered(check: _Check, settings: Settings) -> tuple[State, str]:
 
 
 def _settings(settings: Settings) -> tuple[State, str]:
-    unknown = unknown_variables(os.environ)
+    unknown = misspelt_variables()
     if unknown:
         return State.NOTE, "; ".join(
             f"{name} is not a setting, and is ignored: {advice}" for name, advice in unknown.items()

@@ -1,6 +1,5 @@
 """The core-tables command."""
 
-import os
 import sys
 
 import click
@@ -70,9 +69,9 @@ def main(context: click.Context) -> None:
     settings).
     """
     if context.invoked_subcommand != "worker":  # which logs it
-        from core_tables.settings.environment import unknown_variables
+        from core_tables.settings.environment import misspelt_variables
 
-        for name, advice in unknown_variables(os.environ).items():
+        for name, advice in misspelt_variables().items():
             output.err.print(f"warning: {name} is not a setting, and is ignored; {advice}", markup=False)
 
 

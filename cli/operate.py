@@ -1,7 +1,6 @@
 """The local stack and the worker."""
 
 import gc
-import os
 import sys
 
 import click
@@ -17,7 +16,7 @@ from core_tables.cli.starting import started
 from core_tables.cli.tracing import tracing
 from core_tables.cli.worker_port import WorkerPort
 from core_tables.consumer.worker_settings import WorkerSettings
-from core_tables.settings.environment import Settings, unknown_variables
+from core_tables.settings.environment import Settings, misspelt_variables
 
 
 @click.group(epilog=output.EXIT_CODES)
@@ -107,7 +106,7 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     """
     settings = Settings()
     log = logger_of(settings)
-    for name, advice in unknown_variables(os.environ).items():
+    for name, advice in misspelt_variables().items():
         log.warning("unknown_setting", variable=name, advice=advice)
     if processes > 1:
         if "group.instance.id" in settings.kafka:
