@@ -129,3 +129,10 @@ def test_nobody_is_sent_to_init_before_the_dsn_was_looked_at(state: str) -> None
         "check that the DSN names the right database; if it exists and is new, run `core-tables init`"
         in failed(state).message
     )
+
+
+def test_a_role_that_init_has_still_to_make_is_waited_for_by_a_worker_that_starts() -> None:
+    refused = psycopg.OperationalError('connection failed: FATAL:  role "core_tables_worker" does not exist')
+    error = translate(refused)
+    assert isinstance(error, SetupError)
+    assert error.subject == "database"

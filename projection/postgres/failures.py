@@ -42,7 +42,7 @@ SETUP_STATES: Final = {
     "3F000": "no such schema",
     "42P01": "no such table",
     "42703": "no such column",
-    "42704": "no such type or setting",
+    "42704": "no such role, type or setting",
     "42883": "no such function",
 }
 # `init` creates whatever is missing, also in a database that was named by mistake.
@@ -105,5 +105,5 @@ def _guessed_state(error: psycopg.Error) -> str:
     if "authentication failed" in text:
         return "28P01"
     if 'role "' in text:
-        return "28000"
+        return "42704" if "does not exist" in text else "28000"
     return "3D000" if 'database "' in text and "does not exist" in text else ""
