@@ -59,7 +59,7 @@ class RunningWorker:
             if audit_thread is not None:
                 audit_thread.close(flush=finished)
             with contextlib.suppress(KafkaException):
-                worker.close()
+                worker.close(clean=finished)
             if self._forced is not None:
                 self._forced.cancel()
             self._worker = None

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -22,10 +23,10 @@ from core_tables.kafka.clients import (
     partition_consumer,
     tail_group,
 )
-from core_tables.kafka.current_ends import CurrentEnds
+from core_tables.kafka.current_ends import AskedEnds, CurrentEnds
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.group import worker_client_id
-from core_tables.kafka.log import TopicReader, log_bounds, log_ends
+from core_tables.kafka.log import TopicReader, ask_ends, log_bounds, log_ends
 from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
@@ -132,6 +133,7 @@ def worker(
             TopicReader(partition_consumer(kafka), topic.topic, tail_group(kafka), translate_running)
         ).gaps,
         check_topics=check,
+        ends=AskedEnds(partial(ask_ends, admin, topic.topic, range(topic.partitions)), time.monotonic),
         name=worker_client_id(),
         traced=traced,
     )

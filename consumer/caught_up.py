@@ -14,12 +14,12 @@ class CaughtUp:
         self._goal_at = now
 
     def note(self, position: int, end: int, now: float) -> None:
-        """Note where position and end are now."""
+        """Note where the position is, and where the end was at `now` or after it."""
         if position >= self._goal:
             self.at = max(self.at, self._goal_at)
             self._goal, self._goal_at = end, now
         if position >= end:
-            self.at = now
+            self.at = max(self.at, now)
 
     def behind_s(self, now: float) -> float:
         """How many seconds ago the position was at the end."""

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.counts import WorkerCounts
 from core_tables.consumer.timer import Clock
+from core_tables.kafka.current_ends import AskedEnds
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.store import Store
@@ -64,7 +65,7 @@ class Session:
 
 @dataclass(frozen=True)
 class WorkerDependencies:
-    """The clients of a worker, and two questions to the broker.
+    """The clients of a worker, and three questions to the broker.
 
     Attributes:
         consumer: the consumer of the ledger topic; the worker subscribes it.
@@ -73,6 +74,7 @@ class WorkerDependencies:
         audit: the queue that the audit thread empties, if this worker writes the audit topic.
         find_gaps: see LogProbe.gaps.
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
+        ends: asks where the logs of the ledger topic end.
         name: what others call this worker.
         counts: what the worker counts.
         traced: is given each batch that was committed, by partition, and the moments before, between and after its steps.
@@ -84,6 +86,7 @@ class WorkerDependencies:
     audit: AuditQueue | None
     find_gaps: Callable[[int, int], dict[int, int]]
     check_topics: Callable[[], None]
+    ends: AskedEnds
     name: str = ""
     counts: WorkerCounts = field(default_factory=WorkerCounts)
     traced: Traced | None = None

@@ -7,12 +7,10 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from core_tables.consumer.lane import Lane
-
-# A turn of the audit thread waits for the broker at most a minute or so; one that takes longer does not end.
-MAX_AUDIT_SILENCE_S: Final = 180.0
+from core_tables.consumer.worker_settings import WorkerSettings
 
 
 class Health(NamedTuple):
@@ -35,7 +33,7 @@ class Health(NamedTuple):
     @property
     def alive(self) -> bool:
         """Whether the audit thread runs; that the fold does is said by the age of the file."""
-        return self.audit_silent_s <= MAX_AUDIT_SILENCE_S
+        return self.audit_silent_s <= WorkerSettings.stands_after_s
 
     @property
     def ready(self) -> bool:

@@ -1,5 +1,6 @@
 """What a worker does once a second, and after each reconnect to Postgres: step 6 of its rule (worker.py)."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -34,6 +35,7 @@ class IdleChecks:
         self._cache = dependencies.cache
         self._audit = dependencies.audit
         self._ask_broker = dependencies.check_topics
+        self._ends = dependencies.ends
         self._health_file = settings.health_file
         self._log = log
         self._clock = clock
@@ -46,6 +48,7 @@ class IdleChecks:
 
     def run_if_due(self) -> None:
         """Run the checks if a second has passed, or if the session of Postgres is a new one."""
+        self._note_ends()
         if self._timer.due() or self._postgres.opened != self._sessions:
             self._run()
             if self._health_file is not None:
@@ -53,10 +56,22 @@ class IdleChecks:
                 lanes, in_group = self._lifecycle.lanes.values(), self._lifecycle.in_group
                 write_health(self._health_file, health_of(lanes, in_group=in_group, audit_silent_s=silent_s))
 
-    def close(self) -> None:
-        """Remove the health file: one that is no longer written looks like a worker that hangs."""
+    def close(self, *, clean: bool) -> None:
+        """Remove the health file: one that is no longer written looks like a worker that hangs. With `clean`, write the watermarks.
+
+        Else they would be written when the next worker folds: the audit has drained after the last check.
+        """
         if self._health_file is not None:
             self._health_file.unlink(missing_ok=True)
+        audit = self._audit
+        if not clean or audit is None:
+            return
+        risen = [lane for lane in self._lifecycle.compared() if audit.confirmed(lane.lane) > lane.audited]
+        try:
+            if risen:
+                self._save_audited(risen)
+        except CoreTablesError as error:
+            self._log.warning("watermarks_not_written", lanes=len(risen), cause=error.message)
 
     def _run(self) -> None:
         started = self._clock()
@@ -68,7 +83,8 @@ class IdleChecks:
         self._sum_up(started)
         self._lifecycle.stops.save()
         self._end_doubts()
-        self._note_ends(started)
+        self._note_audited(started)
+        self._ends.ask()
         if self._compare_rows():
             self._lifecycle.stops.clear(self._lifecycle.opened())
             self._renew_labels(started)
@@ -80,16 +96,17 @@ class IdleChecks:
             if lane.log_end is not None and lane.log_end.empty_from <= lane.next_offset:
                 lane.doubt = None
 
-    def _note_ends(self, now: float) -> None:
-        """Note how far open lanes are behind. While it is not certain that the broker answers, nothing is known to be caught up."""
-        if self._lifecycle.topics_unknown is not None:
+    def _note_ends(self) -> None:
+        """Note how far open lanes were behind when the broker was asked; while it does not answer, nothing is known."""
+        answer = self._ends.answer()
+        if answer is None:
             return
         for lane in self._lifecycle.opened():
-            _, end = self._consumer.get_watermark_offsets(
-                TopicPartition(self._lifecycle.topic.topic, lane.partition), cached=True
-            )
-            if end >= 0 and not self._lifecycle.fetching_paused:
-                lane.behind.note(reached(lane), end, now)
+            if lane.partition in answer.ends:
+                lane.behind.note(reached(lane), answer.ends[lane.partition], answer.asked_at)
+
+    def _note_audited(self, now: float) -> None:
+        """Note how far the audit of the lanes is behind their fold."""
         if self._audit is not None:
             for lane in self._lifecycle.compared():
                 lane.audit_behind.note(max(lane.audited, self._audit.confirmed(lane.lane)), lane.applied, now)
@@ -164,23 +181,29 @@ class IdleChecks:
         if not compared:
             return False
         try:
-            store = self._postgres.store()
-            rows = store.lanes([lane.lane for lane in compared])
-            risen = {}
-            for lane in compared:
-                row = rows.get(lane.lane)
-                if row is None or (row.applied, row.epoch) != (lane.applied, lane.epoch):
-                    self._lifecycle.reopen(lane, "position", "its row in Postgres is not what it was", backoff=False)
-                    continue
-                lane.audited = row.audited
-                if self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
-                    risen[lane.lane] = self._audit.confirmed(lane.lane)
-            if risen:
-                store.raise_audited(risen)
+            for lane in self._save_audited(compared):
+                self._lifecycle.reopen(lane, "position", "its row in Postgres is not what it was", backoff=False)
         except CoreTablesError as error:
             self._lifecycle.give_up([lane for lane in compared if lane.opened], error)
             return False
         return True
+
+    def _save_audited(self, lanes: Sequence[Lane]) -> list[Lane]:
+        """Write the audited watermarks that have risen; returns the lanes whose rows are not as in memory, which keep theirs."""
+        store = self._postgres.store()
+        rows = store.lanes([lane.lane for lane in lanes])
+        moved, risen = [], {}
+        for lane in lanes:
+            row = rows.get(lane.lane)
+            if row is None or (row.applied, row.epoch) != (lane.applied, lane.epoch):
+                moved.append(lane)
+                continue
+            lane.audited = row.audited
+            if self._audit is not None and self._audit.confirmed(lane.lane) > row.audited:
+                risen[lane.lane] = self._audit.confirmed(lane.lane)
+        if risen:
+            store.raise_audited(risen)
+        return moved
 
     def _renew_labels(self, started: float) -> None:
         """Write the labels of the lanes that no batch touched for a second into the cache again, so that they do not expire."""

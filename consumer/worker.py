@@ -101,9 +101,9 @@ class Worker:
         """Ask the worker to end after the current batch. May be called from a signal handler, or another thread."""
         self._stopping.set()
 
-    def close(self) -> None:
-        """Leave the group and close the connections. Raises KafkaException."""
-        self._idle.close()
+    def close(self, *, clean: bool = False) -> None:
+        """Leave the group and close the connections; with `clean`, write the audited watermarks before. Raises KafkaException."""
+        self._idle.close(clean=clean)
         self._postgres.close()
         self._consumer.close()
 

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.errors import ClientSettingError
-from core_tables.kafka.reported import note
+from core_tables.kafka.reported import forget_refusals, note
 from core_tables.schemas.reasons import CoreTablesError
 
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -187,19 +187,13 @@ def header(headers: Any, name: str) -> bytes | None:
 
 
 def _common(settings: KafkaSettings) -> dict[str, Any]:
-    """The settings of every client."""
-    return {
-        "bootstrap.servers": settings.bootstrap_servers,
-        "log_level": 3,
-        "error_cb": note
-        if settings.credentials is None
-        else _Renewal(settings.credentials, _credentials_in(settings.extra)),
-        **settings.extra,
-    }
-
-
-def _credentials_in(extra: Mapping[str, Any]) -> tuple[str, str]:
-    return str(extra.get("sasl.username", "")), str(extra.get("sasl.password", ""))
+    """The settings of every client: with the current credentials, since a worker opens audit producers all its life."""
+    extra, callback = dict(settings.extra), note
+    if settings.credentials is not None and "sasl.password" in extra:
+        with contextlib.suppress(CoreTablesError):  # then those of before; the callback looks again
+            extra["sasl.username"], extra["sasl.password"] = settings.credentials()
+        callback = _Renewal(settings.credentials, (str(extra["sasl.username"]), str(extra["sasl.password"])))
+    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, "error_cb": callback, **extra}
 
 
 class _Renewal:
@@ -236,6 +230,7 @@ class _Renewal:
             if self.client is not None and current != self._given:
                 self.client.set_sasl_credentials(*current)
                 self._given = current
+                forget_refusals()
                 return True
         return False
 

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -86,6 +87,15 @@ def _offsets(
         raise unread(topic, min(targets)) from error
     except KafkaException as error:
         raise translate_kafka(error, f"DESCRIBE on the topic {topic}") from error
+
+
+def ask_ends(admin: AdminClient, topic: str, partitions: Iterable[int]) -> dict[int, "Future[Any]"]:
+    """Ask for the ends of partitions, without waiting for the answer. Raises KafkaException."""
+    targets = {partition: TopicPartition(topic, partition) for partition in partitions}
+    newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = dict.fromkeys(targets.values(), newest)
+    answers = admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+    return {partition: answers[target] for partition, target in targets.items()}
 
 
 def ends_without_lane(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:

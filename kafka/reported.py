@@ -40,6 +40,11 @@ def note(error: KafkaError) -> None:
         _latest[:] = [_Report(error, time.monotonic())]
 
 
+def forget_refusals() -> None:
+    """What was reported about a login is over: the client has other credentials now."""
+    _latest[:] = [report for report in _latest if report.error.code() != KafkaError._AUTHENTICATION]
+
+
 def reported(clock: Callable[[], float] = time.monotonic) -> KafkaError | None:
     """The last report of the past RECENT_S seconds, or None."""
     return next((report.error for report in _latest if clock() < report.at + RECENT_S), None)

@@ -28,9 +28,10 @@ def test_a_lane_is_folded_or_waits_or_has_stopped(tmp_path: Path) -> None:
     [
         (Health(0, 0, 0, in_group=True, audit_silent_s=0.0), True, True),
         (Health(0, 0, 0, in_group=False, audit_silent_s=0.0), True, False),
-        (Health(3, 0, 0, in_group=True, audit_silent_s=200.0), False, True),
+        (Health(3, 0, 0, in_group=True, audit_silent_s=89.0), True, True),
+        (Health(3, 0, 0, in_group=True, audit_silent_s=91.0), False, True),
     ],
-    ids=["assigned no lane", "lost its lanes", "audit thread silent"],
+    ids=["assigned no lane", "lost its lanes", "audit thread silent for a while", "audit thread silent for too long"],
 )
 def test_a_worker_is_ready_in_its_group_and_alive_while_its_audit_thread_gives_signs(
     health: Health, alive: bool, ready: bool

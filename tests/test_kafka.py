@@ -4,12 +4,13 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from core_tables.kafka import reported
+from core_tables.kafka import clients, reported
 from core_tables.kafka.clients import KafkaSettings, ledger_producer, no_log, partition_consumer
 from core_tables.kafka.errors import (
     MEANINGS,
@@ -99,6 +100,27 @@ def test_a_call_that_was_not_answered_quotes_what_the_client_reported_lately(mon
     reported.note(KafkaError(KafkaError._AUTHENTICATION, "invalid password"))
     assert kind(translate_kafka(timeout)) == "permission"
     assert kind(translate_running(timeout)) == "kafka"
+
+
+@pytest.mark.parametrize("file_is_there", [True, False])
+def test_a_client_begins_with_the_current_password_and_a_new_one_ends_what_was_reported_of_the_old(
+    monkeypatch: pytest.MonkeyPatch, file_is_there: bool
+) -> None:
+    def current() -> tuple[str, str]:
+        if not file_is_there:
+            raise SetupError("the file is gone", "machine")
+        return "ada", "new"
+
+    given = {"sasl.username": "ada", "sasl.password": "old"}
+    common = clients._common(KafkaSettings("kafka:9092", extra=given, credentials=current))
+    assert common["sasl.password"] == ("new" if file_is_there else "old")
+    monkeypatch.setattr(reported, "_latest", [])
+    renewal = clients._Renewal(current, ("ada", "old"))
+    renewal.client = SimpleNamespace(set_sasl_credentials=lambda *credentials: taken.append(credentials))
+    taken: list[tuple[str, str]] = []
+    reported.note(KafkaError(KafkaError._AUTHENTICATION))
+    assert renewal._renewed() == file_is_there
+    assert (taken, reported.reported() is None) == (([("ada", "new")], True) if file_is_there else ([], False))
 
 
 @pytest.mark.parametrize("extra", [{"no.such.property": "1"}, {"socket.timeout.ms": "soon"}])

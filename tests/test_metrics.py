@@ -1,5 +1,6 @@
 """The metrics of a worker: those of the table in docs/OPERATIONS.md, true at each scrape, and none with a tenant."""
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from core_tables.consumer.caught_up import CaughtUp
 from core_tables.consumer.counts import Durations, WorkerCounts
 from core_tables.consumer.metric_families import metrics_page
 from core_tables.consumer.worker_metrics import WorkerCollector
-from core_tables.kafka.current_ends import KEEP_S, CurrentEnds
+from core_tables.kafka.current_ends import KEEP_S, AskedEnds, CurrentEnds, EndsAnswer
 from core_tables.kafka.log import LogEnd
 from core_tables.schemas.outcomes import ACCEPTED, Accepted, Refused, Replayed
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, LaneStoppedError, UnavailableError
@@ -180,6 +181,34 @@ def test_ends_are_asked_for_at_most_every_few_seconds_and_are_none_while_nobody_
     now = KEEP_S
     assert ends() == ends() == {}
     assert asked == [0.0, KEEP_S]
+
+
+def test_an_answer_about_the_ends_is_as_old_as_its_question_and_holds_what_the_broker_knew() -> None:
+    now, sent = 0.0, list[dict[int, Future[Any]]]()
+
+    def ask() -> dict[int, Future[Any]]:
+        if now == 1.0:
+            raise KafkaException(KafkaError(KafkaError._FATAL))
+        sent.append({0: Future(), 1: Future()})
+        return sent[-1]
+
+    ends = AskedEnds(ask, lambda: now)
+    assert ends.answer() is None, "nothing was asked"
+    now = 1.0
+    ends.ask()
+    assert ends.answer() is None, "the client could not ask"
+    now = 2.0
+    ends.ask()
+    now = 9.0
+    ends.ask()
+    assert len(sent) == 1, "a question is open"
+    sent[0][0].set_result(SimpleNamespace(offset=7))
+    assert ends.answer() is None, "of one log nothing is known yet"
+    sent[0][1].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    assert ends.answer() == EndsAnswer(2.0, {0: 7})
+    assert ends.answer() is None
+    ends.ask()
+    assert len(sent) == 2
 
 
 def test_the_audit_counts_why_its_producers_are_replaced() -> None:

@@ -44,14 +44,15 @@ def test_two_processes_share_the_lanes_and_end_with_the_command(world: World, tm
         command = world.worker_process("--processes", "2", log=lines)
         try:
             wait_until(lambda: log.read_text("utf-8").count("lane_opened") >= 12, "every lane to be opened")
-            world.append(*(make("FIELD_SET", tenant_id=f"tenant-{number}") for number in range(40)))
-            world.drain()
+            receipts = world.append(*(make("FIELD_SET", tenant_id=f"tenant-{number}") for number in range(40)))
+            assert None not in [receipt.outcome(60) for receipt in receipts]
             assert log.read_text("utf-8").count("worker_started") == 2
             children = children_of(command)
             assert len(children) == 2
             command.send_signal(signal.SIGTERM)
             assert command.wait(30) == output.EXIT_OK
             assert not any(child.is_running() for child in children)
+            assert world.drained(), "at its end, a worker says how far its audit is"
         finally:
             command.kill()
 

@@ -101,7 +101,7 @@ class RunningWorker:
         self.thread.join(30)
         if self.audit is not None:
             self.audit.close(flush=True)
-        self.worker.close()
+        self.worker.close(clean=not self.errors)
 
 
 class World:

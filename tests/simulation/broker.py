@@ -1,6 +1,8 @@
 """A model of Kafka: the ledger topic, consumers, transactional producers that fence each other, and the audit topic."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -78,6 +80,13 @@ class Broker:
         """The end of a ledger partition."""
         self.scheduler.edge()
         return len(self.ledger[partition])
+
+    def ends(self) -> dict[int, "Future[Any]"]:
+        """Where the ledger's logs end: only metrics come of it, so this goes right."""
+        answers: dict[int, Future[Any]] = {partition: Future() for partition in range(self.partitions)}
+        for partition, answer in answers.items():
+            answer.set_result(SimpleNamespace(offset=len(self.ledger[partition])))
+        return answers
 
     def check(self) -> None:
         """The topics are what they were: nobody deletes one here."""
@@ -221,10 +230,8 @@ class Consumer:
         self,
         target: TopicPartition,
         timeout: float = 0.0,  # noqa: ARG002
-        cached: bool = False,
+        cached: bool = False,  # noqa: ARG002
     ) -> tuple[int, int]:
-        if cached:
-            return 0, len(self.broker.ledger[target.partition])
         self.broker.scheduler.edge()
         if self.broker.goes_wrong():
             raise failure(KafkaError._TIMED_OUT)

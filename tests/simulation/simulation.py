@@ -13,6 +13,7 @@ from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.consumer.dependencies import Session, WorkerDependencies
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
+from core_tables.kafka.current_ends import AskedEnds
 from core_tables.projection.cache.pending_cache import CachedList
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import PendingQuery, PendingRecord, pending_list, pending_record
@@ -82,6 +83,7 @@ class Process:
             audit=queue,
             find_gaps=run.broker.gaps,
             check_topics=run.broker.check,
+            ends=AskedEnds(run.broker.ends, lambda: run.scheduler.now),
         )
         settings = WorkerSettings(batch_size=6, states_in_memory=4, audit_patience_s=0.0)
         self.worker = Worker(TOPIC, settings, dependencies, self.log, clock=lambda: run.scheduler.now)
