@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Side by side; what shares fixtures stays together, in the order of tests/order.py.
 PYTEST := $(BIN)/pytest -n $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo stop test test-quick check docs screenshots generate format simulate faults dist bench bench-quick clean
+.PHONY: help demo stop test test-quick test-kube kube check docs screenshots generate format simulate faults dist bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,12 @@ simulate: $(READY)  ## many more schedules of the real worker: make simulate SEE
 
 faults: $(READY)  ## the fault suite ROUNDS times (5), a storm of STORM_S seconds (300) in each, and how long recovery took
 	@FAULT_ROUNDS=$(or $(ROUNDS),5) STORM_S=$(or $(STORM_S),300) FAULT_REPORT=$(or $(REPORT),fault-report.json) $(BIN)/pytest tests/faults $(ARGS)
+
+test-kube: $(READY)  ## the tests in the cluster of kubectl's current context (CONTRIBUTING.md says what that needs)
+	@CORE_TABLES_TEST_KUBE=1 $(BIN)/pytest -rs tests/kubernetes $(ARGS)
+
+kube: $(READY)  ## install everything in that cluster, watch it being scaled, killed, evicted and replaced, and take it down
+	@$(BIN)/python -m tests.kubernetes
 
 $(VENV)/.bench: $(READY) peers/requirements.txt peers/requirements-quix.txt setup.py
 	@echo "==> installing what the benchmark compares with (once)"

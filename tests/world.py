@@ -54,7 +54,7 @@ DEADLINE_S = 60.0
 _numbers = itertools.count(1)
 
 
-def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S, pause_s: float = 0.02) -> Any:
     """Poll a condition until it holds; fail with what was waited for."""
     pause = threading.Event()
     end = time.monotonic() + deadline_s
@@ -63,7 +63,7 @@ def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEAD
         if value:
             return value
         assert time.monotonic() < end, f"waited {deadline_s:.0f} s for: {what}"
-        pause.wait(0.02)
+        pause.wait(pause_s)
 
 
 def free_ports(count: int = 1) -> int:

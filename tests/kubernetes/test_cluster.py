@@ -1,0 +1,63 @@
+"""A ledger in a real cluster, from nothing to two workers, through all that happens to workers there: `make test-kube`."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.world import World
+
+from .cluster import Cluster
+from .images import load_images
+from .journey import Journey, restarts, set_up
+
+
+def why_not() -> str:
+    """Why these tests are left out; empty if they run."""
+    if os.environ.get("CORE_TABLES_TEST_KUBE") != "1":
+        return "CORE_TABLES_TEST_KUBE is not 1; `make test-kube` sets it"
+    return Cluster().why_not()
+
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """The cluster, with nothing of ours left in it at the end."""
+    used = Cluster()
+    load_images(print)
+    try:
+        yield used
+    finally:
+        used.remove()
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Iterator[World]:
+    """All of it, installed in one go, in whatever order the cluster chooses."""
+    world = set_up(cluster, print)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def test_workers_that_start_before_their_database_and_before_init_wait_for_them(
+    cluster: Cluster, installed: World
+) -> None:
+    assert installed.positions().keys() == set(range(installed.settings.partitions))
+    assert restarts(cluster) == 0
+
+
+def test_nothing_is_lost_or_doubled_whatever_happens_to_the_workers(
+    cluster: Cluster, installed: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are scaled, killed, evicted, replaced, and replaced by a release that does not work, under load."""
+    try:
+        report = Journey(cluster, installed, print).run()
+    except BaseException:
+        print(cluster.diagnosis())
+        raise
+    with capsys.disabled():
+        print("\nseconds from append to outcome, of events appended meanwhile:", *report, sep="\n")
