@@ -98,6 +98,7 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_every_lane(fresh
         running.thread.join(40)
         assert not running.thread.is_alive(), "a worker whose lanes have all stopped ends"
         causes = [str(lane.stopped) for lane in running.worker.lanes.values()]
+        running.has_stopped(ACME, "topic")
     assert len(causes) == 12
     assert all("created again" in cause for cause in causes), causes
     assert len(fresh.rows("work_order_ledger")) <= 2, "nothing of another ledger is folded"

@@ -55,6 +55,7 @@ def test_a_record_that_the_client_cannot_unpack_stops_its_lane_and_one_that_can_
     with fresh.working() as running:
         wait_until(lambda: running.log_lines("lane_stopped"), "the lane to stop")
         code, stops = wait_until(lambda: (found := shown_stops(fresh))[1] and found, "the stop to be shown")
+        running.has_stopped(ACME, "record")
         assert fresh.outcome(make("FIELD_SET", tenant_id=tenant_of_another_lane(ACME))) == Accepted()
         folded_and_audited = (offsets[-1], offsets[-1])
         wait_until(

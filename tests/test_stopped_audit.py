@@ -30,6 +30,7 @@ def test_an_audit_topic_that_lost_records_stops_the_lane(fresh: World) -> None:
     with fresh.working() as running:
         lane = wait_until(lambda: running.worker.lanes.get(ACME), "the lane to be assigned")
         cause = wait_until(lambda: lane.stopped, "the lane to stop")
+        running.has_stopped(ACME, "audit_lost")
     assert "audit topic" in cause.message
 
 

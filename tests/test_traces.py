@@ -1,15 +1,26 @@
 """Traces: one span a batch, with links to what callers sample, and nothing where they are off."""
 
+import gzip
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from core_tables.cli.output import EXIT_OK
 from core_tables.cli.tracing import tracing
 from core_tables.consumer.batch_spans import MAX_LINKS, BatchSpans
 from core_tables.projection.fold.values import Record
@@ -109,3 +120,78 @@ def test_a_real_batch_is_linked_to_the_callers_span_and_the_audit_carries_its_he
     assert [link.context.span_id for link in batch.links] == [int(SPAN, 16)]
     (message,) = [each for messages in world.messages(world.settings.audit_topic).values() for each in messages]
     assert message.headers() == [("traceparent", header())]
+
+
+class Received(NamedTuple):
+    """A span that an OTLP endpoint was sent, and the service that sent it."""
+
+    service: str
+    span: Any
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes in spans as an OpenTelemetry Collector does: OTLP over HTTP, in protobuf, as the exporter packs it."""
+
+    received: ClassVar[list[Received]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        for found in ExportTraceServiceRequest.FromString(body).resource_spans:
+            named = {each.key: each.value.string_value for each in found.resource.attributes}
+            for scope in found.scope_spans:
+                self.received.extend(Received(named["service.name"], span) for span in scope.spans)
+        answer = ExportTraceServiceResponse().SerializeToString()
+        self.send_response(200 if self.path == "/v1/traces" else 404)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is written."""
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Received]]:
+    """An OTLP endpoint, which the usual variables name to this process and to its children; what it was sent."""
+    Receiver.received.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield Receiver.received
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.stack
+def test_from_the_span_of_an_append_a_trace_store_leads_to_the_batch_that_folded_it(
+    world: World, endpoint: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = TracerProvider(resource=Resource.create({"service.name": "selene"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setenv("CORE_TABLES_TRACES", "1")
+    worker = world.worker_process()
+    try:
+        with trace.get_tracer("the program").start_as_current_span("book a trip"):
+            receipt = world.ledger.append(make("WORK_ORDER_CREATED", tenant_id="traced"))
+        assert receipt.outcome(60) == Accepted()
+    finally:
+        worker.terminate()
+        assert worker.wait(60) == EXIT_OK
+    provider.shutdown()
+    spans = {(service, span.name): span for service, span in endpoint}
+    topic = world.settings.topic
+    trip, send = spans["selene", "book a trip"], spans["selene", f"send {topic}"]
+    assert (send.trace_id, send.parent_span_id) == (trip.trace_id, trip.span_id)
+    batch = spans["core-tables-worker", f"process {topic}"]
+    assert [(link.trace_id, link.span_id) for link in batch.links] == [(send.trace_id, send.span_id)]
+    assert batch.kind == batch.SPAN_KIND_CONSUMER
+    assert send.kind == send.SPAN_KIND_PRODUCER
+    steps = [spans["core-tables-worker", step] for step in ("load", "write", "commit")]
+    assert {(step.trace_id, step.parent_span_id) for step in steps} == {(batch.trace_id, batch.span_id)}
+    assert len(endpoint) == 6, "nothing else is sent, and nothing twice"
+    assert send.start_time_unix_nano < batch.end_time_unix_nano

@@ -3,6 +3,7 @@
 import io
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -11,9 +12,11 @@ import structlog
 
 from core_tables.cli import output
 from core_tables.cli.log_lines import logger
+from core_tables.cli.probe_client import ask
+from core_tables.settings.environment import HttpAddress
 
 from .builders import make
-from .world import World, wait_until
+from .world import World, free_ports, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -57,12 +60,30 @@ def test_two_processes_share_the_lanes_and_end_with_the_command(world: World, tm
             command.kill()
 
 
-def test_a_process_that_dies_ends_the_command(world: World) -> None:
-    command = world.worker_process("--processes", "2")
-    try:
-        children = wait_until(lambda: len(found := children_of(command)) == 2 and found, "two workers to run")
-        children[0].send_signal(signal.SIGKILL)
-        assert command.wait(30) == 128 + signal.SIGKILL
-        assert not any(child.is_running() for child in children)
-    finally:
-        command.kill()
+def test_a_process_that_dies_ends_the_command_and_a_smaller_one_after_it_answers_for_itself_only(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third worker leaves its health file behind, and nobody listens on its port any more."""
+    http = HttpAddress("127.0.0.1", free_ports(4))
+    monkeypatch.setenv("CORE_TABLES_HTTP", str(http))
+    monkeypatch.setenv("CORE_TABLES_HEALTH_FILE", str(tmp_path / "health"))
+
+    def ready(workers: int) -> bool:
+        alive, answer = ask(http, "/healthz"), ask(http, "/readyz")
+        answers = [each for each in (alive, answer) if each is not None]
+        return [(each.status, len(each.body["workers"])) for each in answers] == [(200, workers)] * 2
+
+    for count in (3, 2):
+        command = world.worker_process("--processes", str(count))
+        try:
+            wait_until(partial(ready, count), f"{count} workers to be ready")
+            if count == 3:
+                children = children_of(command)
+                children[2].send_signal(signal.SIGKILL)
+                assert command.wait(30) == 128 + signal.SIGKILL
+                assert not any(child.is_running() for child in children)
+                assert (tmp_path / "health.3").exists()
+        finally:
+            command.terminate()
+            assert command.wait(30) in (output.EXIT_OK, 128 + signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []

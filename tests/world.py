@@ -33,7 +33,7 @@ from core_tables.cli import wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.schemas import CopiedSchema
 from core_tables.consumer.dependencies import Traced
-from core_tables.consumer.probes import WorkerProbes
+from core_tables.consumer.probes import HALTING, WorkerProbes
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.deploy.stack import StackAddresses
@@ -47,7 +47,7 @@ from core_tables.projection.verify.tables import verify
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, LedgerEvent
 from core_tables.schemas.outcomes import Outcome
-from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.reasons import CoreTablesError, StopCause, stop_cause
 from core_tables.settings.environment import Settings
 
 DEADLINE_S = 60.0
@@ -94,6 +94,17 @@ class RunningWorker:
     def log_lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """The lines it logged under an event code."""
         return [line for line in self.log if line["event"] == event]
+
+    def has_stopped(self, partition: int, cause: StopCause) -> None:
+        """Fail unless a lane has stopped for a cause, and the probes say what they should of it."""
+        lane = self.worker.lanes[partition]
+        assert lane.stopped is not None
+        assert stop_cause(lane.stopped) == cause
+        assert self.probes.alive().ok, "a restart would not help"
+        ready = self.probes.ready()
+        assert (lane.lane in {each["lane"] for each in ready.body["problems"]}) == (cause in HALTING)
+        (shown,) = [each for each in ready.body["lanes"] if each["lane"] == lane.lane]
+        assert (shown["state"], shown["cause"]) == ("stopped", lane.stopped.message)
 
     def stop(self) -> None:
         """End it as SIGTERM would."""

@@ -330,6 +330,7 @@ def test_a_permission_that_is_taken_away_stops_the_lane_until_it_is_given_back(
         lanes = running.worker.lanes
         wait_until(lambda: all(p in lanes and lanes[p].stopped for p in busy), "the lanes that have records to stop")
         causes = {str(lanes[partition].stopped) for partition in busy}
+        running.has_stopped(busy[0], "permission")
     assert all("permission denied for table work_order_ledger" in cause for cause in causes), causes
     fresh.admin.execute("grant insert on os_core.work_order_ledger to core_tables_worker")
     with recovery("a permission taken away and given back"), fresh.working():
