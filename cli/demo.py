@@ -138,10 +138,7 @@ def _show_current(reads: Reads) -> None:
 def _pending(reads: Reads) -> str:
     answer = reads.pending(PendingQuery(TENANT, "ada", EVENING))
     source = "cache" if answer.from_cache else "Postgres"
-    return (
-        ", ".join(f"{o.record.work_order_id} ({o.record.work_order_status})" for o in answer.offers)
-        + f"   [from {source}]"
-    )
+    return ", ".join(f"{o.work_order_id} ({o.work_order_status})" for o in answer.offers) + f"   [from {source}]"
 
 
 def _cancel_and_replay(ledger: Ledger, reads: Reads) -> None:

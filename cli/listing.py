@@ -82,7 +82,7 @@ def pending(
     chosen = frozenset(statuses) or PENDING_STATUSES
     query = PendingQuery(tenant, requester, at(now), chosen, window_hours * NS_PER_HOUR, top)
     answer = wiring.reads(Settings()).pending(query, at_least=at_least)
-    records = [{**asdict(offer.record), "hot": offer.hot} for offer in answer.offers]
+    records = [{**asdict(offer), "correlation_id": str(offer.correlation_id)} for offer in answer.offers]
     if form is Format.JSON:
         output.emit_json({"position": answer.position, "from_cache": answer.from_cache, "records": records})
     else:

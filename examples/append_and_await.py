@@ -5,8 +5,8 @@
 A worker must be running. Use a new WORK_ORDER_ID for each run, or see how everything is a replay.
 """
 
-import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from zlib import crc32
 
 from core_tables import Accepted, ContractError, Ledger, LedgerEvent, Outcome, Refused, Replayed, WorkOrderCreated
@@ -64,4 +64,7 @@ def main(tenant_id: str, work_order_id: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    main(**vars(parser.parse_args()))

@@ -1,14 +1,15 @@
 """Ask somebody for an approval, and wait for the answer.
 
-    python examples/approval_wait.py TENANT_ID WORK_ORDER_ID TARGET_USER_ID
-    python examples/approval_wait.py TENANT_ID WORK_ORDER_ID TARGET_USER_ID --answer APPROVED
+    python examples/approval_wait.py TENANT_ID WORK_ORDER_ID TARGET
+    python examples/approval_wait.py TENANT_ID WORK_ORDER_ID TARGET --answer APPROVED
 
 A worker must be running. The first waits; the second, in another terminal, answers. Stop the first and run it again: it waits
 for the same answer.
 """
 
-import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
@@ -19,7 +20,7 @@ REASON = 1  # reason codes are your own
 VALID = timedelta(minutes=10)
 
 
-def answer(ledger: Ledger, tenant_id: str, target: str, decision: str) -> None:
+def answer_all(ledger: Ledger, tenant_id: str, target: str, decision: str) -> None:
     """Answer everything that waits for a user."""
     for record in ledger.reads().awaited_approvals(tenant_id, target).all():
         request = record.external_approval_request_id or ""
@@ -52,14 +53,20 @@ def wait(ledger: Ledger, tenant_id: str, work_order_id: str, target: str) -> str
     return None if answered is None else answered.external_approval_decision
 
 
-def main(tenant_id: str, work_order_id: str, target: str, *decision: str) -> None:
+def main(tenant_id: str, work_order_id: str, target: str, answer: str | None) -> None:
     """Wait for an answer, or give one."""
     with Ledger.connect() as ledger:
-        if decision:
-            answer(ledger, tenant_id, target, decision[-1])
+        if answer is not None:
+            answer_all(ledger, tenant_id, target, answer)
         else:
             print("decision:", wait(ledger, tenant_id, work_order_id, target))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    parser.add_argument("target")
+    parser.add_argument("--answer", metavar="DECISION")
+    with suppress(KeyboardInterrupt):
+        main(**vars(parser.parse_args()))

@@ -7,6 +7,8 @@ It ends after COUNT outcomes, or at Ctrl-C. A consumer of the same group continu
 
 import os
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
 
 from confluent_kafka import Consumer
 
@@ -36,13 +38,13 @@ def handle(event: AuditEvent) -> None:
     print(event.event_id, event.tenant_id, event.work_order_id, event.event_type, event.outcome + why, flush=True)
 
 
-def main(group_id: str, count: str = "0") -> None:
+def main(group_id: str, count: int | None) -> None:
     """Read, handle, commit."""
     reading = consumer(group_id)
     reading.subscribe([TOPIC])
     handled = 0
     try:
-        while count == "0" or handled < int(count):
+        while count is None or handled < count:
             message = reading.poll(1.0)
             if message is None:
                 continue
@@ -58,4 +60,8 @@ def main(group_id: str, count: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("group_id")
+    parser.add_argument("count", type=int, nargs="?")
+    with suppress(KeyboardInterrupt):
+        main(**vars(parser.parse_args()))

@@ -6,7 +6,7 @@ A worker must be running. Run it again, and each is a replay.
 """
 
 import asyncio
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
 from zlib import crc32
 
@@ -34,4 +34,7 @@ async def main(tenant_id: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("count", type=int)
+    asyncio.run(main(**vars(parser.parse_args())))

@@ -6,6 +6,7 @@ A worker must be running. Run it in two terminals at once, or twice in a row: th
 """
 
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from zlib import crc32
 
 from core_tables import Accepted, Ledger, Refused
@@ -37,4 +38,7 @@ def main(tenant_id: str, work_order_id: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    main(**vars(parser.parse_args()))

@@ -5,8 +5,8 @@
 No worker is needed: everything is read from Postgres.
 """
 
-import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from core_tables import Ledger, PendingQuery
 
@@ -32,8 +32,11 @@ def main(tenant_id: str, work_order_id: str) -> None:
         requester = current.requester_user_id
         if requester is not None:
             answer = reads.pending(PendingQuery(tenant_id, requester, now=time.time_ns()))
-            print("pending:", [offer.record.work_order_id for offer in answer.offers])
+            print("pending:", [offer.work_order_id for offer in answer.offers])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    main(**vars(parser.parse_args()))

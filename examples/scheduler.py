@@ -6,8 +6,9 @@ A worker must be running. Several of them may run: the acts have idempotency key
 is judged by the clock of this machine.
 """
 
-import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
 from typing import assert_never
 
 from core_tables import CurrentRecord, DueRetry, DueWork, GrantedLease, Ledger, Outcome, Receipt, Refused, TimedOutStep
@@ -59,14 +60,17 @@ def run_once(ledger: Ledger) -> None:
         print(f"{due.tenant_id} {due.work_order_id}: {name(due)}{done}", flush=True)
 
 
-def main(*options: str) -> None:
+def main(*, once: bool) -> None:
     """Again and again, until Ctrl-C."""
     with Ledger.connect() as ledger:
         run_once(ledger)
-        while "--once" not in options:
+        while not once:
             time.sleep(PAUSE_S)
             run_once(ledger)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--once", action="store_true")
+    with suppress(KeyboardInterrupt):
+        main(**vars(parser.parse_args()))

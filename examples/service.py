@@ -117,4 +117,4 @@ async def pending(request: Request, tenant_id: str, requester_user_id: str, at_l
     ledger: AsyncLedger = request.app.state.ledger
     query = PendingQuery(tenant_id, requester_user_id, now=time.time_ns())
     answer = await ledger.read(Reads.pending, query, at_least=at_least)
-    return [to_builtins(offer.record) for offer in answer.offers]
+    return [{**to_builtins(offer), "correlation_id": str(offer.correlation_id)} for offer in answer.offers]

@@ -9,6 +9,8 @@ second waits for the lease. Suspend the first with Ctrl-Z while it asks, and the
 
 import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
 from datetime import timedelta
 from zlib import crc32
 
@@ -62,4 +64,9 @@ def main(tenant_id: str, work_order_id: str, owner: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    parser.add_argument("owner")
+    with suppress(KeyboardInterrupt):
+        main(**vars(parser.parse_args()))

@@ -6,6 +6,8 @@ A worker must be running. Stop it anywhere and run it again: what was done is a 
 """
 
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
 from datetime import timedelta
 from zlib import crc32
 
@@ -62,4 +64,8 @@ def main(tenant_id: str, work_order_id: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tenant_id")
+    parser.add_argument("work_order_id")
+    with suppress(KeyboardInterrupt):
+        main(**vars(parser.parse_args()))

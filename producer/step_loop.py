@@ -1,18 +1,19 @@
-"""The loop that runs a step: start an attempt, try, report, and try again after a pause."""
+"""The loop that runs a step: start an attempt, try, report, and try again after a pause.
 
-import time
-from collections.abc import Callable
+It is written once, as a coroutine. `run_step` gives it a ledger that blocks, so the coroutine never waits for an event loop.
+"""
+
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import takewhile
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from core_tables.producer.act import LeaseClaim, StepOptions
-from core_tables.producer.ledger import Ledger
+from core_tables.producer.act import LeaseClaim, NowNs, StepOptions
 from core_tables.producer.moments import duration_ns
-from core_tables.producer.receipt import Receipt
-from core_tables.producer.work_order_handle import WorkOrderHandle
-from core_tables.schemas.outcomes import Accepted, Refused
+from core_tables.producer.work_order_acts import WorkOrderEvents
+from core_tables.projection.postgres.read_types import StepAttempt
+from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.outcomes import Accepted, Outcome, Refused
 from core_tables.schemas.reasons import CoreTablesError, ReasonCode, UnavailableError
 
 _NS_PER_S: Final = 1_000_000_000
@@ -42,134 +43,121 @@ class StepNotDoneError(CoreTablesError):
     """The step is not done, or was done without its end being accepted. Its `reason_code` is that of a refusal, if it was one."""
 
 
-def run_step(
-    ledger: Ledger,
-    tenant_id: str,
-    work_order_id: str,
-    step_id: str,
-    work: Callable[[int], _T],
-    policy: RetryPolicy,
-    *,
-    lease: LeaseClaim | None = None,
-    timeout: float = 5.0,
-) -> _T | None:
-    """Do `work`, which is given the number of the attempt, and report it; return what it returned.
+class StepLedger(Protocol):
+    """What the loop asks of a ledger, for one work order."""
 
-    What it raises is a failed attempt, and after a pause there is another one. A program that runs again continues where the
-    one before it ended: a step that was done is not done again, and None is returned; an attempt that was running then counts
-    as failed. So only one program may run a step at a time: hold a lease, and give its claim. A program that lost it is refused.
+    async def attempts(self, step_id: str) -> list[StepAttempt]:
+        """The attempts of a step, in their order."""
 
-    Raises StepNotDoneError after the last attempt, or if somebody else runs the step or closed the work order, and
-    UnavailableError if an event has no outcome within `timeout` seconds.
-    """
-    step = _Step(ledger, (tenant_id, work_order_id), step_id, policy, lease, timeout)
-    attempt_index = step.first_attempt()
-    while attempt_index is not None:
-        step.start(attempt_index)
-        try:
-            result = work(attempt_index)
-        except Exception as error:
-            attempt_index = step.failed(attempt_index, error)
-        else:
-            step.finish(attempt_index)
-            return result
-    return None
+    async def outcome(self, make: Callable[[WorkOrderEvents], LedgerEvent]) -> Outcome | None:
+        """Append an event made for the work order as it is now; its outcome, or None if there is none in time."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+
+    @property
+    def clock(self) -> NowNs:
+        """The clock that attempts are due by."""
 
 
-class _Step:
+class StepLoop:
     """A step of a work order, and what is reported of it."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        of: tuple[str, str],
-        step_id: str,
-        policy: RetryPolicy,
-        lease: LeaseClaim | None,
-        timeout: float,
-    ) -> None:
+    def __init__(self, ledger: StepLedger, step_id: str, policy: RetryPolicy, lease: LeaseClaim | None) -> None:
         self._ledger = ledger
-        self._of = of
         self._step_id: Final = step_id
         self._policy = policy
         self._options: Final[StepOptions] = {"lease": lease}
-        self._timeout = timeout
 
-    def first_attempt(self) -> int | None:
+    async def run(self, work: Callable[[int], Awaitable[_T]]) -> _T | None:
+        """Do the work in attempts, and report each; what it returned, or None if the step was done before."""
+        attempt_index = await self._first_attempt()
+        while attempt_index is not None:
+            await self._start(attempt_index)
+            try:
+                result = await work(attempt_index)
+            except Exception as error:
+                attempt_index = await self._failed(attempt_index, error)
+            else:
+                await self._finish(attempt_index)
+                return result
+        return None
+
+    async def _first_attempt(self) -> int | None:
         """The attempt to begin with, once it is due; None if the step is done."""
-        attempts = self._ledger.reads().attempts(*self._of, after=(self._step_id, -1)).all()
-        of_step = list(takewhile(lambda attempt: attempt.step_id == self._step_id, attempts))
-        if not of_step:
+        attempts = await self._ledger.attempts(self._step_id)
+        if not attempts:
             return 0
-        *_, last = of_step
+        *_, last = attempts
         match last.status:
             case "SUCCEEDED":
                 return None
             case "SCHEDULED":
-                return self._when_due(last.attempt_index, last.next_retry_at or 0)
+                return await self._when_due(last.attempt_index, last.next_retry_at or 0)
             case "RUNNING":
-                return self.failed(last.attempt_index, None)
+                return await self._failed(last.attempt_index, None)
             case "FAILED":
-                return self._retry(last.attempt_index, None)
+                return await self._retry(last.attempt_index, None)
             case "CANCELED":
                 raise StepNotDoneError(f"step {self._step_id} was canceled with its work order")
 
-    def start(self, attempt_index: int) -> None:
-        """Report that an attempt starts."""
+    async def _start(self, attempt_index: int) -> None:
         policy = self._policy
-        receipt = self._order().start_step(
-            self._step_id,
-            attempt_index,
-            timeout=policy.timeout,
-            max_retries=policy.max_retries,
-            retry_backoff=policy.backoff,
-            **self._options,
+        accepted = await self._accepted(
+            lambda order: order.start_step(
+                self._step_id,
+                attempt_index,
+                timeout=policy.timeout,
+                max_retries=policy.max_retries,
+                retry_backoff=policy.backoff,
+                **self._options,
+            ),
+            "not started",
         )
-        if not self._accepted(receipt, "not started"):
+        if not accepted:
             raise StepNotDoneError(
                 f"somebody else has started attempt {attempt_index} of step {self._step_id}; hold a lease while you run it"
             )
 
-    def finish(self, attempt_index: int) -> None:
-        """Report that an attempt succeeded."""
-        self._accepted(
-            self._order().finish_step(self._step_id, attempt_index, **self._options), "done, but not recorded"
+    async def _finish(self, attempt_index: int) -> None:
+        await self._accepted(
+            lambda order: order.finish_step(self._step_id, attempt_index, **self._options), "done, but not recorded"
         )
 
-    def failed(self, attempt_index: int, error: Exception | None) -> int:
+    async def _failed(self, attempt_index: int, error: Exception | None) -> int:
         """Report that an attempt failed; the next one, once it is due."""
         code = self._policy.failure_reason_code
-        report = self._order().fail_step(self._step_id, attempt_index, failure_reason_code=code, **self._options)
-        self._accepted(report, "failed, which is not recorded")
-        return self._retry(attempt_index, error)
+        await self._accepted(
+            lambda order: order.fail_step(self._step_id, attempt_index, failure_reason_code=code, **self._options),
+            "failed, which is not recorded",
+        )
+        return await self._retry(attempt_index, error)
 
-    def _retry(self, failed_index: int, error: Exception | None) -> int:
+    async def _retry(self, failed_index: int, error: Exception | None) -> int:
         """Schedule the attempt after one that failed, and wait until it is due. Raises StepNotDoneError after the last."""
         policy, next_index = self._policy, failed_index + 1
         if next_index > policy.max_retries:
             raise StepNotDoneError(f"step {self._step_id} failed in all of its {next_index} attempts") from error
         due_at = self._ledger.clock() + duration_ns(policy.backoff * 2**failed_index)
-        receipt = self._order().schedule_retry(
-            self._step_id,
-            next_index,
-            next_retry_at=due_at,
-            idempotency_key=f"retry:{self._step_id}:{next_index}",
-            **self._options,
+        await self._accepted(
+            lambda order: order.schedule_retry(
+                self._step_id,
+                next_index,
+                next_retry_at=due_at,
+                idempotency_key=f"retry:{self._step_id}:{next_index}",
+                **self._options,
+            ),
+            "not scheduled again",
         )
-        self._accepted(receipt, "not scheduled again")
-        return self._when_due(next_index, due_at)
+        return await self._when_due(next_index, due_at)
 
-    def _when_due(self, attempt_index: int, due_at: int) -> int:
-        time.sleep(max(0, due_at - self._ledger.clock()) / _NS_PER_S)
+    async def _when_due(self, attempt_index: int, due_at: int) -> int:
+        await self._ledger.pause(max(0, due_at - self._ledger.clock()) / _NS_PER_S)
         return attempt_index
 
-    def _order(self) -> WorkOrderHandle:
-        """The work order as it is now: somebody else may have changed its status since the last report."""
-        return self._ledger.work_order(*self._of, reason_code=self._policy.reason_code)
-
-    def _accepted(self, receipt: Receipt, otherwise: str) -> bool:
+    async def _accepted(self, make: Callable[[WorkOrderEvents], LedgerEvent], otherwise: str) -> bool:
         """Whether an event was accepted now, and not before. Raises StepNotDoneError if it was refused."""
-        outcome = receipt.outcome(self._timeout)
+        outcome = await self._ledger.outcome(make)
         if isinstance(outcome, Refused):
             code: ReasonCode = outcome.reason_code
             raise StepNotDoneError(f"step {self._step_id} is {otherwise}: {outcome.sentence}", reason_code=code)

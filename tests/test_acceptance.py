@@ -135,7 +135,7 @@ def test_at_os_21_external_approval_wait_does_not_repeat(world: World) -> None:
     assert current is not None
     assert current.external_approval_pending, "other events leave the wait as it is"
     (offer,) = world.reads.pending(PendingQuery("wait", "ada", START)).offers
-    assert offer.record.external_approval_pending
+    assert offer.external_approval_pending
     assert (
         world.outcome(make("EXTERNAL_APPROVAL_RESOLVED", tenant_id="wait", work_order_status="CONFIRM")) == Accepted()
     )

@@ -181,12 +181,12 @@ def test_the_pending_list_is_the_same_from_cache_and_from_postgres(world: World)
     assert not from_postgres.from_cache
     from_cache = wait_until(lambda: _cached(world, query), "the cache to answer")
     assert from_cache[:2] == from_postgres[:2]
-    assert [offer.record.work_order_id for offer in from_cache.offers] == ["o1", "o0", "o2"]
+    assert [offer.work_order_id for offer in from_cache.offers] == ["o1", "o0", "o2"]
     canceled = world.ledger.cancel("lists", "o1", 1, "k", now=START + 9)
     assert canceled.outcome(30) == Accepted()
     after = world.reads.pending(query, at_least=canceled.event_id())
     assert after.position > from_cache.position
-    assert [offer.record.work_order_id for offer in after.offers] == ["o0", "o2"]
+    assert [offer.work_order_id for offer in after.offers] == ["o0", "o2"]
 
 
 def _cached(world: World, query: PendingQuery) -> PendingAnswer | None:

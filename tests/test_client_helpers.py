@@ -29,6 +29,7 @@ from core_tables import (
     StepNotDoneError,
     TimedOutStep,
     run_step,
+    run_step_async,
 )
 from core_tables.producer.record_wait import RecordWait
 from core_tables.schemas.reasons import LEASE_HELD_BY_OTHER, LEASE_NOT_FOUND
@@ -202,6 +203,41 @@ def test_a_program_that_died_in_an_attempt_continues_with_the_next(ledger: Ledge
     assert statuses(ledger, order_id) == ["RUNNING"]
     assert run_step(ledger, TENANT, order_id, "book", failing(1), POLICY) == "done by attempt 1"
     assert statuses(ledger, order_id) == ["FAILED", "SUCCEEDED"]
+
+
+def test_many_steps_run_in_tasks_and_one_that_is_cancelled_continues_with_the_next(
+    ledger: Ledger, order_id: str
+) -> None:
+    async def flaky(attempt_index: int) -> int:
+        await asyncio.sleep(0)
+        if attempt_index < 1:
+            raise ValueError(f"attempt {attempt_index}")
+        return attempt_index
+
+    async def work() -> list[int | None]:
+        shared = AsyncLedger(ledger)
+        begun = asyncio.Event()
+
+        async def stuck(_: int) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        cancelled = asyncio.create_task(run_step_async(shared, TENANT, order_id, "stuck", stuck, POLICY))
+        await begun.wait()
+        cancelled.cancel()
+        assert isinstance((await asyncio.gather(cancelled, return_exceptions=True))[0], asyncio.CancelledError)
+        assert [attempt.status for attempt in await shared.read(Reads.attempts, TENANT, order_id)] == ["RUNNING"]
+        names = ["stuck", *(f"step-{number}" for number in range(20))]
+        done = await asyncio.gather(
+            *(run_step_async(shared, TENANT, order_id, name, flaky, POLICY, timeout=30) for name in names)
+        )
+        assert await run_step_async(shared, TENANT, order_id, "stuck", flaky, POLICY) is None, "it was done before"
+        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("core-tables reads")]
+        assert len(threads) <= 4
+        return done
+
+    assert asyncio.run(work()) == [1] * 21
+    assert statuses(ledger, order_id) == ["FAILED", "SUCCEEDED"] * 21
 
 
 def test_who_lost_the_lease_or_comes_second_does_not_report_a_step(ledger: Ledger, order_id: str) -> None:

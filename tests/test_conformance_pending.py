@@ -27,7 +27,7 @@ def record(work_order_id: str, age: int = 0, status: WorkOrderStatus = "DRAFT") 
 
 
 def listed(records: list[PendingRecord], query: PendingQuery) -> list[str]:
-    return [offer.record.work_order_id for offer in pending_list(records, checked(query))]
+    return [offer.work_order_id for offer in pending_list(records, checked(query))]
 
 
 QUERY = PendingQuery("acme", "ada", NOW)
@@ -60,7 +60,7 @@ def test_s6_the_recency_window_includes_its_edge_and_nothing_older() -> None:
 
 def test_s6_a_record_is_hot_up_to_72_hours_and_not_longer() -> None:
     offers = pending_list([record("edge", HOT), record("older", HOT + 1)], QUERY)
-    assert [(offer.record.work_order_id, offer.hot) for offer in offers] == [("edge", True), ("older", False)]
+    assert [(offer.work_order_id, offer.hot) for offer in offers] == [("edge", True), ("older", False)]
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(1, 1), (10, 10), (100, 100)])
@@ -119,7 +119,7 @@ def test_s6_the_cache_and_postgres_give_the_same_list(
         answer = world.reads.pending(query)
         if answer.from_cache is not from_cache:
             return None
-        return [(offer.record.work_order_id, offer.hot) for offer in answer.offers]
+        return [(offer.work_order_id, offer.hot) for offer in answer.offers]
 
     with redis.Redis.from_url(world.stack.redis_url) as client:
         client.flushall()
@@ -153,7 +153,7 @@ def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_canno
 
     def cached_for(program: World) -> list[str] | None:
         answer = program.reads.pending(query)
-        return [offer.record.work_order_id for offer in answer.offers] if answer.from_cache else None
+        return [offer.work_order_id for offer in answer.offers] if answer.from_cache else None
 
     with worker.working():
         for names in (["first"], ["first", "second"]):

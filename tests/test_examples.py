@@ -1,6 +1,7 @@
 """The examples run, and print what they promise."""
 
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -55,6 +56,23 @@ def test_every_example_is_in_the_list_and_has_its_test() -> None:
     for path in EXAMPLES.glob("*.py"):
         assert f"({path.name})" in listed
         assert f'"{path.name}"' in tested
+
+
+@pytest.mark.parametrize("wrong", [[], ["--help"], ["a", "b", "c", "d"]], ids=("nothing", "help", "too much"))
+def test_an_example_that_takes_arguments_says_which(
+    wrong: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taking = [path for path in EXAMPLES.glob("*.py") if "add_argument" in path.read_text("utf-8")]
+    assert len(taking) == len(list(EXAMPLES.glob("*.py"))) - 2, "all but the service and the worker"
+    for path in taking:
+        if path.name == "scheduler.py" and not wrong:
+            continue  # which needs none
+        monkeypatch.setattr(sys, "argv", [path.name, *wrong])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path), run_name="__main__")
+        shown = capsys.readouterr()
+        assert ended.value.code == (0 if wrong == ["--help"] else 2)
+        assert f"usage: {path.name}" in shown.out + shown.err
 
 
 def test_append_and_await_shows_each_outcome(world: World) -> None:

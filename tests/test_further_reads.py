@@ -199,7 +199,7 @@ def test_a_read_for_an_event_waits_until_it_is_folded_and_no_longer_than_its_dea
             found = [answer.result() for answer in answers]
     for record, entries, listed in (found[:3], found[3:]):
         assert (record.last_event_id, len(entries)) == (seen, 2)
-        assert [offer.record.work_order_status for offer in listed.offers] == ["CONFIRM"]
+        assert [offer.work_order_status for offer in listed.offers] == ["CONFIRM"]
 
 
 def test_pages_are_iterated_over_to_the_end_and_each_is_read_when_it_is_reached(world: World, reads: Reads) -> None:

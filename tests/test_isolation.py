@@ -199,9 +199,7 @@ def test_db01_lists_of_tenants_whose_names_run_together_are_kept_apart(world: Wo
     )
     for _ in range(2):
         answer = world.reads.pending(PendingQuery("t", "1:2", START))
-        assert [offer.record.correlation_id for offer in answer.offers] == [
-            str(make("FIELD_SET", tenant_id="t").correlation_id)
-        ]
+        assert [offer.correlation_id for offer in answer.offers] == [make("FIELD_SET", tenant_id="t").correlation_id]
 
 
 CHANGES = [

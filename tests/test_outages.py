@@ -78,7 +78,7 @@ def test_no_cache_at_all_only_slows_the_pending_list(fresh: World) -> None:
     with fresh.working():
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
         answer = fresh.reads.pending(PendingQuery("acme", "ada", START))
-        assert [offer.record.work_order_id for offer in answer.offers] == ["order-1"]
+        assert [offer.work_order_id for offer in answer.offers] == ["order-1"]
         assert not answer.from_cache
 
 

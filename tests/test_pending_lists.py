@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from core_tables.projection.cache.entries import WHOLE, entry_of, key_of, members, newest
 from core_tables.projection.cache.pending_cache import PendingCache
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord, pending_list, pending_record
+from core_tables.projection.fold.pending import (
+    PendingOffer,
+    PendingQuery,
+    PendingRecord,
+    listed,
+    pending_list,
+    pending_record,
+)
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
@@ -95,9 +102,9 @@ class Requester:
         yield PendingQuery("lists", self.name, -1, recency_window=5 * MAX_I64, top_n=1)
 
 
-def plain(offers: Sequence[PendingOffer]) -> list[tuple[PendingRecord, bool]]:
+def plain(offers: Sequence[PendingOffer]) -> list[PendingOffer]:
     """Without the event ids, which the log gives."""
-    return [(replace(offer.record, last_event_id=1), offer.hot) for offer in offers]
+    return [replace(offer, last_event_id=1) for offer in offers]
 
 
 @pytest.mark.parametrize("kept", [1, 5, 128])
@@ -116,7 +123,7 @@ def test_s6_the_newest_entries_of_each_status_answer_as_all_records_would_or_not
         found = newest([stored[status][: query.top_n] for status in sorted(query.status_set)], query)
         if found is not None:
             answered += 1
-            assert found == [offer.record for offer in pending_list(ada.records(), query)], query
+            assert found == listed(ada.records(), query), query
         else:
             assert query.top_n > kept, "a list that keeps as many as are asked for answers any query"
     assert answered > 50
@@ -124,7 +131,7 @@ def test_s6_the_newest_entries_of_each_status_answer_as_all_records_would_or_not
 
 def test_s6_a_marker_lies_behind_its_entry_and_before_all_that_can_follow_it() -> None:
     records = [PendingRecord(name, "1", "DRAFT", None, None, [], False, 1, at) for at in (5, 6) for name in IDS]
-    in_order = [offer.record for offer in pending_list(records, PendingQuery("t", "r", 6, top_n=MAX_TOP_N))]
+    in_order = listed(records, PendingQuery("t", "r", 6, top_n=MAX_TOP_N))
     assert sorted(map(entry_of, records)) == list(map(entry_of, in_order))
     for kept in range(1, len(in_order)):
         marked = members(in_order, kept)

@@ -142,6 +142,11 @@ def test_a_list_of_the_cache_that_is_wrong_is_found(world: World) -> None:
         assert fresh.outcome(make("WORK_ORDER_CREATED")) == Accepted()
         wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to answer")
     old = fresh.reads.pending(query)
+    cache = wiring.cache(fresh.settings, fresh.store().connection)
+    assert cache is not None
+    lane = fresh.reads.lane_of_tenant("acme")
+    old_records = cache.read(lane, query).records
+    assert old_records is not None
     usual = fresh.settings
     fresh.settings = usual.model_copy(update={"redis_url": "none"})
     with fresh.working():
@@ -151,11 +156,8 @@ def test_a_list_of_the_cache_that_is_wrong_is_found(world: World) -> None:
     answer = fresh.reads.pending(query)
     assert answer == old or not answer.from_cache
     assert fresh.verify().differences == [], "a list of an older position is not wrong"
-    cache = wiring.cache(fresh.settings, fresh.store().connection)
-    assert cache is not None
-    lane = fresh.reads.lane_of_tenant("acme")
     cache._client.set(cache._label(lane), f"0.ab:{old.position + 1}")
-    cache.fill(f"0.ab:{old.position + 1}", lane, ("acme", "ada"), [offer.record for offer in old.offers])
+    cache.fill(f"0.ab:{old.position + 1}", lane, ("acme", "ada"), old_records)
     assert [found.table for found in fresh.verify().differences] == ["cache"], "old records under the newest label are"
     cache.forget(lane)
     assert fresh.verify().differences == []
@@ -163,5 +165,5 @@ def test_a_list_of_the_cache_that_is_wrong_is_found(world: World) -> None:
         newest = wait_until(
             lambda: (found := fresh.reads.pending(query)).from_cache and found, "the cache to be renewed"
         )
-    assert [offer.record.work_order_id for offer in newest.offers] == ["order-1", "order-2"]
+    assert [offer.work_order_id for offer in newest.offers] == ["order-1", "order-2"]
     fresh.close()

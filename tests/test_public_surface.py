@@ -9,10 +9,10 @@ import core_tables
 NAMES = """
     Ledger LedgerSettings Receipt
     AsyncLedger AsyncReceipt AsyncWorkOrderHandle WorkOrderHandle WorkOrderEvents LeaseClaim ActOptions CommonOptions
-    StepOptions HeldLease AsyncHeldLease LeaseNotHeldError RetryPolicy StepNotDoneError run_step DueWork
+    StepOptions HeldLease AsyncHeldLease LeaseNotHeldError RetryPolicy StepNotDoneError run_step run_step_async DueWork
     Reads Page LedgerEntry DecidedRecord RefusedRecord DueRetry TimedOutStep DueTenant
     CurrentRecord WholeWorkOrder ClosedWorkOrder StepAttempt GrantedLease
-    PendingQuery PendingAnswer PendingOffer PendingRecord
+    PendingQuery PendingAnswer PendingOffer
     LedgerEvent event_from_json event_to_json AuditEvent decode_audit
     WorkOrderCreated FieldSet FieldConflictResolved FieldAsked StatusChanged StepStarted StepFinished StepFailed
     StepRetryScheduled LeaseAcquired LeaseRenewed LeaseReleased ExternalApprovalRequested ExternalApprovalResolved

@@ -203,7 +203,7 @@ def test_a_list_of_the_cache_that_differs_is_forgotten_by_a_rebuild(fresh: World
         assert done.stdout.decode().endswith("next: core-tables rebuild\n")
         assert rebuild(fresh).repaired == 0
         assert fresh.verify().differences == []
-        assert [offer.record.work_order_id for offer in fresh.reads.pending(query).offers] == ["order-1"]
+        assert [offer.work_order_id for offer in fresh.reads.pending(query).offers] == ["order-1"]
 
 
 def test_a_rebuild_that_waits_too_long_for_a_lane_tries_its_chunk_again_and_says_so(one: World) -> None:

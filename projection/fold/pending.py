@@ -21,7 +21,7 @@ from core_tables.schemas.vocabulary import (
 
 
 class PendingRecord(Struct, frozen=True, gc=False, array_like=True):
-    """What a resume offer needs; times are nanoseconds since 1970. The cache holds it as a JSON array of its fields."""
+    """What Postgres and the cache hold of an offer. The cache has it as a JSON array of its fields."""
 
     work_order_id: str
     correlation_id: str
@@ -34,11 +34,20 @@ class PendingRecord(Struct, frozen=True, gc=False, array_like=True):
     last_updated_at: int
 
 
-class PendingOffer(NamedTuple):
-    """A record of the list, and whether it was touched within the hot window of 72 hours."""
+class PendingOffer(Struct, frozen=True, kw_only=True):
+    """A record of a pending list, with what a resume offer needs (contract, section 6); times are nanoseconds since 1970."""
 
-    record: PendingRecord
+    work_order_id: str
+    correlation_id: int
+    work_order_status: WorkOrderStatus
+    intent_type: str | None
+    process_id: str | None
+    missing_fields: tuple[str, ...]
+    external_approval_pending: bool
+    last_event_id: int
+    last_updated_at: int
     hot: bool
+    """Whether it was updated within the hot window of 72 hours."""
 
 
 class PendingQuery(NamedTuple):
@@ -91,12 +100,32 @@ def pending_since(query: PendingQuery) -> int:
     return query.now - query.recency_window
 
 
-def pending_list(records: Iterable[PendingRecord], query: PendingQuery) -> list[PendingOffer]:
+def listed(records: Iterable[PendingRecord], query: PendingQuery) -> list[PendingRecord]:
     """Filter, sort and cut: most recent first, ties by work_order_id ascending."""
-    since, hot_since = pending_since(query), query.now - HOT_WINDOW_NS
+    since = pending_since(query)
     chosen = [
         record for record in records if record.work_order_status in query.status_set and record.last_updated_at >= since
     ]
     # The database compares ids byte by byte (collate "C"), and so does this.
     chosen.sort(key=lambda record: (-record.last_updated_at, record.work_order_id.encode()))
-    return [PendingOffer(record, record.last_updated_at >= hot_since) for record in chosen[: query.top_n]]
+    return chosen[: query.top_n]
+
+
+def pending_list(records: Iterable[PendingRecord], query: PendingQuery) -> list[PendingOffer]:
+    """The list as its reader gets it."""
+    hot_since = query.now - HOT_WINDOW_NS
+    return [
+        PendingOffer(
+            work_order_id=record.work_order_id,
+            correlation_id=int(record.correlation_id),
+            work_order_status=record.work_order_status,
+            intent_type=record.intent_type,
+            process_id=record.process_id,
+            missing_fields=tuple(record.missing_fields),
+            external_approval_pending=record.external_approval_pending,
+            last_event_id=record.last_event_id,
+            last_updated_at=record.last_updated_at,
+            hot=record.last_updated_at >= hot_since,
+        )
+        for record in listed(records, query)
+    ]

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
     from core_tables.producer.async_held_lease import AsyncHeldLease
     from core_tables.producer.async_ledger import AsyncLedger
     from core_tables.producer.async_receipt import AsyncReceipt, AsyncWorkOrderHandle
+    from core_tables.producer.async_step_run import run_step_async
     from core_tables.producer.due_work import DueWork
     from core_tables.producer.held_lease import HeldLease
     from core_tables.producer.lease_term import LeaseNotHeldError
     from core_tables.producer.ledger import Ledger
     from core_tables.producer.ledger_settings import LedgerSettings
     from core_tables.producer.receipt import Receipt
-    from core_tables.producer.step_loop import RetryPolicy, StepNotDoneError, run_step
+    from core_tables.producer.step_loop import RetryPolicy, StepNotDoneError
+    from core_tables.producer.step_run import run_step
     from core_tables.producer.work_order_acts import WorkOrderEvents
     from core_tables.producer.work_order_handle import WorkOrderHandle
-    from core_tables.projection.fold.pending import PendingOffer, PendingQuery, PendingRecord
+    from core_tables.projection.fold.pending import PendingOffer, PendingQuery
     from core_tables.projection.postgres.due_reads import DueTenant
     from core_tables.projection.postgres.ledger_reads import DecidedRecord, LedgerEntry, RefusedRecord
     from core_tables.projection.postgres.pending_reads import PendingAnswer
@@ -109,7 +111,6 @@ __all__ = [
     "PendingAnswer",
     "PendingOffer",
     "PendingQuery",
-    "PendingRecord",
     "Reads",
     "Receipt",
     "Refused",
@@ -138,6 +139,7 @@ __all__ = [
     "event_from_json",
     "event_to_json",
     "run_step",
+    "run_step_async",
 ]
 
 # The module of each name; names that are not listed are events.
@@ -148,7 +150,7 @@ _HOMES = {
         *("ClosedError", "ContractError", "CoreTablesError", "SetupError", "UnavailableError", "Violation"),
     ),
     "core_tables.schemas.json_form": ("event_from_json", "event_to_json"),
-    "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery", "PendingRecord"),
+    "core_tables.projection.fold.pending": ("PendingOffer", "PendingQuery"),
     "core_tables.projection.postgres.due_reads": ("DueTenant",),
     "core_tables.projection.postgres.ledger_reads": ("DecidedRecord", "LedgerEntry", "RefusedRecord"),
     "core_tables.projection.postgres.pending_reads": ("PendingAnswer",),
@@ -172,7 +174,9 @@ _HOMES = {
     "core_tables.producer.due_work": ("DueWork",),
     "core_tables.producer.held_lease": ("HeldLease",),
     "core_tables.producer.lease_term": ("LeaseNotHeldError",),
-    "core_tables.producer.step_loop": ("RetryPolicy", "StepNotDoneError", "run_step"),
+    "core_tables.producer.step_loop": ("RetryPolicy", "StepNotDoneError"),
+    "core_tables.producer.step_run": ("run_step",),
+    "core_tables.producer.async_step_run": ("run_step_async",),
     "core_tables.producer.ledger": ("Ledger",),
     "core_tables.producer.ledger_settings": ("LedgerSettings",),
     "core_tables.producer.receipt": ("Receipt",),

@@ -233,7 +233,7 @@ def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh
         fresh.drain()
         fresh.admin.execute("update os_core.work_orders_current set intent_type = 'DRIFTED'")
         wait_until(lambda: fresh.reads.pending(query).from_cache, "the cache to answer")
-        assert fresh.reads.pending(query).offers[0].record.intent_type == "DRIFTED"
+        assert fresh.reads.pending(query).offers[0].intent_type == "DRIFTED"
         command = [sys.executable, "-m", "tests.faults.dying_rebuild", "before_telling_redis", "0"]
         subprocess.run(
             command, env=fresh.environment(), cwd=Path(__file__).parent.parent.parent, timeout=60, check=False
@@ -241,7 +241,7 @@ def test_a_repair_that_dies_before_it_tells_redis_is_noticed_by_the_worker(fresh
 
         def cached_as_it_is() -> bool:
             answer = fresh.reads.pending(query)  # of Postgres, if the cache is too slow: that says nothing of the list
-            return answer.from_cache and answer.offers[0].record.intent_type == "BOOK"
+            return answer.from_cache and answer.offers[0].intent_type == "BOOK"
 
         wait_until(cached_as_it_is, "the stale list to be forgotten")
         assert fresh.verify().differences == []

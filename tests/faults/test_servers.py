@@ -196,9 +196,9 @@ def test_a_cache_that_takes_no_writes_answers_for_the_position_it_names(fresh: W
                 answer = fresh.reads.pending(query)
                 assert answer.offers == right[answer.position]
                 assert answer.from_cache or answer.position == now.position
-            assert [offer.record.work_order_id for offer in right[now.position]] == ["order-1", "order-2"]
+            assert [offer.work_order_id for offer in right[now.position]] == ["order-1", "order-2"]
             answer = fresh.reads.pending(other)
-            assert [offer.record.work_order_id for offer in answer.offers] == ["order-3"], "a miss is never older"
+            assert [offer.work_order_id for offer in answer.offers] == ["order-3"], "a miss is never older"
             assert not answer.from_cache
         finally:
             for name, value in usual.items():
@@ -242,7 +242,7 @@ def test_a_cache_that_takes_no_writes_serves_no_old_list_once_its_label_is_gone(
             assert fresh.outcome(make("WORK_ORDER_CANCELED", **gone)) == Accepted()
             now = plain.pending(query)
             right[now.position] = now.offers
-            assert [offer.record.work_order_id for offer in now.offers] == [f"order-{number}"]
+            assert [offer.work_order_id for offer in now.offers] == [f"order-{number}"]
             answer = fresh.reads.pending(query)
             assert answer.offers == right[answer.position]
             assert answer.from_cache or answer.position == now.position

@@ -16,7 +16,7 @@ from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.current_ends import AskedEnds
 from core_tables.projection.cache.pending_cache import CachedList
 from core_tables.projection.fold.evolve import evolve
-from core_tables.projection.fold.pending import PendingQuery, PendingRecord, pending_list, pending_record
+from core_tables.projection.fold.pending import PendingQuery, PendingRecord, listed, pending_record
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.schemas.events import LedgerEvent
@@ -400,8 +400,8 @@ class Simulation:
         if found.records is None or found.position is None:
             return
         folded = self.history.lists[lane][found.position]
-        expected = pending_list([_plain(record) for record in folded if _owner(record) == query.tenant_id], query)
-        if found.records != [offer.record for offer in expected]:
+        expected = listed([_plain(record) for record in folded if _owner(record) == query.tenant_id], query)
+        if found.records != expected:
             raise self._violation(f"the answer to {query} is not that of the fold at its label {found.label}")
 
     def close(self) -> None:
