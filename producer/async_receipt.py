@@ -22,6 +22,9 @@ class AsyncReceipt:
         self.receipt = receipt
         self._settling = settling
 
+    def __repr__(self) -> str:
+        return repr(self.receipt).replace("<", "<Async", 1)
+
     @property
     def event(self) -> LedgerEvent:
         """The event that was appended."""

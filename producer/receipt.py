@@ -51,6 +51,11 @@ class Receipt:
         self._outcome: Outcome | None = None
         self._settled: list[Callable[[], None]] = []
 
+    def __repr__(self) -> str:
+        state = self._outcome or self._error or ("durable" if self.delivered else "queued")
+        name = state if isinstance(state, str) else type(state).__name__
+        return f"<{type(self).__name__} of {self.event.event_type} for {self.event.work_order_id!r}: {name}>"
+
     def place(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> tuple[int, int]:
         """The partition and offset of the record, once the broker has acknowledged it.
 

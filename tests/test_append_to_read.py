@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from code import InteractiveConsole
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,8 +237,12 @@ def test_the_example_of_the_readme_runs_as_printed_and_again_as_replays(
     monkeypatch.setenv("CORE_TABLES_TOPIC", world.settings.topic)
     printed = []
     for _ in range(2):
-        exec(compile(example, "README.md", "exec"), {})  # noqa: S102
-        printed.append(capsys.readouterr().out.splitlines())
+        typed = InteractiveConsole()
+        for line in (*example.splitlines(), ""):
+            typed.push(line)
+        shown = capsys.readouterr()
+        assert shown.err == "", "an interpreter takes it line by line, and an empty line ends a block"
+        printed.append(shown.out.splitlines())
     (_, created, asked, clarify, canceled), (_, again, asked_again, closed, once_more) = printed
     assert (created, asked, clarify, canceled) == ("Accepted()", "Accepted()", "CLARIFY", "Accepted()")
     assert all(outcome.startswith("Replayed(") for outcome in (again, asked_again, once_more))

@@ -115,6 +115,12 @@ def test_a_work_order_is_acted_on_and_read_where_it_was_made_elsewhere(world: Wo
         assert (await elsewhere.events()).ask("date", prompt_dedupe_key="q").work_order_status == "EXECUTING"
         again = await order.ask("city", prompt_dedupe_key="p")
         assert isinstance(await again.outcome(TIMEOUT_S), Replayed)
+        shown = [repr(receipt) for receipt in (created, again, again.receipt)]
+        assert shown == [
+            "<AsyncReceipt of WORK_ORDER_CREATED for 'order-1': Accepted>",
+            "<AsyncReceipt of FIELD_ASKED for 'order-1': Replayed>",
+            "<Receipt of FIELD_ASKED for 'order-1': Replayed>",
+        ]
         with pytest.raises(ContractError, match="there is no such work order"):
             await ledger.work_order("async-acts", "nobody", reason_code=1).finish_step("step-1", 0)
 

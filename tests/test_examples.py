@@ -226,15 +226,20 @@ def test_the_audit_consumer_shows_each_outcome_once_and_continues_where_it_ended
     ]
 
 
-def test_the_tutorial_prints_what_it_says(world: World, tmp_path: Path) -> None:
-    """Its parts are typed one after the other into one interpreter."""
+def test_the_tutorial_prints_what_it_says(world: World) -> None:
+    """Its parts are typed one after the other into one interpreter, which shows the value of each expression, too."""
     page = (EXAMPLES.parent / "docs" / "TUTORIAL.md").read_text("utf-8")
     parts = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(parts) == page.count("```python") == page.count("```text") == 5
-    program = tmp_path / "typed.py"
-    program.write_text("".join(code for code, _ in parts))
+    typed = "\n".join(code for code, _ in parts)
     with world.working():
         done = subprocess.run(
-            [sys.executable, str(program)], env=world.environment(), capture_output=True, text=True, timeout=60
+            [sys.executable, "-q", "-i"],
+            input=typed,
+            env=world.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
-    assert (done.stderr, done.stdout) == ("", "".join(printed for _, printed in parts))
+    assert "Error" not in done.stderr
+    assert done.stdout == "".join(printed for _, printed in parts)
