@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, assert_never
 
@@ -131,9 +132,13 @@ def append_lines(ledger: Ledger, file: str, summary: Summary, timeout: float | N
                     _settle(ledger, full, summary, timeout)
                     advance(summary.appended)
         except KeyboardInterrupt:
-            timeout = None  # after an interrupt only acknowledgements are waited for
+            with suppress(CoreTablesError):  # what is not known is counted
+                _settle(ledger, window, summary, None)  # only acknowledgements are waited for
             raise
-        finally:
+        except Exception:
+            _settle(ledger, window, summary, timeout)
+            raise
+        else:
             _settle(ledger, window, summary, timeout)
 
 

@@ -45,20 +45,24 @@ class Deliveries:
             producer.produce(topic, value, key, partition, on_delivery=on_delivery, headers=headers)
         except BufferError:
             return False
-        producer.poll(0)
+        self._answers(producer.poll, 0)
         return True
 
     def serve(self, seconds: float) -> None:
         """Serve answers until one has come, or for so long."""
-        self._required_producer().poll(seconds)
+        self._answers(self._required_producer().poll, seconds)
 
-    def wait(self, receipt: _Awaited, deadline: float) -> None:
+    def wait(self, receipt: _Awaited, deadline: float) -> bool:
         """Serve answers until that to a receipt has come, or until `deadline` (monotonic seconds).
+
+        False if it cannot come any more, since an interrupt took it.
 
         One thread polls at a time and notifies the others. If all of them polled, a thread whose answer was served by another
         one would wait in `poll` for nothing.
         """
         while not receipt.delivered and time.monotonic() < deadline:
+            if self._interrupted and not len(self._required_producer()):
+                return receipt.delivered
             if self._serving.acquire(blocking=False):
                 try:
                     self.serve(_SERVE_S)
@@ -70,10 +74,11 @@ class Deliveries:
                 with self._served:
                     if not receipt.delivered:
                         self._served.wait(_SERVE_S)
+        return True
 
     def flush(self, timeout: float) -> int:
         """Wait until the broker has answered for all; return how many are still unanswered after `timeout` seconds."""
-        return 0 if self._producer is None else self._producer.flush(timeout)
+        return 0 if self._producer is None else self._answers(self._producer.flush, timeout)
 
     def close(self) -> None:
         """Let nothing more be sent."""
@@ -85,7 +90,22 @@ class Deliveries:
         self._producer = None
         self._begin()
 
+    def _answers(self, serve: Callable[[float], int], seconds: float) -> int:
+        """Let the client call back. Ctrl-C, or whatever a signal handler raises, may end a callback before it has noted its answer.
+
+        If it ends the one that is told of errors, the client loses what was raised, and raises SystemError.
+        """
+        try:
+            return serve(seconds)
+        except SystemError as error:
+            self._interrupted = True
+            raise KeyboardInterrupt from error
+        except BaseException:
+            self._interrupted = True
+            raise
+
     def _begin(self) -> None:
+        self._interrupted = False
         self._opening = threading.Lock()
         self._serving = threading.Lock()
         self._served = threading.Condition()

@@ -240,9 +240,12 @@ class Ledger:
         found = self.outcome_waiter().wait(by_tenant, deadline)
         return [receipt.noted(found.get(receipt.event_id())) for receipt in receipts]
 
-    def wait_delivered(self, receipt: Receipt, deadline: float) -> None:
-        """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds)."""
-        self._deliveries.wait(receipt, deadline)
+    def wait_delivered(self, receipt: Receipt, deadline: float) -> bool:
+        """Serve delivery reports until that of a receipt has come, or until `deadline` (monotonic seconds).
+
+        False if it cannot come any more, since an interrupt took it.
+        """
+        return self._deliveries.wait(receipt, deadline)
 
     def flush(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:
         """Wait until the broker has answered for all appends; return how many are still unanswered after `timeout` seconds."""

@@ -33,7 +33,7 @@ _REFUSALS: Final = {
 class Appending(Protocol):
     """What a receipt asks of the ledger that gave it."""
 
-    def wait_delivered(self, receipt: "Receipt", deadline: float) -> None: ...
+    def wait_delivered(self, receipt: "Receipt", deadline: float) -> bool: ...
 
     def outcomes(self, receipts: "Sequence[Receipt]", timeout: float) -> list[Outcome | None]: ...
 
@@ -65,11 +65,12 @@ class Receipt:
         """
         if not self.delivered and self._process != os.getpid():
             raise _unknown(self.event, "it was appended by the process that this one was forked from")
-        self._ledger.wait_delivered(self, time.monotonic() + timeout)
+        may_come = self._ledger.wait_delivered(self, time.monotonic() + timeout)
         if self._error is not None:
             raise self._error
         if self._place is None:
-            raise _unknown(self.event, f"no answer in time{as_reported()}")
+            lost = "the program was interrupted when the answer came"
+            raise _unknown(self.event, f"no answer in time{as_reported()}" if may_come else lost)
         return self._place
 
     def event_id(self, timeout: float = DELIVERY_TIMEOUT_S + 5) -> int:

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 class Serving(Protocol):
     """What is asked of the ledger."""
 
-    def wait_delivered(self, receipt: Receipt, deadline: float) -> None: ...
+    def wait_delivered(self, receipt: Receipt, deadline: float) -> bool: ...
 
     def outcome_waiter(self) -> OutcomeWaiter: ...
 
@@ -123,7 +123,8 @@ class Settling:
                 receipt = self._undelivered.pop()
             with suppress(CoreTablesError):  # the ledger is closed; who awaits the receipt learns it there
                 while not receipt.delivered and not self._closing:
-                    self._ledger.wait_delivered(receipt, time.monotonic() + _ROUND_S)
+                    if not self._ledger.wait_delivered(receipt, time.monotonic() + _ROUND_S):
+                        break
 
     def _watch(self) -> None:
         """Look for outcomes whenever a lane was folded further or somebody new awaits one."""

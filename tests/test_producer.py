@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import Producer
 from msgspec.structs import replace
 
-from core_tables.producer import Ledger, LedgerSettings
+from core_tables.producer import Ledger, LedgerSettings, Receipt
+from core_tables.producer.deliveries import Deliveries
 from core_tables.producer.encoding import encode_checked
 from core_tables.schemas import events
 from core_tables.schemas.events import Payload, SizedEvent
@@ -152,6 +153,39 @@ def test_a_refusal_by_the_broker_is_told_as_one_with_its_cause(fresh: World) -> 
     assert "clock" in error.message
     assert "not known" not in error.message
     ledger.close()
+
+
+@pytest.mark.stack
+def test_an_answer_that_an_interrupt_took_is_not_waited_for(
+    world: World, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python runs signal handlers in the callbacks of the client, too, and one that raises ends them."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Receipt, "settle", interrupted)
+        receipt = ledger.append(make("FIELD_SET", tenant_id="interrupted"))
+        with pytest.raises(KeyboardInterrupt):
+            receipt.event_id()
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="was interrupted when the answer came"):
+            receipt.event_id(30)
+        with world.working():
+            assert world.outcome(make("FIELD_SET", tenant_id="interrupted")) == Accepted()
+            assert ledger.append(make("FIELD_SET", tenant_id="interrupted")).outcome(30) == Accepted()
+
+
+def test_an_interrupt_that_the_client_loses_is_raised_all_the_same() -> None:
+    """A signal that comes just before the client reports an error ends its poll like this."""
+
+    class Losing(Producer):
+        def poll(self, _: float = -1) -> int:
+            raise SystemError("<method 'poll'> returned NULL without setting an exception")
+
+    with pytest.raises(KeyboardInterrupt):
+        Deliveries(lambda: Losing({"bootstrap.servers": "127.0.0.1:1"})).serve(1)
 
 
 @pytest.mark.stack
