@@ -69,11 +69,15 @@ def nanoseconds_of(text: str) -> int:
 
 def rounded_time(nanoseconds: int) -> str:
     """A time in UTC, as tables have it: in whole milliseconds, rounded down, which a screen has room for."""
-    return shown_time(nanoseconds // _MILLISECOND * _MILLISECOND)
+    seconds, rest = divmod(nanoseconds, _SECOND)
+    return _utc(seconds, f".{rest // _MILLISECOND:03d}" if rest else "")
 
 
 def shown_time(nanoseconds: int) -> str:
     """A time in UTC, with as many digits of a second as it has."""
     seconds, rest = divmod(nanoseconds, _SECOND)
-    digits = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"{(_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()}{digits}Z"
+    return _utc(seconds, f".{rest:09d}".rstrip("0") if rest else "")
+
+
+def _utc(seconds: int, fraction: str) -> str:
+    return f"{(_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()}{fraction}Z"

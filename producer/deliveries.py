@@ -93,7 +93,7 @@ class Deliveries:
     def _answers(self, serve: Callable[[float], int], seconds: float) -> int:
         """Let the client call back. Ctrl-C, or whatever a signal handler raises, may end a callback before it has noted its answer.
 
-        If it ends the one that is told of errors, the client loses what was raised, and raises SystemError.
+        If it ends the callback for errors, the client loses what was raised, and raises SystemError.
         """
         try:
             return serve(seconds)

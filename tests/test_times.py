@@ -69,4 +69,5 @@ def test_a_time_that_is_shown_can_be_typed_again(nanoseconds: int) -> None:
 
 def test_a_table_has_whole_milliseconds() -> None:
     assert rounded_time(MIDNIGHT + 123_456_789) == "2026-01-15T00:00:00.123Z"
+    assert rounded_time(MIDNIGHT + 120_000_000) == "2026-01-15T00:00:00.120Z", "times below each other line up"
     assert rounded_time(MIDNIGHT) == shown_time(MIDNIGHT) == "2026-01-15T00:00:00Z"
