@@ -15,6 +15,7 @@ from bench.measure import Measured
 from core_tables.settings.environment import Settings
 
 DEADLINE_S: Final = 900.0
+_Databases = Sequence[psycopg.Connection[TupleRow]]
 
 
 def drain(
@@ -27,8 +28,12 @@ def drain(
     """
     cpu = measure.StackCpu(folder)
     total = place.ends(settings, settings.topic)
-    with psycopg.connect(settings.admin(), autocommit=True) as connection, ExitStack() as processes:
-        done = sum(row[0] for row in connection.execute("select applied from os_core.lanes").fetchall())
+    with ExitStack() as processes:
+        connections = [
+            processes.enter_context(psycopg.connect(database.admin(), autocommit=True))
+            for database in settings.databases()
+        ]
+        done = sum(applied for _, applied in _lanes(connections, "applied"))
         started = [
             processes.enter_context(running.ended(place.worker(settings, *arguments, compiled=compiled)))
             for _ in range(workers)
@@ -37,8 +42,8 @@ def drain(
         logs = [running.Log(process.stderr, _says_assigned) for process in started]
         begun = min(log.ready_at(running.READY_S) for log in logs)
         before = cpu.read(pids)
-        applied = running.until(lambda: _reached(connection, "applied", total), DEADLINE_S, "everything is folded")
-        audited = _last_audit(settings, connection, total)
+        applied = running.until(lambda: _reached(connections, "applied", total), DEADLINE_S, "everything is folded")
+        audited = _last_audit(settings, connections, total)
         used = cpu.read(pids).since(before)
         peak = max(measure.peak_memory_mb(pid) for pid in pids)
     seconds = max(applied, audited) - begun
@@ -49,12 +54,16 @@ def _says_assigned(line: bytes) -> bool:
     return b'"assigned"' in line and bool(orjson.loads(line)["partitions"])
 
 
-def _reached(connection: psycopg.Connection[TupleRow], column: str, total: dict[int, int]) -> bool:
-    rows = connection.execute(f"select lane, {column} from os_core.lanes".encode()).fetchall()
-    return all(total[lane] <= offset for lane, offset in rows)
+def _lanes(connections: _Databases, column: str) -> list[TupleRow]:
+    statement = f"select lane, {column} from os_core.lanes".encode()
+    return [row for connection in connections for row in connection.execute(statement).fetchall()]
 
 
-def _last_audit(settings: Settings, connection: psycopg.Connection[TupleRow], total: dict[int, int]) -> float:
+def _reached(connections: _Databases, column: str, total: dict[int, int]) -> bool:
+    return all(total[lane] <= offset for lane, offset in _lanes(connections, column))
+
+
+def _last_audit(settings: Settings, connections: _Databases, total: dict[int, int]) -> float:
     """When the audit topic last grew. The watermark says that this was all of it, but only once a second."""
     with place.ends_of(settings, settings.audit_topic) as read_ends:
         ends, grew = read_ends(), time.monotonic()
@@ -64,7 +73,7 @@ def _last_audit(settings: Settings, connection: psycopg.Connection[TupleRow], to
             now = read_ends()
             if now != ends:
                 ends, grew = now, time.monotonic()
-            return _reached(connection, "audited", total)
+            return _reached(connections, "audited", total)
 
         running.until(complete, DEADLINE_S, "everything is audited")
     return grew

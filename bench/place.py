@@ -51,15 +51,16 @@ def tables(settings: Settings, template: str = "template1") -> Iterator[Settings
 def _create(settings: Settings, template: str) -> Settings:
     """The database is a copy of the template's files, which writes nothing into the write-ahead log."""
     name = f"bench{os.getpid()}x{next(_numbers)}"
-    with psycopg.connect(settings.admin(), autocommit=True) as connection:
-        # Postgres does not copy a template while anything is connected to it, not even autovacuum.
-        connection.execute(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
-        )
-        connection.execute(f'create database "{name}" template "{template}" strategy file_copy'.encode())
+    for database in settings.databases():
+        with psycopg.connect(database.admin(), autocommit=True) as connection:
+            # Postgres does not copy a template while anything is connected to it, not even autovacuum.
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
+            )
+            connection.execute(f'create database "{name}" template "{template}" strategy file_copy'.encode())
     made = settings.model_copy(
         update={
-            "postgres_dsn": make_conninfo(settings.admin(), dbname=name),
+            "postgres_dsn": make_conninfo(settings.without_lanes().admin(), dbname=name),
             "audit_topic": f"{name}.audit",
             "group_id": name,
         }
@@ -77,8 +78,9 @@ def _drop(settings: Settings) -> None:
     admin = admin_client(settings.kafka_settings())
     for future in admin.delete_topics([settings.audit_topic]).values():
         future.result()
-    with psycopg.connect(settings.admin(), autocommit=True, dbname="postgres") as connection:
-        connection.execute(f'drop database "{settings.group_id}" with (force)'.encode())
+    for database in settings.databases():
+        with psycopg.connect(database.admin(), autocommit=True, dbname="postgres") as connection:
+            connection.execute(f'drop database "{settings.group_id}" with (force)'.encode())
 
 
 def environment(settings: Settings) -> Mapping[str, str]:
@@ -86,7 +88,8 @@ def environment(settings: Settings) -> Mapping[str, str]:
     return {
         **os.environ,
         "CORE_TABLES_BOOTSTRAP_SERVERS": settings.kafka_servers(),
-        "CORE_TABLES_POSTGRES_DSN": settings.admin(),
+        "CORE_TABLES_POSTGRES_DSN": settings.without_lanes().admin(),
+        **({} if settings.postgres_lanes is None else {"CORE_TABLES_POSTGRES_LANES": settings.postgres_lanes}),
         "CORE_TABLES_REDIS_URL": settings.cache() or "none",
         "CORE_TABLES_TOPIC": settings.topic,
         "CORE_TABLES_AUDIT_TOPIC": settings.audit_topic,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench import appends, contenders, contest, events, growth, latency, place, reads, results, upkeep
+from bench import appends, contenders, contest, events, growth, latency, place, reads, results, spread, upkeep
 from bench.results import Row
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.events import LedgerEvent
@@ -85,6 +85,13 @@ def several(plan: Plan) -> list[Row]:
     return _rounds(plan, lambda: growth.several(settings, plan.folder, counts), ("workers",))
 
 
+def spreading(plan: Plan) -> list[Row]:
+    """The same load into one database, and into two on servers of their own."""
+    settings = _loaded(plan, "databases", f"{plan.events:,} events", events.day(plan.events))
+    with spread.second_server(plan.stack, plan.folder) as server:
+        return _rounds(plan, lambda: spread.measure(settings, plan.folder, server), ("databases",))
+
+
 SECTIONS: Final[dict[str, Callable[[Plan], list[Row]]]] = {
     "drain": drain,
     "latency": latencies,
@@ -93,8 +100,9 @@ SECTIONS: Final[dict[str, Callable[[Plan], list[Row]]]] = {
     "upkeep": keeping,
     "growth": growing,
     "workers": several,
+    "databases": spreading,
 }
-NOT_QUICK: Final = ("workers",)
+NOT_QUICK: Final = ("workers", "databases")
 
 
 def _topic(plan: Plan, name: str) -> Settings:

@@ -58,7 +58,7 @@ def _in_use(settings: Settings, name: str) -> tuple[object, str]:
     if name not in _USED:
         return getattr(settings, name), origin or "default"
     try:
-        value = _USED[name](settings)
+        value = _USED[name](settings.without_lanes())
     except CoreTablesError:  # any other command says what to do about it
         return None, "not set, and no local stack runs"
     if value is None:

@@ -106,16 +106,13 @@ def console_ports(settings: Settings, reads: Reads, log: Any) -> "Ports":
     admin = admin_client(settings.kafka_settings())
 
     def topic() -> LedgerTopic:
-        with closing(wiring.operator(settings)) as connection:
-            return wiring.registered_topic(settings, connection)
+        return wiring.known_topic(settings)
 
     def status() -> Any:
-        with closing(wiring.operator(settings)) as connection:
-            return wiring.status_now(settings, connection, admin)
+        return wiring.status_now(settings, admin)
 
     def record(event_id: int) -> dict[str, Any] | None:
-        with closing(wiring.operator(settings)) as connection:
-            found = ledger_record(settings, connection, event_id)
+        found = ledger_record(settings, event_id)
         return None if found is None else shown_record(event_id, *found)
 
     topic()

@@ -23,7 +23,7 @@ from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.connection import connect
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.verify.repair import rebuild
-from core_tables.projection.verify.report import Scope
+from core_tables.projection.verify.report import Scope, whole_report
 from core_tables.projection.verify.tables import verify
 from core_tables.schemas.outcomes import Outcome, Refused, Replayed
 from core_tables.schemas.reasons import CoreTablesError, SetupError
@@ -193,9 +193,10 @@ def _audit_trail(settings: Settings, newest: int) -> None:
 
 def _verify_and_rebuild(settings: Settings) -> None:
     _title("6. The tables are what the ledger says")
-    operator = wiring.operator(settings)
-    cache = wiring.cache(settings, operator)
-    report = verify(operator, Scope(), cache=cache)
+    cache = wiring.cache_of(settings, wiring.known_topic(settings))
+    databases = settings.databases()
+    report = whole_report([verify(wiring.operator(database), Scope(), cache=cache) for database in databases])
     output.out.print(f"  verify:  {report.compared} work orders compared, {len(report.differences)} differences")
-    repaired = rebuild(connect(settings.worker(), name="core-tables demo"), Scope(), cache=cache)
+    workers = [connect(database.worker(), name="core-tables demo") for database in databases]
+    repaired = whole_report([rebuild(connection, Scope(), cache=cache) for connection in workers])
     output.out.print(f"  rebuild: {repaired.compared} work orders compared, {repaired.repaired} repaired")

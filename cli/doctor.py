@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import Final, Literal, NamedTuple
 
 import click
@@ -26,11 +27,12 @@ from core_tables.kafka.rights import check_rights, rights_of
 from core_tables.kafka.topics import check_topics, describe_topics
 from core_tables.projection.cache.pending_cache import connect_cache
 from core_tables.projection.postgres.connection import Connection, connect
-from core_tables.projection.postgres.lanes import lane_stops
+from core_tables.projection.postgres.lanes import KnownStop, lane_stops, ledger_topics, only_these_lanes
 from core_tables.projection.postgres.login import login_of
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
 from core_tables.settings.environment import Settings, misspelt_variables
+from core_tables.settings.lane_map import check_groups
 
 CHECK_S: Final = 4.0  # for each line
 _LEAST_POSTGRES: Final = 17
@@ -97,8 +99,17 @@ def findings(settings: Settings) -> Iterator[tuple[Finding, CoreTablesError | No
     checks = (
         _Check("settings", "postgres", _settings),
         _Check("Kafka", "kafka", _kafka),
-        *(_Check(f"Postgres, {role}", "postgres", partial(_login, role=role)) for role in _ROLES),
-        _Check("tables", "postgres", _tables, ("Postgres, worker",)),
+        *(
+            _Check(f"Postgres, {role}{database.place}", "postgres", partial(_login, database, role))
+            for database in settings.databases()
+            for role in _ROLES
+        ),
+        *(
+            _Check(
+                f"tables{each.place}", "postgres", partial(_tables, settings, each), (f"Postgres, worker{each.place}",)
+            )
+            for each in settings.databases()
+        ),
         _Check("clocks", "postgres", _clocks, ("Postgres",)),
         _Check("topics", "kafka", _topics, ("Kafka", "Postgres")),
         _Check("rights on Kafka", "kafka", _rights, ("Kafka",)),
@@ -167,9 +178,9 @@ def _kafka(settings: Settings) -> tuple[State, str]:
     return State.OK, f"cluster {cluster.cluster_id}, {brokers} broker{'s' if brokers > 1 else ''}"
 
 
-def _login(settings: Settings, role: str) -> tuple[State, str]:
+def _login(database: Settings, role: str, _settings: Settings) -> tuple[State, str]:
     try:
-        dsn = getattr(settings, role)()
+        dsn = getattr(database, role)()
     except SetupError:
         return State.SKIPPED, f"CORE_TABLES_{role.upper()}_DSN is not set here, nor is there a local stack"
     with closing(connect(dsn, name="core-tables doctor")) as connection:
@@ -188,11 +199,14 @@ def _login(settings: Settings, role: str) -> tuple[State, str]:
     return State.OK, f"{found.name}, Postgres {found.version}"
 
 
-def _tables(settings: Settings) -> tuple[State, str]:
-    with closing(connect(settings.worker, name="core-tables doctor")) as connection:
+def _tables(settings: Settings, database: Settings, _: Settings) -> tuple[State, str]:
+    with closing(connect(database.worker, name="core-tables doctor")) as connection:
         check_database(connection)
         topic = wiring.registered_topic(settings, connection)
-    return State.OK, f"all migrations of this release; {topic.partitions} lanes of {topic.topic}"
+        if database.lanes is not None:
+            check_groups(settings.lane_groups(), ledger_topics(only_these_lanes(connection, database.lanes)))
+        lanes = len(wiring.positions(settings, connection))
+    return State.OK, f"all migrations of this release; {lanes} lanes of {topic.topic}"
 
 
 def _clocks(settings: Settings) -> tuple[State, str]:
@@ -254,9 +268,11 @@ def _cache(settings: Settings) -> tuple[State, str]:
 
 
 def _workers(settings: Settings) -> tuple[State, str]:
-    with _connected(settings) as connection:
-        stops = lane_stops(connection)
-        topic = wiring.registered_topic(settings, connection)
+    stops: list[KnownStop] = []
+    for database in settings.databases():
+        with _connected(database) as connection:
+            stops += lane_stops(connection)
+            topic = wiring.registered_topic(settings, connection)
     if stops:
         lanes = ", ".join(str(stop.lane) for stop in stops)
         return State.NOTE, f"stopped lanes: {lanes}; `core-tables status` says why"
@@ -269,7 +285,8 @@ def _workers(settings: Settings) -> tuple[State, str]:
 
 def _connected(settings: Settings) -> closing[Connection]:
     """A connection as any role that has one here; each may read what these checks ask for."""
-    for role in _ANY:
+    databases = settings.databases()
+    for database, role in product(databases, _ANY):
         with contextlib.suppress(CoreTablesError):
-            return closing(connect(getattr(settings, role)(), name="core-tables doctor"))
-    return closing(connect(settings.worker, name="core-tables doctor"))
+            return closing(connect(getattr(database, role)(), name="core-tables doctor"))
+    return closing(connect(databases[0].worker, name="core-tables doctor"))

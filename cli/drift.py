@@ -2,12 +2,13 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from core_tables.cli import output, wiring
 from core_tables.projection.fold.values import WorkOrderKey
 from core_tables.projection.postgres.connection import Connection
-from core_tables.projection.verify.report import Report, differing_work_orders
+from core_tables.projection.verify.report import Report, differing_work_orders, whole_report
 from core_tables.projection.verify.tables import verify_sample
 from core_tables.schemas.reasons import UnavailableError
 from core_tables.settings.environment import Settings
@@ -24,9 +25,10 @@ class Drift:
         self.compared = 0
         self.drifting: set[WorkOrderKey] = set()
 
-    def round(self, connection: Connection, size: int) -> Report:
-        """Compare another sample, and what differed in the last round."""
-        report = verify_sample(connection, size, self.drifting)
+    def round(self, connections: Sequence[Connection], size: int) -> Report:
+        """Compare another sample, of each database a part, and what differed in the last round."""
+        part = -(-size // len(connections))
+        report = whole_report([verify_sample(connection, part, self.drifting) for connection in connections])
         self.compared += report.compared
         self.drifting = set(differing_work_orders(report.differences))
         return report
@@ -35,25 +37,25 @@ class Drift:
 def compare_once(settings: Settings, size: int, as_json: bool) -> None:
     """Compare one sample and exit: EXIT_DIFFERENCES if a work order differs."""
     drift = Drift()
-    _show_round(drift, drift.round(wiring.operator(settings), size), as_json)
+    _show_round(drift, drift.round([wiring.operator(database) for database in settings.databases()], size), as_json)
     sys.exit(output.EXIT_DIFFERENCES if drift.drifting else output.EXIT_OK)
 
 
 def follow(settings: Settings, size: int, every: float, as_json: bool) -> None:
     """Compare round after round until Ctrl-C; if Postgres does not answer, wait for it."""
     drift, pause = Drift(), _MIN_PAUSE_S
-    connection: Connection | None = None
+    connections: list[Connection] = []
     while True:
         started = time.monotonic()
         try:
-            connection = wiring.operator(settings) if connection is None else connection
-            _show_round(drift, drift.round(connection, size), as_json)
+            connections = connections or [wiring.operator(database) for database in settings.databases()]
+            _show_round(drift, drift.round(connections, size), as_json)
             pause = _MIN_PAUSE_S
         except UnavailableError as error:
             output.err.print(f"{error.message}; trying again in {pause:.0f} s", markup=False)
-            if connection is not None:
+            for connection in connections:
                 connection.close()
-            connection = None
+            connections = []
             time.sleep(pause)
             pause = min(_MAX_PAUSE_S, 2 * pause)
             continue

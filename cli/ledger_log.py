@@ -1,6 +1,6 @@
 """The ledger topic as `verify` reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from core_tables.cli import wiring
@@ -12,7 +12,7 @@ from core_tables.projection.fold.values import Record
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.lanes import ledger_topics
 from core_tables.projection.verify.against_topic import rows_between, verify_topic
-from core_tables.projection.verify.report import Difference, Progress, Report
+from core_tables.projection.verify.report import Difference, Progress, Report, whole_report
 from core_tables.schemas.identity import event_id_at
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.topic import LedgerTopic
@@ -39,11 +39,12 @@ class LedgerLog:
             yield Record(event_id, content, 0, None)
 
 
-def verify_against_topic(settings: Settings, connection: Connection, progress: Progress) -> Report:
+def verify_against_topic(settings: Settings, connections: Sequence[Connection], progress: Progress) -> Report:
     """Compare ledger and outcome rows with the fold of the topic that the settings name; `progress` counts records."""
-    topic = wiring.registered_topic(settings, connection)
+    topic = wiring.registered_topic(settings, connections[0])
     with closing(wiring.topic_reader(settings, topic.topic)) as reader:
-        report = verify_topic(connection, topic, LedgerLog(reader, topic), progress)
+        log = LedgerLog(reader, topic)
+        report = whole_report([verify_topic(connection, topic, log, progress) for connection in connections])
     strays = ends_without_lane(admin_client(settings.kafka_settings()), topic.topic, topic.partitions)
     return report._replace(
         differences=report.differences

@@ -50,7 +50,8 @@ class Monitor:
         self._limit_s = _ROUNDS * every_s + _ROUND_LIMIT_S
         self._log = log
         self._admin = admin_client(settings.kafka_settings())
-        self._connection: Connection | None = None
+        self._databases = settings.databases()
+        self._connections: dict[int, Connection] = {}  # by the place of its database
         self._topic: LedgerTopic | None = None
         self._drift = Drift()
         self._drift_due = clock()
@@ -75,15 +76,20 @@ class Monitor:
         """Ask every source once."""
         failed: dict[Source, str] = {}
 
+        def note(source: Source, error: CoreTablesError) -> None:
+            failed[source] = error.message
+            self._log.warning("monitor_failed", source=source, cause=error.message)
+
         def asked(source: Source, ask: Callable[[], Any]) -> Any:
             try:
                 return ask()
             except CoreTablesError as error:
-                failed[source] = error.message
-                self._log.warning("monitor_failed", source=source, cause=error.message)
+                note(source, error)
                 return None
 
-        positions = asked("postgres", self._positions)
+        positions, unanswered = self._positions()
+        for error in unanswered:
+            note("postgres", error)
         topic = self._topic
         ends = starts = owned = None
         if topic is not None:
@@ -98,15 +104,21 @@ class Monitor:
         self._view = LedgerView(first, positions, ends, starts, owned, self._drifting, failed)
         self._viewed_at = self._clock()
 
-    def _positions(self) -> dict[int, LanePosition]:
-        if self._connection is None:
-            self._connection = wiring.operator(self._settings)
-        try:
-            self._topic = wiring.registered_topic(self._settings, self._connection)
-            return wiring.positions(self._settings, self._connection)
-        except UnavailableError:
-            self._disconnect()
-            raise
+    def _positions(self) -> tuple[dict[int, LanePosition] | None, list[CoreTablesError]]:
+        """The positions of the lanes whose databases answer, None if none does; and why others do not."""
+        found: dict[int, LanePosition] = {}
+        unanswered: list[CoreTablesError] = []
+        for at, database in enumerate(self._databases):
+            try:
+                if at not in self._connections:
+                    self._connections[at] = wiring.operator(database)
+                self._topic = wiring.registered_topic(self._settings, self._connections[at])
+                found |= wiring.positions(self._settings, self._connections[at])
+            except CoreTablesError as error:
+                if isinstance(error, UnavailableError):
+                    self._disconnect(at)
+                unanswered.append(error)
+        return (None if len(unanswered) == len(self._databases) else found), unanswered
 
     def _owned(self, topic: LedgerTopic) -> int:
         group = describe_group(self._admin, self._settings.group_id, topic.topic)
@@ -118,23 +130,24 @@ class Monitor:
         return sum(partition < topic.partitions for partition in group.of_workers())
 
     def _compare(self) -> int:
-        if self._connection is None:
+        if len(self._connections) < len(self._databases):
             raise UnavailableError("postgres", "Postgres did not answer")
         try:
-            self._drift.round(self._connection, self._sample)
+            self._drift.round(list(self._connections.values()), self._sample)
         except UnavailableError:
-            self._disconnect()
+            self.close()
             raise
         return len(self._drift.drifting)
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _disconnect(self, at: int) -> None:
+        connection = self._connections.pop(at, None)
+        if connection is not None:
+            connection.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._disconnect()
+        """Close the connections."""
+        for at in list(self._connections):
+            self._disconnect(at)
 
 
 def monitor_pages(monitor: Monitor) -> HttpPages:

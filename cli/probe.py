@@ -11,7 +11,8 @@ from core_tables.cli import output
 from core_tables.cli.probe_client import ask
 from core_tables.consumer.health_file import read_health
 from core_tables.schemas.reasons import SetupError
-from core_tables.settings.environment import HttpAddress, Settings
+from core_tables.settings.environment import Settings
+from core_tables.settings.forms import HttpAddress
 
 
 @click.command(epilog=output.EXIT_CODES)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from core_tables.consumer.http_server import HttpPage, HttpPages, json_page
-from core_tables.settings.environment import HttpAddress
+from core_tables.settings.forms import HttpAddress
 
 _TIMEOUT_S: Final = 5.0
 # A process that was started less than this ago may still be importing; one that is not reachable later makes no turns.

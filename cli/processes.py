@@ -12,7 +12,7 @@ from typing import Any, Final
 from core_tables.cli.output import EXIT_LANE_STOPPED, EXIT_OK
 from core_tables.cli.probe_client import ProcessProbes
 from core_tables.consumer.http_server import HttpServer
-from core_tables.settings.environment import HttpAddress
+from core_tables.settings.forms import HttpAddress
 
 LOOK_S: Final = 0.1
 HEALTH_FILE: Final = "CORE_TABLES_HEALTH_FILE"

@@ -14,10 +14,8 @@ from core_tables.cli import output, wiring
 from core_tables.cli.formats import Format, emit_list, emit_more, emit_one
 from core_tables.cli.options import format_option
 from core_tables.kafka.shown_record import shown_record
-from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.ledger_reads import RefusedRecord
 from core_tables.projection.postgres.operator_reads import refusal_counts, refused_of_tenant
-from core_tables.projection.verify.facts import check_role
 from core_tables.schemas.identity import event_id_at, lane_of, offset_of
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import MAX_I64, UNATTRIBUTED
@@ -56,10 +54,9 @@ def list_refused(tenant: str | None, after: str, before: int, limit: int, form: 
     Without --tenant: of the newest 1000 refused records of each tenant, how many there are for each reason. With it: the
     records, newest first.
     """
-    connection = wiring.operator(Settings())
-    check_role(connection, writes=False)  # a reader would find none
+    connections = wiring.operators(Settings())
     if tenant is None:
-        counts = refusal_counts(connection, after=after, page_size=limit)
+        counts = refusal_counts(connections, after=after, page_size=limit)
         emit_list("refused records by tenant", [count._asdict() for count in counts], form)
         tenants = list(dict.fromkeys(count.tenant_id for count in counts))
         if tenants and form is Format.TABLE:
@@ -67,7 +64,7 @@ def list_refused(tenant: str | None, after: str, before: int, limit: int, form: 
         if len(tenants) == limit:
             emit_more(f"--after {shlex.quote(tenants[-1])}", form)
         return
-    records = refused_of_tenant(connection, tenant, before=before, page_size=limit)
+    records = refused_of_tenant(connections, tenant, before=before, page_size=limit)
     columns = ("event_id", "created_at", "work_order_id", "reason_code", "field", "sentence")
     emit_list(f"refused records of {tenant}", [_refused_json(record) for record in records], form, columns)
     if records and form is Format.TABLE:
@@ -98,11 +95,10 @@ def show_refused(
     if (event_id is None) != (partition is not None and offset is not None) or (partition is None) != (offset is None):
         raise click.UsageError("which record? Give either its EVENT_ID, or --partition and --offset")
     settings = Settings()
-    connection = wiring.operator(settings)
-    topic = wiring.registered_topic(settings, connection)
+    topic = wiring.known_topic(settings)
     if event_id is None:
         event_id = event_id_at(topic.first_lane + (partition or 0), offset or 0)
-    found = ledger_record(settings, connection, event_id)
+    found = ledger_record(settings, event_id)
     if found is None:
         partition = lane_of(event_id) - topic.first_lane
         output.say(f"record {event_id}: nothing found at offset {offset_of(event_id)} of partition {partition}")
@@ -113,9 +109,9 @@ def show_refused(
     emit_one(f"record {event_id}", shown_record(event_id, message, schemas), form)
 
 
-def ledger_record(settings: Settings, connection: Connection, event_id: int) -> tuple[Message, Schemas] | None:
+def ledger_record(settings: Settings, event_id: int) -> tuple[Message, Schemas] | None:
     """A record of the ledger topic, with the schemas of its lane; None if the log has none there. Raises SetupError."""
-    topic = wiring.registered_topic(settings, connection)
+    topic = wiring.known_topic(settings)
     lane, partition = lane_of(event_id), lane_of(event_id) - topic.first_lane
     if not 0 <= partition < topic.partitions:
         raise SetupError(
@@ -125,7 +121,10 @@ def ledger_record(settings: Settings, connection: Connection, event_id: int) -> 
         )
     with closing(wiring.topic_reader(settings, topic.topic)) as reader:
         message = reader.at(partition, offset_of(event_id))
-    return None if message is None else (message, lane_schemas(wiring.positions(settings, connection)[lane].schemas))
+    if message is None:
+        return None
+    with closing(wiring.operator(wiring.database_of(settings, lane))) as connection:
+        return message, lane_schemas(wiring.positions(settings, connection)[lane].schemas)
 
 
 def _refused_json(record: RefusedRecord) -> dict[str, Any]:

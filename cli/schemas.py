@@ -1,6 +1,7 @@
 """`schemas`: the writer schemas that are registered, and a copy of them that `init` reads."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import IO
 
 import click
@@ -37,9 +38,11 @@ def schemas(form: Format) -> None:
     one registration. Keep a copy of these lines outside of Postgres: if the database is ever lost or restored,
     `core-tables init --schemas FILE` needs it.
     """
-    connection = wiring.operator(Settings())
-    topics = ledger_topics(connection)
-    found = [(_topic_of(row.lane, topics), row) for row in registered_schemas(connection)]
+    found, topics = [], []
+    for database in Settings().databases():
+        with closing(wiring.operator(database)) as connection:
+            topics = ledger_topics(connection)
+            found += [(_topic_of(row.lane, topics), row) for row in registered_schemas(connection)]
     if form is Format.JSON:
         for topic, row in found:
             copied = CopiedSchema(

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
@@ -59,9 +58,8 @@ class _Lanes(NamedTuple):
 
 def _look(settings: Settings) -> _Lanes:
     """Ask Postgres, the broker and the cache. Raises UnavailableError or SetupError."""
-    with closing(wiring.operator(settings)) as connection:
-        found = wiring.status_now(settings, connection, admin_client(settings.kafka_settings()))
-        failed = _cache_failure(wiring.cache(settings, connection), found.topic.first_lane)
+    found = wiring.status_now(settings, admin_client(settings.kafka_settings()))
+    failed = _cache_failure(wiring.cache_of(settings, found.topic), found.topic.first_lane)
     rows = [
         {**lane._asdict(), "stopped": found.stops[lane.lane]._asdict() if lane.lane in found.stops else None}
         for lane in found.lanes

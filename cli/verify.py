@@ -13,12 +13,13 @@ from core_tables.cli.options import json_option
 from core_tables.cli.progress import progress_bar
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
-from core_tables.projection.postgres.connection import connect
+from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.lanes import only_these_lanes
 from core_tables.projection.postgres.migrate import check_release
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.projection.verify import repair, tables
 from core_tables.projection.verify.facts import estimate
-from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope
+from core_tables.projection.verify.report import LEDGER_TABLES, Report, Scope, whole_report
 from core_tables.settings.environment import Settings
 
 _DIFFERENCES_SHOWN: Final = 20
@@ -27,6 +28,7 @@ REBUILD_TRANSACTION_MS = 60_000
 _ASK_CACHE: Final = (
     "check CORE_TABLES_REDIS_URL, its password, and that its user may read and scan; then run this command again"
 )
+_WORK_ORDERS_COMPARED: Final = "work orders compared (the total is estimated)"
 _NOT_REBUILT: Final = {*LEDGER_TABLES, "topic"}
 _RESTORE_ROWS: Final = (
     "restore Postgres from a copy, or fill an empty database from the topic; if the topic itself lost records, "
@@ -87,18 +89,21 @@ def verify(
             with output.until_interrupted():
                 drift.follow(settings, sample, every, as_json)
         drift.compare_once(settings, sample, as_json)
-    connection = wiring.operator(settings)
+    connections = [wiring.operator(database) for database in settings.databases()]
     started = time.monotonic()
     if against_topic:
-        total = sum(position.applied for position in wiring.positions(settings, connection).values())
-        with progress_bar("records compared", total) as advance:
-            report = verify_against_topic(settings, connection, advance)
+        lanes = [position for each in connections for position in wiring.positions(settings, each).values()]
+        with progress_bar("records compared", sum(position.applied for position in lanes)) as advance:
+            report = verify_against_topic(settings, connections, advance)
         _show_report(report, time.monotonic() - started, as_json, repaired=False, compared="records")
         _end_of_verify(report, as_json, _RESTORE_ROWS)
-    below = partial(count_records_below, settings, connection)
-    cache = wiring.cache(settings, connection)
-    with progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
-        report = tables.verify(connection, scope, cache=cache, progress=advance, records_below=below)
+    cache = wiring.cache(settings, connections[0])
+    reports = []
+    for connection in connections:
+        below = partial(count_records_below, settings, connection)
+        with progress_bar(_WORK_ORDERS_COMPARED, estimate(connection, scope)) as advance:
+            reports.append(tables.verify(connection, scope, cache=cache, progress=advance, records_below=below))
+    report = whole_report(reports)
     _show_report(report, time.monotonic() - started, as_json, repaired=False)
     _require_some(report, scope)
     _end_of_verify(report, as_json, f"core-tables verify --topic names the records; then {_RESTORE_ROWS}")
@@ -134,23 +139,31 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     Workers and readers can keep running. You can interrupt it and run it again.
     """
     settings, scope = Settings(), _scope(tenant, work_order)
-    connection = connect(
-        settings.worker,
-        name="core-tables rebuild",
-        statement_timeout_ms=600_000,
-        transaction_timeout_ms=REBUILD_TRANSACTION_MS,
-    )
-    check_release(connection)
-    cache = wiring.cache(settings, connection)
-    started = time.monotonic()
-    with progress_bar("work orders compared (the total is estimated)", estimate(connection, scope)) as advance:
-        report = repair.rebuild(connection, scope, cache=cache, progress=advance, notice=output.say)
+    connections = [_rebuilding(database) for database in settings.databases()]
+    cache = wiring.cache(settings, connections[0])
+    started, reports = time.monotonic(), []
+    for connection in connections:
+        with progress_bar(_WORK_ORDERS_COMPARED, estimate(connection, scope)) as advance:
+            reports.append(repair.rebuild(connection, scope, cache=cache, progress=advance, notice=output.say))
+    report = whole_report(reports)
     _show_report(report, time.monotonic() - started, as_json, repaired=True)
     _require_some(report, scope)
     if report.incomplete:
         if not as_json:
             output.out.print(f"next: {_ASK_CACHE}", markup=False)
         sys.exit(output.EXIT_DIFFERENCES)
+
+
+def _rebuilding(database: Settings) -> Connection:
+    """A connection that may repair a database. Raises SetupError or UnavailableError."""
+    connection = connect(
+        database.worker,
+        name="core-tables rebuild",
+        statement_timeout_ms=600_000,
+        transaction_timeout_ms=REBUILD_TRANSACTION_MS,
+    )
+    check_release(connection)
+    return connection if database.lanes is None else only_these_lanes(connection, database.lanes)
 
 
 def _show_report(

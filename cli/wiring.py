@@ -1,8 +1,10 @@
 """Builds the parts of the command from its settings; the only place that opens connections for it."""
 
+import contextlib
 import os
 import socket
 import time
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -11,8 +13,9 @@ from confluent_kafka.admin import AdminClient
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.audit_thread import AuditThread, for_each_in_threads, release_in_background
-from core_tables.consumer.dependencies import Session, Traced, WorkerDependencies
-from core_tables.consumer.lane_status import LedgerStatus, ledger_status
+from core_tables.consumer.dependencies import Traced, WorkerDependencies
+from core_tables.consumer.lane_status import KnownLanes, LedgerStatus, ledger_status
+from core_tables.consumer.sessions import Session, Sessions, SessionsOfLanes
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.clients import (
@@ -31,16 +34,28 @@ from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger, LedgerSettings
-from core_tables.producer.connected_reads import connect_reads, connect_scheduler
+from core_tables.producer.connected_reads import DsnOfLanes, connect_reads, connect_scheduler
+from core_tables.producer.waiter import answers_of
 from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
-from core_tables.projection.postgres.lanes import LanePosition, lane_positions, ledger_topics, topic_named
+from core_tables.projection.postgres.lanes import (
+    LanePosition,
+    lane_positions,
+    lane_stops,
+    ledger_topics,
+    only_these_lanes,
+    topic_named,
+    unknown_lane,
+)
 from core_tables.projection.postgres.migrate import check_database
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.projection.postgres.store import Store
+from core_tables.projection.verify.facts import check_role
+from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 from core_tables.settings.environment import Settings
+from core_tables.settings.lane_map import check_groups
 
 READS: Final = "core-tables reads"  # the name of these connections
 SCRAPE_TIMEOUT_S: Final = 2.0  # of each of two requests; Prometheus waits ten seconds for all
@@ -48,14 +63,23 @@ SCRAPE_TIMEOUT_S: Final = 2.0  # of each of two requests; Prometheus waits ten s
 
 def cache(settings: Settings, connection: Connection) -> PendingCache | None:
     """The cache of the ledger, or None if none is set. The connection is asked for the id of the topic."""
+    return None if settings.cache() is None else cache_of(settings, registered_topic(settings, connection))
+
+
+def cache_of(settings: Settings, topic: LedgerTopic) -> PendingCache | None:
+    """The cache of a topic, or None if none is set."""
     url = settings.current_cache()
-    return None if url is None else PendingCache(connect_cache(url), registered_topic(settings, connection).topic_id)
+    return None if url is None else PendingCache(connect_cache(url), topic.topic_id)
+
+
+def _readers(settings: Settings) -> list[DsnOfLanes]:
+    return [(database.lanes, database.reader) for database in settings.databases()]
 
 
 def reads(settings: Settings) -> Reads:
     """Reads, as the role of a reader."""
     return connect_reads(
-        settings.reader,
+        _readers(settings),
         READS,
         pooled=settings.reader_pooled,
         topic=settings.topic,
@@ -65,12 +89,12 @@ def reads(settings: Settings) -> Reads:
 
 def reads_of_tables(settings: Settings) -> Reads:
     """The reads without the cache."""
-    return connect_reads(settings.reader, READS, pooled=settings.reader_pooled)
+    return connect_reads(_readers(settings), READS, pooled=settings.reader_pooled)
 
 
 def scheduler_reads(settings: Settings) -> Reads:
     """The reads as the role of a scheduler, which can ask for the tenants that have something due, and for nothing else."""
-    return connect_scheduler(settings.scheduler)
+    return connect_scheduler([(database.lanes, database.scheduler) for database in settings.databases()])
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -78,9 +102,18 @@ def ledger(settings: Settings) -> Ledger:
     return Ledger.connect(LedgerSettings.of(settings), log=no_log())
 
 
-def operator(settings: Settings) -> Connection:
-    """A connection as the role of an operator: it sees every tenant and changes nothing."""
-    return connect(settings.operator, name="core-tables operator", statement_timeout_ms=600_000)
+def operator(database: Settings) -> Connection:
+    """A connection to a database as the role of an operator: it sees every tenant and changes nothing."""
+    connection = connect(database.operator, name="core-tables operator", statement_timeout_ms=600_000)
+    return connection if database.lanes is None else only_these_lanes(connection, database.lanes)
+
+
+def operators(settings: Settings) -> list[Connection]:
+    """A connection to each database of the ledger, as an operator: a reader would find nothing. Raises SetupError."""
+    connections = [operator(database) for database in settings.databases()]
+    for connection in connections:
+        check_role(connection, writes=False)
+    return connections
 
 
 def registered_topic(settings: Settings, connection: Connection) -> LedgerTopic:
@@ -94,11 +127,12 @@ def worker(
     """A worker and its audit thread, after the checks at startup. Raises SetupError or UnavailableError."""
     kafka = settings.kafka_settings()
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
-    connection = connect(settings.worker, name=name)
-    check_database(connection)
+    databases = settings.databases()
+    # Those that do not answer now are waited for while the lanes of the others are folded.
+    connection, *others = answers_of([partial(_worker_connection, settings, database, name) for database in databases])
+    for other in others:
+        other.close()
     topic = registered_topic(settings, connection)
-    for position in positions(settings, connection).values():
-        check_registered(position.lane, position.schemas)
     admin = admin_client(kafka)
     program: Program = "worker" if audit else "worker-no-audit"
     check_rights(admin, rights_of(program, topic.topic, topic.audit_topic, kafka.group_id))
@@ -118,7 +152,7 @@ def worker(
             open_producer=partial(audit_producer, kafka),
             last_event_id=tail.last_event_id,
             ledger_end=lambda partition: log_bounds(shared, topic.topic, partition)[1],
-            audited=partial(_audited, Session(partial(worker_store, settings.worker, name), was_open=True)),
+            audited=partial(_audited, _sessions(databases, name, was_open=True)),
             check_topics=check,
             for_each=for_each_in_threads,
             release=release_in_background,
@@ -126,7 +160,7 @@ def worker(
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log), log)
     dependencies = WorkerDependencies(
         consumer=ledger_consumer(kafka, worker_settings.batch_size, worker_client_id()),
-        postgres=Session(partial(worker_store, settings.worker, name)),
+        postgres=_sessions(databases, name),
         cache=pending_lists,
         audit=queue,
         find_gaps=LogProbe(
@@ -140,15 +174,42 @@ def worker(
     return Worker(topic, worker_settings, dependencies, log), thread
 
 
-def worker_store(dsn: CurrentDsn, name: str) -> Store:
-    """The store of a worker, on a connection of its own. Raises UnavailableError or SetupError."""
+def _worker_connection(settings: Settings, database: Settings, name: str) -> Connection:
+    """A connection to a database that a worker can work with. Raises SetupError or UnavailableError."""
+    connection = connect(database.worker, name=name)
+    check_database(connection)
+    registered_topic(settings, connection)
+    if database.lanes is not None:
+        check_groups(settings.lane_groups(), ledger_topics(only_these_lanes(connection, database.lanes)))
+    for position in positions(settings, connection).values():
+        check_registered(position.lane, position.schemas)
+    return connection
+
+
+def _sessions(databases: Sequence[Settings], name: str, *, was_open: bool = False) -> Sessions:
+    sessions: list[tuple[Collection[int], Session]] = [
+        (database.lanes or (), Session(partial(worker_store, database.worker, name, database.lanes), was_open=was_open))
+        for database in databases
+    ]
+    (_, first), *others = sessions
+    return SessionsOfLanes(sessions) if others else first
+
+
+def worker_store(dsn: CurrentDsn, name: str, lanes: Collection[int] | None = None) -> Store:
+    """The store of a worker, on a connection of its own. `lanes`: those that the database must have, if it is one of several.
+
+    Raises UnavailableError or SetupError.
+    """
     connection = connect(dsn, name=name, lock_timeout_ms=5_000, transaction_timeout_ms=15_000, plans=PROBES)
     connection.autocommit = True
+    if lanes is not None:
+        check_database(only_these_lanes(connection, lanes))
     return Store(connection)
 
 
-def _audited(session: Session, lane: int) -> int:
+def _audited(sessions: Sessions, lane: int) -> int:
     """The audited watermark of a lane in Postgres now. It is rarely needed, so no connection is kept."""
+    session = sessions.of_lane(lane)
     try:
         return session.store().lanes([lane])[lane].audited
     finally:
@@ -173,7 +234,45 @@ def positions(settings: Settings, connection: Connection) -> dict[int, LanePosit
     return lane_positions(connection, range(topic.first_lane, topic.first_lane + topic.partitions))
 
 
-def status_now(settings: Settings, connection: Connection, admin: AdminClient) -> LedgerStatus:
-    """How far the lanes of the topic are that the settings name."""
-    topic = registered_topic(settings, connection)
-    return ledger_status(connection, admin, settings.group_id, topic, partial(topic_reader, settings, topic.topic))
+def known_topic(settings: Settings) -> LedgerTopic:
+    """The row of the topic that the settings name, as the first database has it that answers."""
+    *others, last = settings.databases()
+    for database in others:
+        with contextlib.suppress(UnavailableError), contextlib.closing(operator(database)) as connection:
+            return registered_topic(settings, connection)
+    with contextlib.closing(operator(last)) as connection:
+        return registered_topic(settings, connection)
+
+
+def database_of(settings: Settings, lane: int) -> Settings:
+    """The settings of the database that has a lane. Raises SetupError if none has."""
+    for database in settings.databases():
+        if database.lanes is None or lane in database.lanes:
+            return database
+    raise unknown_lane(lane)
+
+
+def status_now(settings: Settings, admin: AdminClient) -> LedgerStatus:
+    """How far the lanes of the topic are that the settings name. Raises UnavailableError if no database answers."""
+    known: list[KnownLanes] = []
+    unanswered: list[str] = []
+    topic, failed = None, None
+    for database in settings.databases():
+        try:
+            with contextlib.closing(operator(database)) as connection:
+                topic = registered_topic(settings, connection)
+                known.append(KnownLanes(positions(settings, connection), lane_stops(connection)))
+        except UnavailableError as error:
+            unanswered.append(f"{error.message}{database.place}")
+            failed = error
+    if topic is None:
+        assert failed is not None, "a database answers or does not"  # noqa: S101
+        raise failed
+    return ledger_status(
+        topic,
+        known,
+        unanswered,
+        admin,
+        settings.group_id,
+        partial(topic_reader, settings, topic.topic),
+    )

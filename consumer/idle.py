@@ -7,8 +7,9 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.health_file import health_of, write_health
-from core_tables.consumer.lane import Lane, Trouble, reached
+from core_tables.consumer.lane import Lane, Trouble, number_of, reached
 from core_tables.consumer.lifecycle import LaneLifecycle
+from core_tables.consumer.sessions import Session
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.cache.pending_cache import CacheMove
@@ -67,11 +68,11 @@ class IdleChecks:
         if not clean or audit is None:
             return
         risen = [lane for lane in self._lifecycle.compared() if audit.confirmed(lane.lane) > lane.audited]
-        try:
-            if risen:
-                self._save_audited(risen)
-        except CoreTablesError as error:
-            self._log.warning("watermarks_not_written", lanes=len(risen), cause=error.message)
+        for session, lanes in self._postgres.apart(risen, number_of):
+            try:
+                self._save_audited(session, lanes)
+            except CoreTablesError as error:
+                self._log.warning("watermarks_not_written", lanes=len(lanes), cause=error.message)
 
     def _run(self) -> None:
         started = self._clock()
@@ -85,9 +86,10 @@ class IdleChecks:
         self._end_doubts()
         self._note_audited(started)
         self._ends.ask()
-        if self._compare_rows():
-            self._lifecycle.stops.clear(self._lifecycle.opened())
-            self._renew_labels(started)
+        compared = self._compare_rows()
+        if compared:
+            self._lifecycle.stops.clear([lane for lane in compared if lane.opened])
+            self._renew_labels(compared, started)
             self._commit_progress()
 
     def _end_doubts(self) -> None:
@@ -172,25 +174,26 @@ class IdleChecks:
                 self._log.warning("cache_failed", cause=failed)
         self._cache_failed = failed
 
-    def _compare_rows(self) -> bool:
+    def _compare_rows(self) -> list[Lane]:
         """Reopen the lanes whose rows in Postgres are not as in memory, and write the audited watermarks that have risen.
 
-        Returns whether that was possible, and there is a lane.
+        Returns the lanes whose rows are as in memory.
         """
-        compared = self._lifecycle.compared()
-        if not compared:
-            return False
-        try:
-            for lane in self._save_audited(compared):
+        equal: list[Lane] = []
+        for session, lanes in self._postgres.apart(self._lifecycle.compared(), number_of):
+            try:
+                moved = self._save_audited(session, lanes)
+            except CoreTablesError as error:
+                self._lifecycle.give_up([lane for lane in lanes if lane.opened], error)
+                continue
+            for lane in moved:
                 self._lifecycle.reopen(lane, "position", "its row in Postgres is not what it was", backoff=False)
-        except CoreTablesError as error:
-            self._lifecycle.give_up([lane for lane in compared if lane.opened], error)
-            return False
-        return True
+            equal += [lane for lane in lanes if lane not in moved]
+        return equal
 
-    def _save_audited(self, lanes: Sequence[Lane]) -> list[Lane]:
+    def _save_audited(self, session: Session, lanes: Sequence[Lane]) -> list[Lane]:
         """Write the audited watermarks that have risen; returns the lanes whose rows are not as in memory, which keep theirs."""
-        store = self._postgres.store()
+        store = session.store()
         rows = store.lanes([lane.lane for lane in lanes])
         moved, risen = [], {}
         for lane in lanes:
@@ -205,11 +208,11 @@ class IdleChecks:
             store.raise_audited(risen)
         return moved
 
-    def _renew_labels(self, started: float) -> None:
+    def _renew_labels(self, compared: Sequence[Lane], started: float) -> None:
         """Write the labels of the lanes that no batch touched for a second into the cache again, so that they do not expire."""
         if self._cache is None or self._postgres.opened != self._sessions:  # reconnected: all checks run again at once
             return
-        quiet = [lane for lane in self._lifecycle.compared() if lane.touched_at < started - IDLE_S]
+        quiet = [lane for lane in compared if lane.touched_at < started - IDLE_S]
         self._cache.advance([CacheMove(lane.lane, lane.epoch, lane.applied, lane.applied, ()) for lane in quiet])
 
     def _commit_progress(self) -> None:

@@ -93,6 +93,11 @@ class Lane:
     states: StateCache = field(default_factory=StateCache)
 
 
+def number_of(lane: Lane) -> int:
+    """Its number."""
+    return lane.lane
+
+
 def reached(lane: Lane) -> int:
     """The offset below which nothing is left to be folded: `applied`, or the end of a log that has no record in between."""
     end = lane.log_end

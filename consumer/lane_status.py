@@ -1,7 +1,7 @@
 """How far each lane is, who has it, and what holds it up: what `status` prints and the console shows."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -10,8 +10,7 @@ from confluent_kafka.admin import AdminClient
 from core_tables.kafka.errors import UnreadableRecordError
 from core_tables.kafka.group import Group, describe_group
 from core_tables.kafka.log import LogEnd, TopicReader, ends_without_lane, log_ends
-from core_tables.projection.postgres.connection import Connection
-from core_tables.projection.postgres.lanes import KnownStop, LanePosition, lane_positions, lane_stops
+from core_tables.projection.postgres.lanes import KnownStop, LanePosition
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -38,17 +37,29 @@ class LedgerStatus(NamedTuple):
     strays: Mapping[int, int]
     group: Group | None
     fold_versions: Mapping[int, list[int]]  # by version, the lanes that it wrote
+    unanswered: tuple[str, ...] = ()  # of which databases the lanes are not known, and why
+
+
+class KnownLanes(NamedTuple):
+    """What a database knows of its lanes."""
+
+    positions: Mapping[int, LanePosition]
+    stops: Sequence[KnownStop]
 
 
 def ledger_status(
-    connection: Connection,
+    topic: LedgerTopic,
+    known: Sequence[KnownLanes],
+    unanswered: Sequence[str],
     admin: AdminClient,
     group_id: str,
-    topic: LedgerTopic,
     open_reader: Callable[[], TopicReader],
 ) -> LedgerStatus:
-    """Ask Postgres and the broker. `open_reader` gives a reader of the ledger topic. Raises UnavailableError or SetupError."""
-    positions = lane_positions(connection, range(topic.first_lane, topic.first_lane + topic.partitions))
+    """Ask the broker about what databases know. `open_reader` gives a reader of the ledger topic.
+
+    Raises UnavailableError or SetupError.
+    """
+    positions = {lane: position for database in known for lane, position in database.positions.items()}
     ends = log_ends(admin, topic.topic, range(topic.partitions))
     strays = ends_without_lane(admin, topic.topic, topic.partitions)
     group = describe_group(admin, group_id, topic.topic)
@@ -57,11 +68,11 @@ def ledger_status(
             _lane_status(position, ends[lane - topic.first_lane], reader, lane - topic.first_lane, group)
             for lane, position in sorted(positions.items())
         ]
-    stops = {stop.lane: stop for stop in lane_stops(connection) if stop.lane in positions}
+    stops = {stop.lane: stop for database in known for stop in database.stops if stop.lane in positions}
     versions: dict[int, list[int]] = {}
     for lane, position in sorted(positions.items()):
         versions.setdefault(position.fold_version, []).append(lane)
-    return LedgerStatus(topic, group_id, lanes, stops, strays, group, versions)
+    return LedgerStatus(topic, group_id, lanes, stops, strays, group, versions, tuple(unanswered))
 
 
 def _lane_status(
@@ -100,7 +111,8 @@ def without_lane(end: int) -> str:
 
 def remarks(status: LedgerStatus) -> list[str]:
     """What an operator should know about a ledger as a whole, in sentences; stops are not among them."""
-    return [*_about_the_group(status), *_summary(status)]
+    lacking = [f"not all lanes are shown: {why}" for why in status.unanswered]
+    return [*lacking, *_about_the_group(status), *_summary(status)]
 
 
 def _about_the_group(status: LedgerStatus) -> Iterator[str]:
@@ -131,7 +143,7 @@ def _summary(status: LedgerStatus) -> Iterator[str]:
         )
     elif lag:
         yield f"{lag} records are not folded yet; does a worker run?"
-    else:
+    elif not status.unanswered:
         yield "everything is folded"
     unaudited = sum(max(0, lane.applied - lane.audited) for lane in status.lanes)
     if unaudited:

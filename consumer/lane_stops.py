@@ -1,10 +1,11 @@
 """Why lanes stopped, kept in Postgres for those who ask later (`core-tables status`)."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Final
 
-from core_tables.consumer.dependencies import Session
 from core_tables.consumer.lane import Lane
+from core_tables.consumer.sessions import Session, Sessions
 from core_tables.consumer.timer import Clock
 from core_tables.projection.postgres.keys import LaneStop
 from core_tables.projection.postgres.lanes import KnownStop
@@ -22,7 +23,7 @@ class LaneStops:
     Nothing here can hold up the worker or hide the cause of a stop: the log has it in any case.
     """
 
-    def __init__(self, postgres: Session, worker: str, log: Any, clock: Clock) -> None:
+    def __init__(self, postgres: Sessions, worker: str, log: Any, clock: Clock) -> None:
         self._postgres = postgres
         self._worker = worker
         self._log = log
@@ -37,34 +38,36 @@ class LaneStops:
 
     def save(self) -> None:
         """Write what was noted. If Postgres does not answer, the next call tries again; if it refuses, only the log has it."""
-        if not self._unsaved:
-            return
-        try:
-            self._postgres.store().save_stops(list(self._unsaved.values()))
-        except CoreTablesError as error:
-            if not self._is_refused(sorted(self._unsaved), error):
-                return
-        self._unsaved.clear()
+        for session, stops in self._postgres.apart(list(self._unsaved.values()), attrgetter("lane")):
+            lanes = sorted(stop.lane for stop in stops)
+            try:
+                session.store().save_stops(stops)
+            except CoreTablesError as error:
+                if not self._is_refused(session, lanes, error):
+                    continue
+            for lane in lanes:
+                del self._unsaved[lane]
 
     def clear(self, opened: Iterable[Lane]) -> None:
         """Mark the stops of lanes that are past them. If Postgres refuses, they stay as they are."""
         lanes = {lane.lane: lane for lane in opened}
-        if not lanes or not self._may_clear:
-            return
-        try:
-            store = self._postgres.store()
-            stops = [stop for stop in store.lane_stops() if stop.lane in lanes]
-            over = [stop.lane for stop in stops if self._is_over(lanes[stop.lane], stop)]
-            if over:
-                store.clear_stops(over)
-        except CoreTablesError as error:
-            self._may_clear = not self._is_refused([], error)
+        for session, numbers in self._postgres.apart(list(lanes), int):
+            if not self._may_clear:
+                return
+            try:
+                store = session.store()
+                stops = [stop for stop in store.lane_stops() if stop.lane in numbers]
+                over = [stop.lane for stop in stops if self._is_over(lanes[stop.lane], stop)]
+                if over:
+                    store.clear_stops(over)
+            except CoreTablesError as error:
+                self._may_clear = not self._is_refused(session, [], error)
 
-    def _is_refused(self, lanes: list[int], error: CoreTablesError) -> bool:
+    def _is_refused(self, session: Session, lanes: list[int], error: CoreTablesError) -> bool:
         """Whether trying again is of no use. The session stays open then, since a new one is a reason to check all lanes."""
         self._log.warning("stops_not_saved", lanes=lanes, cause=error.message)
         if isinstance(error, UnavailableError):
-            self._postgres.close()
+            session.close()
         return not isinstance(error, UnavailableError)
 
     def _is_over(self, lane: Lane, stop: KnownStop) -> bool:

@@ -13,7 +13,7 @@ from core_tables.consumer.checks import check_log, no_row
 from core_tables.consumer.counts import ReopenCause
 from core_tables.consumer.dependencies import WorkerDependencies
 from core_tables.consumer.fetcher import Fetcher
-from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache, Trouble
+from core_tables.consumer.lane import MAX_BACKOFF_S, Lane, StateCache, Trouble, number_of
 from core_tables.consumer.lane_stops import LaneStops
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.kafka.log import log_bounds
@@ -107,17 +107,22 @@ class LaneLifecycle:
             self._check_topics()
             self.topic_check.restart()
             self.topics_unknown = None
-            rows = self._postgres.store().lanes([lane.lane for lane in due])
         except CoreTablesError as error:
             self.give_up(due, error)
             return
-        for lane in due:
+        for session, lanes in self._postgres.apart(due, number_of):
             try:
-                self._open(lane, rows.get(lane.lane))
+                rows = session.store().lanes([lane.lane for lane in lanes])
             except CoreTablesError as error:
-                self.give_up([lane], error)
-                if error.retryable:
-                    return  # the others remain due: each might wait as long, and the group would wait with it
+                self.give_up(lanes, error)
+                continue
+            for lane in lanes:
+                try:
+                    self._open(lane, rows.get(lane.lane))
+                except CoreTablesError as error:
+                    self.give_up([lane], error)
+                    if error.retryable:
+                        return  # the others remain due: each might wait as long, and the group would wait with it
 
     def _open(self, lane: Lane, row: LanePosition | None) -> None:
         """Check that a lane can continue where Postgres says it is, and begin to fetch there with nothing in memory."""
@@ -161,7 +166,8 @@ class LaneLifecycle:
                 self.stop(lane, error)
             return
         if error.dependency == "postgres":
-            self._postgres.close()
+            for session, _ in self._postgres.apart(lanes, number_of):
+                session.close()
         for lane in lanes:
             self.reopen(lane, error.dependency, error.message, backoff=True)
 

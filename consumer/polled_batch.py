@@ -37,9 +37,9 @@ class Batch:
     lost: dict[int, CoreTablesError] = field(default_factory=dict)  # the log no longer has what was to be fetched
     failures: list[Failure] = field(default_factory=list)
 
-    def only(self, partition: int) -> "Batch":
-        """The part of the batch that is in one partition."""
-        return Batch({partition: self.records[partition]}, {partition: self.ends[partition]})
+    def only(self, *partitions: int) -> "Batch":
+        """The part of the batch that is in some partitions."""
+        return Batch({each: self.records[each] for each in partitions}, {each: self.ends[each] for each in partitions})
 
     def halves(self) -> list["Batch"]:
         """A batch of one partition as two, in order; none if it has one record."""

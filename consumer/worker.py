@@ -37,6 +37,7 @@ from core_tables.consumer.idle import IdleChecks
 from core_tables.consumer.lane import MIN_BACKOFF_S, Lane, Trouble, forget_some, remember
 from core_tables.consumer.lifecycle import LaneLifecycle
 from core_tables.consumer.polled_batch import Batch, gather
+from core_tables.consumer.sessions import Session
 from core_tables.consumer.timer import Clock
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.errors import is_fatal, translate_running, unusable
@@ -119,8 +120,8 @@ class Worker:
         self.turned_at = self._clock()
         self.lifecycle.open_due()
         batch = self._poll()
-        if batch.records:
-            self._fold(batch)
+        for _, partitions in self._postgres.apart(list(batch.records), self.topic.first_lane.__add__):
+            self._fold(batch if len(partitions) == len(batch.records) else batch.only(*partitions))
         self._look_into_gaps(batch)
         self._handle_errors(batch)
         self._idle.run_if_due()
@@ -194,18 +195,18 @@ class Worker:
     # -- steps 2 and 3
 
     def _fold(self, batch: Batch) -> None:
-        """Fold a batch. If that fails by a defect, fold its parts: what can be folded is, and its lane stops at the first
-        record that cannot."""
+        """Fold a batch. After a defect, fold its parts: what can be folded is; the lane stops at the first record that cannot."""
         partitions = sorted(batch.records)  # rows are locked in this order, as a repair locks them
+        session = self._postgres.of_lane(self.topic.first_lane + partitions[0])
         try:
-            self._fold_lanes(batch, partitions)
+            self._fold_lanes(batch, partitions, session)
         except UnavailableError as error:
             self.counts.batches["failed"] += 1
             self._next_size = max(1, sum(map(len, batch.records.values())) // 2)
             self.lifecycle.give_up([self._lanes[partition] for partition in partitions], error)
         except Exception as error:  # whatever it is, it is a defect of ours or of the set-up: never skip the record
             self.counts.batches["failed"] += 1
-            self._postgres.close()
+            session.close()
             parts = batch.parts(halved=not isinstance(error, SetupError))  # what is not permitted is not for any record
             for part in parts:
                 if all(self._lanes[partition].opened for partition in part.records):
@@ -221,10 +222,10 @@ class Worker:
         cause = error if isinstance(error, CoreTablesError) else defect("the fold failed", error)
         self.lifecycle.stop(lane, cause, offset)
 
-    def _fold_lanes(self, batch: Batch, partitions: Sequence[int]) -> None:
-        """Guard, load, recall, fold, write, commit: one transaction, in three round trips."""
+    def _fold_lanes(self, batch: Batch, partitions: Sequence[int], session: Session) -> None:
+        """Guard, load, recall, fold, write, commit: one transaction in one database, in three round trips."""
         started = self.turned_at = self._clock()
-        store = self._postgres.store()
+        store = session.store()
         recalled, records = batch.split({p: self._lanes[p].applied for p in batch.records})
         known = batch.known_states(self._lanes)
         unmoved, loaded = store.begin([self._move(self._lanes[p], batch) for p in partitions], records, known)
@@ -234,11 +235,10 @@ class Worker:
             self.counts.batches["moved"] += 1
             for partition in moved:
                 batch.drop(partition)
-                self.lifecycle.reopen(
-                    self._lanes[partition], "moved", "another worker, or a repair, moved it", backoff=True
-                )
+                cause = "another worker, or a repair, moved it"
+                self.lifecycle.reopen(self._lanes[partition], "moved", cause, backoff=True)
             if batch.records:
-                self._fold_lanes(batch, [partition for partition in partitions if partition in batch.records])
+                self._fold_lanes(batch, [p for p in partitions if p in batch.records], session)
             return
         audit_records = [audit_record(decided) for decided in store.recall(recalled)] if recalled else []
         changed: Changed = {}

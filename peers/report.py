@@ -142,6 +142,18 @@ TABLES: Final = (
             ("Postgres µs", number("postgres_us", 1)), ("peak MB of a worker", number("peak_mb")),
         ),
     ),
+    Table(
+        "databases",
+        "Two databases",
+        "The same load, folded by one worker into one database, and into two on Postgres servers of their own, each with half of "
+        "the lanes. The CPU of each server is per event of the whole load, and includes that of setting up its tables. All of it "
+        "shares the cores of one machine, so the rate cannot rise here; what halves is the work of each server.",
+        (
+            ("databases", number("databases")), ("events/s", number("events_per_s")),
+            ("worker µs", number("worker_us", 1)), ("first Postgres µs", number("first_us", 1)),
+            ("second Postgres µs", number("second_us", 1)), ("peak MB of the worker", number("peak_mb")),
+        ),
+    ),
 )  # fmt: skip
 
 

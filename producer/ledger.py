@@ -93,13 +93,13 @@ class Ledger:
         """
         settings = settings or LedgerSettings.from_environment()
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))
-        dsn, pooled = settings.postgres_dsn, settings.pooled
+        dsns, pooled = settings.readers(), settings.pooled
         waiter = None
-        if dsn is not None:
+        if dsns:
             reads = connect_reads(
-                dsn, "core-tables outcomes", pooled=pooled, topic=settings.topic, redis_url=settings.redis_url
+                dsns, "core-tables outcomes", pooled=pooled, topic=settings.topic, redis_url=settings.redis_url
             )
-            waiter = OutcomeWaiter.connect(dsn, reads, pooled=pooled)
+            waiter = OutcomeWaiter.connect([dsn for _, dsn in dsns], reads, pooled=pooled)
         return cls(settings, open_producer, waiter, clock)
 
     def append(self, event: LedgerEvent, *, traceparent: str | None = None) -> Receipt:
@@ -223,7 +223,7 @@ class Ledger:
         Raises SetupError unless the settings have a `scheduler_dsn`, of a login that may see which tenants have something due.
         """
         if self._scheduler is None:
-            self._scheduler = connect_scheduler(self._settings.scheduler_dsn, pooled=self._settings.pooled)
+            self._scheduler = connect_scheduler(self._settings.schedulers(), pooled=self._settings.pooled)
         return everything_due(self._scheduler, self.reads(), now)
 
     def reads(self) -> Reads:

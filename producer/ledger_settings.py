@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from core_tables.kafka.clients import Credentials, KafkaSettings
-from core_tables.producer.connected_reads import CurrentUrl
+from core_tables.producer.connected_reads import CurrentUrl, DsnOfLanes
 from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.schemas.reasons import SetupError
 from core_tables.schemas.vocabulary import LEDGER_TOPIC
+from core_tables.settings.lane_map import lane_groups
 
 if TYPE_CHECKING:
     from core_tables.settings.environment import Settings
@@ -28,6 +29,9 @@ class LedgerSettings:
     `scheduler_dsn` is of a login with the role core_tables_scheduler, which sees the tenants that have something due; only
     `Ledger.due` needs it.
 
+    `postgres_lanes` says which lanes lie in which database, if there are several, as CORE_TABLES_POSTGRES_LANES does; the DSNs
+    say who logs in, and how.
+
     Where a password may change, `postgres_dsn`, `scheduler_dsn` and `redis_url` are functions that give the current address,
     asked at each connection, and `kafka_credentials` one that gives name and password, asked when a broker refuses the login.
     `kafka` may hold callbacks of the Kafka client, such as `oauth_cb`.
@@ -41,6 +45,7 @@ class LedgerSettings:
     kafka_credentials: Credentials | None = field(default=None, repr=False)
     redis_url: CurrentUrl | None = field(default=None, repr=False)
     scheduler_dsn: CurrentDsn | None = field(default=None, repr=False)
+    postgres_lanes: str | None = None
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -66,18 +71,37 @@ class LedgerSettings:
     @classmethod
     def of(cls, settings: "Settings") -> Self:
         """What a ledger needs of the settings of the command. Raises SetupError or UnavailableError."""
-        kafka = settings.kafka_settings()
-        settings.reader()
+        kafka, anywhere = settings.kafka_settings(), settings.without_lanes()
+        anywhere.reader()
         return cls(
             kafka.bootstrap_servers,
-            settings.reader,
+            anywhere.reader,
             settings.topic,
             kafka.extra,
             settings.reader_pooled,
             kafka.credentials,
             settings.current_cache(),
-            settings.scheduler,
+            anywhere.scheduler,
+            settings.postgres_lanes,
         )
+
+    def readers(self) -> list[DsnOfLanes]:
+        """Where a reader finds each database, and its lanes; none without a DSN."""
+        return self._placed(self.postgres_dsn)
+
+    def schedulers(self) -> list[DsnOfLanes]:
+        """The same for the scheduler."""
+        return self._placed(self.scheduler_dsn)
+
+    def _placed(self, dsn: CurrentDsn | None) -> list[DsnOfLanes]:
+        if dsn is None:
+            return []
+        if self.postgres_lanes is None:
+            return [(None, dsn)]
+        try:
+            return [(group.lanes, group.placed_current(dsn)) for group in lane_groups(self.postgres_lanes)]
+        except ValueError as error:
+            raise SetupError(f"postgres_lanes is invalid: {error}", "machine") from None
 
     @property
     def kafka_settings(self) -> KafkaSettings:

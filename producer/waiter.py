@@ -4,12 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-import psycopg
-
-from core_tables.projection.postgres.connection import Connection, CurrentDsn, connect
-from core_tables.projection.postgres.failures import translate
+from core_tables.producer.lane_listener import HEAR_S, LaneListener
+from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.lane_reads import missing_outcome
 from core_tables.projection.postgres.lanes import folded_past, topic_named
@@ -17,10 +16,10 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.registrations import check_registered
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import Outcome
-from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
+from core_tables.schemas.reasons import UnavailableError
 
-_ASK_EVERY_S: Final = 0.25
-_MAX_PAUSE_S: Final = 5.0
+_ASK_EVERY_S: Final = HEAR_S
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,28 +34,26 @@ class _WhenFolded:
 class OutcomeWaiter:
     """Knows how far each lane is folded, and waits until a lane is folded further. Threads and forked processes can use it.
 
-    It has a thread that listens, on a connection that is reopened when it is lost. The reads have connections of their own.
-    Without `listens`, because a pooler is in between, it only asks.
+    It listens to each database of `dsns`. The reads have connections of their own. Without a DSN, because a pooler is in between,
+    it only asks.
     """
 
-    def __init__(
-        self, dsn: CurrentDsn, reads: Reads, listener: Connection | None = None, *, listens: bool = True
-    ) -> None:
+    def __init__(self, dsns: Sequence[CurrentDsn], reads: Reads) -> None:
         self.reads = reads
         reads.wait_with(self.wait_folded)
-        self._listens = listens
-        self._dsn = dsn
-        self._inherited: list[Connection] = []  # the parent's: closing one would end its session
-        self._begin(listener)
+        self._listeners = [LaneListener(dsn, self._note) for dsn in dsns]
+        self._begin()
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: CurrentDsn, reads: Reads, *, pooled: bool = False) -> "OutcomeWaiter":
-        """Open the connection that listens. Raises UnavailableError or SetupError.
+    def connect(cls, dsns: Sequence[CurrentDsn], reads: Reads, *, pooled: bool = False) -> "OutcomeWaiter":
+        """Open the connections that listen. Raises UnavailableError if no database answers, or SetupError.
 
-        `pooled`: the DSN leads to a pooler in transaction mode, which passes no notification on.
+        `pooled`: the DSNs lead to poolers in transaction mode, which pass no notification on.
         """
-        return cls(dsn, reads, None if pooled else _open_listener(dsn), listens=not pooled)
+        waiter = cls(() if pooled else dsns, reads)
+        answers_of([listener.open for listener in waiter._listeners])
+        return waiter
 
     def lanes_of(self, topic: str) -> tuple[int, int]:
         """The first lane of a topic, and how many it has.
@@ -64,7 +61,10 @@ class OutcomeWaiter:
         Raises SetupError if the database does not know it, or the schema that this release writes is not registered for it.
         """
         known = topic_named(self.reads.topics(), topic)
-        check_registered(known.first_lane, self.reads.registered_fingerprints(known.first_lane))
+        together = self.reads.by_database(range(known.first_lane, known.first_lane + known.partitions))
+        for registered in answers_of([partial(self.reads.registered_fingerprints, lanes) for lanes in together]):
+            for lane, fingerprints in registered.items():
+                check_registered(lane, fingerprints)
         return known.first_lane, known.partitions
 
     def wait(
@@ -84,13 +84,20 @@ class OutcomeWaiter:
 
         def look() -> set[int]:
             folded = _where(waiting, self._is_folded)
-            if folded:
-                found.update(self._read_outcomes(folded, deadline))
-                for ids in waiting.values():
-                    ids.difference_update(found)
+            failed: UnavailableError | None = None
+            for lanes in self.reads.by_database(_lanes(folded)):
+                try:
+                    of_these = _where(folded, lambda event_id, lanes=lanes: lane_of(event_id) in lanes)  # type: ignore[misc]
+                    found.update(self._read_outcomes(of_these, deadline))
+                except UnavailableError as error:  # another database may answer
+                    failed = error
+            for ids in waiting.values():
+                ids.difference_update(found)
             if interrupted is not None and found:
                 return set()
-            return {lane_of(event_id) for ids in waiting.values() for event_id in ids}
+            if failed is not None:
+                raise failed
+            return _lanes(waiting)
 
         self._until(look, deadline, interrupted)
         return found
@@ -128,36 +135,29 @@ class OutcomeWaiter:
 
     def close(self) -> None:
         """End the listener and close the connections."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join(2)
-        elif self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.end()
+        for listener in self._listeners:
+            listener.close()
         self.reads.close()
 
     def after_fork(self) -> None:
         """Start over in a child process, which has no listening thread."""
-        if self._listener is not None:
-            self._inherited.append(self._listener)
-        self._begin(None)
+        for listener in self._listeners:
+            listener.after_fork()
+        self._begin()
 
-    def _begin(self, listener: Connection | None) -> None:
+    def _begin(self) -> None:
         self._news = threading.Condition()
         self._applied: dict[int, int] = {}
         self._when_folded: set[_WhenFolded] = set()
         self._notes = 0  # how often something was reported
         self._reported_at: dict[int, float] = {}  # by lane, in monotonic seconds
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._listener = listener
 
     def _start_listening(self) -> None:
-        if not self._listens:
-            return
         with self._news:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="core-tables listener", daemon=True)
-                self._thread.start()
+            for listener in self._listeners:
+                listener.start()
 
     def _is_folded(self, event_id: int) -> bool:
         return folded_past(self.applied(lane_of(event_id)), event_id)
@@ -196,7 +196,14 @@ class OutcomeWaiter:
         return {lane for lane in lanes if self._reported_at.get(lane, since) <= since}
 
     def _ask(self, lanes: Collection[int], deadline: float) -> None:
-        self._note(self.reads.until(deadline).applied_of(lanes))
+        reads, failed = self.reads.until(deadline), None
+        for together in reads.by_database(lanes):
+            try:
+                self._note(reads.applied_of(together))
+            except UnavailableError as error:  # another database may answer
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _note(self, applied: Mapping[int, int]) -> None:
         with self._news:
@@ -220,7 +227,7 @@ class OutcomeWaiter:
         found = reads.outcomes_of(folded)
         missing = _where(folded, lambda event_id: event_id not in found)
         if missing:  # the notification may be from a server that lost its last commits in a failover
-            applied = reads.applied_of({lane_of(event_id) for ids in missing.values() for event_id in ids})
+            applied = reads.applied_of(_lanes(missing))
             self._applied.update(applied)
             # Decided by this answer and not by `_applied`, which any program may raise meanwhile with a notification.
             still = _where(missing, lambda event_id: folded_past(applied[lane_of(event_id)], event_id))
@@ -229,45 +236,25 @@ class OutcomeWaiter:
                 raise missing_outcome(min(min(ids) for ids in lost.values()))
         return found
 
-    def _listen(self) -> None:
-        pause = _ASK_EVERY_S
-        closing = self._closing
-        while not closing.is_set():
-            try:
-                if self._listener is None or self._listener.closed:
-                    self._listener = _open_listener(self._dsn)
-                for notification in self._listener.notifies(timeout=_ASK_EVERY_S):
-                    lane, _, applied = notification.payload.partition(":")
-                    if lane.isdecimal() and applied.isdecimal():  # any program may send a notification
-                        self._note({int(lane): int(applied)})
-                pause = _ASK_EVERY_S
-            except (psycopg.Error, CoreTablesError):  # the waiting threads query Postgres themselves, and get the error
-                if self._listener is not None:
-                    self._listener.close()
-                closing.wait(pause)
-                pause = min(2 * pause, _MAX_PAUSE_S)
-        if self._listener is not None:
-            self._listener.close()
+
+def answers_of(asks: Sequence[Callable[[], _T]]) -> list[_T]:
+    """What those databases answer that do. Raises UnavailableError if none does, and SetupError if one is not as it should be."""
+    answers, failed = [], None
+    for ask in asks:
+        try:
+            answers.append(ask())
+        except UnavailableError as error:
+            failed = error
+    if failed is not None and not answers:
+        raise failed
+    return answers
+
+
+def _lanes(event_ids: Mapping[str, Collection[int]]) -> set[int]:
+    return {lane_of(event_id) for ids in event_ids.values() for event_id in ids}
 
 
 def _where(event_ids: Mapping[str, set[int]], holds: Callable[[int], bool]) -> dict[str, set[int]]:
     """By tenant, the event ids that a condition holds for; tenants with none are left out."""
     chosen = {tenant_id: set(filter(holds, ids)) for tenant_id, ids in event_ids.items()}
     return {tenant_id: ids for tenant_id, ids in chosen.items() if ids}
-
-
-def _open_listener(dsn: CurrentDsn) -> Connection:
-    listener = connect(dsn, name="core-tables listener")
-    try:
-        listener.autocommit = True
-        listener.execute("listen core_tables")
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        listener.close()
-        raise SetupError(
-            "this Postgres is a standby or read-only, and nobody can listen there; let postgres_dsn name the primary",
-            "database",
-        ) from error
-    except psycopg.Error as error:
-        listener.close()
-        raise translate(error) from error
-    return listener

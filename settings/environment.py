@@ -7,63 +7,36 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-import psycopg
-import redis
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from psycopg.conninfo import make_conninfo
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from core_tables.kafka.clients import KafkaSettings
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
-
-
-def _dsn(value: str) -> str:
-    try:
-        conninfo_to_dict(value)
-    except psycopg.Error:  # its message may quote the password
-        raise ValueError("an address of Postgres was expected: postgresql://… or host=… dbname=…") from None
-    return value
-
-
-def _redis_url(value: str) -> str:
-    if value != "none":
-        try:
-            redis.connection.parse_url(value)  # type: ignore[no-untyped-call]
-        except ValueError:
-            raise ValueError("none or an address of Redis was expected: redis://…, rediss://… or unix://…") from None
-    return value
-
-
-def _importable(value: str) -> str:
-    module, _, name = value.partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"package.module:function was expected, and it cannot be imported: {error}") from None
-    if not callable(function):
-        raise ValueError("package.module:function was expected, and this is no function")
-    return value
-
-
-def _kafka(value: str) -> dict[str, str]:
-    try:
-        return TypeAdapter(dict[str, str]).validate_json(value)
-    except ValidationError:  # its message may quote a password
-        raise ValueError("a JSON object of texts was expected") from None
-
+from core_tables.settings.forms import (
+    HttpAddress,
+    dsn_form,
+    http_address,
+    http_form,
+    importable_form,
+    kafka_form,
+    lanes_form,
+    redis_url_form,
+)
+from core_tables.settings.lane_map import LANE_MAP, LaneGroup, lane_groups
 
 # The settings that may hold a password, and what each must be.
 SECRETS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "postgres_dsn": _dsn,
-    "worker_dsn": _dsn,
-    "reader_dsn": _dsn,
-    "operator_dsn": _dsn,
-    "scheduler_dsn": _dsn,
-    "redis_url": _redis_url,
-    "kafka": _kafka,
+    "postgres_dsn": dsn_form,
+    "worker_dsn": dsn_form,
+    "reader_dsn": dsn_form,
+    "operator_dsn": dsn_form,
+    "scheduler_dsn": dsn_form,
+    "redis_url": redis_url_form,
+    "kafka": kafka_form,
 }
 
 
@@ -71,30 +44,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 
 
-class HttpAddress(NamedTuple):
-    """Where a program listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def http_address(value: str) -> HttpAddress:
-    """An address as it is written in a setting. Raises ValueError."""
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdecimal() and int(port) < 1 << 16) or (":" in host and not host.startswith("[")):
-        raise ValueError("host:port was expected, such as 0.0.0.0:9464 or [::]:9464")
-    return HttpAddress(host.removeprefix("[").removesuffix("]"), int(port))
-
-
-def _http(value: str) -> str:
-    http_address(value)
-    return value
-
-
-Dsn = Annotated[str, AfterValidator(_dsn)]
+Dsn = Annotated[str, AfterValidator(dsn_form)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -120,13 +70,16 @@ class Settings(BaseSettings):
     operator_dsn: Dsn | None = Field(default=None, repr=False)
     scheduler_dsn: Dsn | None = Field(default=None, repr=False)
     reader_pooled: bool = False  # whether reader_dsn leads to a pooler in transaction mode
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)  # "none": no cache
+    postgres_lanes: Annotated[str, AfterValidator(lanes_form)] | None = None  # which lanes lie in which database
+    redis_url: Annotated[str, AfterValidator(redis_url_form)] | None = Field(
+        default=None, repr=False
+    )  # "none": no cache
     topic: Name = LEDGER_TOPIC
     audit_topic: Name = AUDIT_TOPIC
     partitions: Annotated[int, Field(ge=1, le=2048)] = PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
     group_id: Name = "core-tables"
-    http: Annotated[str, AfterValidator(_http)] | None = None  # where a worker answers probes and shows metrics
+    http: Annotated[str, AfterValidator(http_form)] | None = None  # where a worker answers probes and shows metrics
     tenant: Name | None = None  # of the commands that need a tenant and are given none
     traces: bool = False  # whether a worker makes spans (extra `otel`)
     log_level: LogLevel = "info"
@@ -142,7 +95,17 @@ class Settings(BaseSettings):
     scheduler_dsn_file: Path | None = None
     redis_url_file: Path | None = None
     kafka_file: Path | None = None
-    kafka_oauth: Annotated[str, AfterValidator(_importable)] | None = None  # `package.module:function`, gives tokens
+    kafka_oauth: Annotated[str, AfterValidator(importable_form)] | None = (
+        None  # `package.module:function`, gives tokens
+    )
+
+    _group: LaneGroup | None = PrivateAttr(default=None)  # of one of the databases that postgres_lanes names
+
+    @model_validator(mode="after")
+    def _check_lanes(self) -> Self:
+        if self.postgres_lanes is not None and self.reader_pooled:
+            raise ValueError(f"{LANE_MAP} and CORE_TABLES_READER_POOLED are both set; unset one of them")
+        return self
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
@@ -195,29 +158,59 @@ class Settings(BaseSettings):
             )
         return self._stack[part]
 
+    def databases(self) -> tuple[Self, ...]:
+        """These settings for each database of the ledger: itself, or a copy for each entry of postgres_lanes."""
+        copies = []
+        for group in self.lane_groups():
+            copy = self.without_lanes()
+            copy._group = group
+            copies.append(copy)
+        return tuple(copies) or (self,)
+
+    def lane_groups(self) -> tuple[LaneGroup, ...]:
+        """The entries of postgres_lanes; none if it is not set."""
+        return () if self.postgres_lanes is None else lane_groups(self.postgres_lanes)
+
+    def without_lanes(self) -> Self:
+        """These settings as if there were one database: its DSNs say who logs in, and how."""
+        return self.model_copy(update={"postgres_lanes": None})
+
+    @property
+    def lanes(self) -> frozenset[int] | None:
+        """The lanes that the database has; None if it has all."""
+        return None if self._group is None else self._group.lanes
+
+    @property
+    def place(self) -> str:
+        """Which of several databases this is, to be put behind a name: `, lanes 0-5`. Empty if there is one."""
+        return "" if self._group is None else f", {self._group.name}"
+
     def kafka_servers(self) -> str:
         """The bootstrap servers. Raises SetupError."""
         return self.bootstrap_servers or self._from_stack("kafka", "CORE_TABLES_BOOTSTRAP_SERVERS")
 
     def admin(self) -> str:
-        """The administrator's DSN. Raises SetupError or UnavailableError, as do those of the roles."""
-        return self._given("postgres_dsn") or self._from_stack("postgres", "CORE_TABLES_POSTGRES_DSN")
+        """The administrator's DSN. Raises SetupError or UnavailableError, as do those of the roles.
+
+        If the ledger has several databases, ask those of `databases`.
+        """
+        return self._at_its_place(self._administrator())
 
     def worker(self) -> str:
         """The worker's DSN."""
-        return self._given("worker_dsn") or self._as_role("core_tables_worker")
+        return self._of_role("worker")
 
     def reader(self) -> str:
         """The reader's DSN: sees one tenant at a time."""
-        return self._given("reader_dsn") or self._as_role("core_tables_reader")
+        return self._of_role("reader")
 
     def operator(self) -> str:
         """The operator's DSN: sees every tenant, changes nothing."""
-        return self._given("operator_dsn") or self._as_role("core_tables_operator")
+        return self._of_role("operator")
 
     def scheduler(self) -> str:
         """The scheduler's DSN: sees which tenants have something due, and nothing else."""
-        return self._given("scheduler_dsn") or self._as_role("core_tables_scheduler")
+        return self._of_role("scheduler")
 
     def cache(self) -> str | None:
         """The URL of the cache, or None; without a cache, every pending list is read from Postgres."""
@@ -248,8 +241,17 @@ class Settings(BaseSettings):
         """Where a worker answers probes; None: nowhere."""
         return None if self.http is None else http_address(self.http)
 
-    def _as_role(self, role: str) -> str:
-        return make_conninfo(self.admin(), user=role)
+    def _administrator(self) -> str:
+        return self._given("postgres_dsn") or self._from_stack("postgres", "CORE_TABLES_POSTGRES_DSN")
+
+    def _of_role(self, role: str) -> str:
+        given = self._given(f"{role}_dsn")
+        return self._at_its_place(given or make_conninfo(self._administrator(), user=f"core_tables_{role}"))
+
+    def _at_its_place(self, dsn: str) -> str:
+        if self.postgres_lanes is not None:
+            raise SetupError("this cannot be asked of all databases of the ledger at once", "machine")
+        return dsn if self._group is None else self._group.placed(dsn)
 
 
 def unknown_variables(names: Iterable[str]) -> dict[str, str]:

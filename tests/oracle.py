@@ -14,8 +14,7 @@ from core_tables.projection.fold.batch import decided_request, decided_unreadabl
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.fold.values import Decided, Record, Request
 from core_tables.projection.postgres.from_rows import outcome_of_row
-from core_tables.projection.postgres.read_pool import ReadPool
-from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.projection.verify.against_topic import LaneLog, rows_by_lane, verify_lane
 from core_tables.schemas.audit import decode_audit, encode_audit
@@ -63,9 +62,7 @@ def check_everything(world: World, appended: int, *, unknown: Collection[LedgerE
 
 
 def _topic(world: World) -> Records:
-    with closing(wiring.operator(world.settings)) as connection:
-        first_lane = wiring.registered_topic(world.settings, connection).first_lane
-        positions = wiring.positions(world.settings, connection)
+    first_lane, positions = wiring.known_topic(world.settings).first_lane, _positions(world)
     kept: Records = {}
     for partition, messages in world.messages(world.settings.topic).items():
         schemas = lane_schemas(positions[first_lane + partition].schemas)
@@ -98,15 +95,16 @@ def _check_decisions(world: World, records: Records) -> None:
     for event_id, kept in records.items():
         logs.setdefault(lane_of(event_id), []).append(kept.record)
     compared = 0
-    with closing(wiring.operator(world.settings)) as connection, connection.transaction():
-        begins = event_id_at(wiring.registered_topic(world.settings, connection).first_lane, 0)
-        rows = rows_by_lane(connection)
-        for lane, folded in wiring.positions(world.settings, connection).items():
-            end = len(logs.get(lane, ()))
-            log = LaneLog(lane, begins, 0, end, folded.applied, rows[lane])
-            for count, differences in verify_lane(connection, log, logs.get(lane, ())):
-                assert differences == [], differences[:5]
-                compared += count
+    begins = event_id_at(wiring.known_topic(world.settings).first_lane, 0)
+    for database in world.settings.databases():
+        with closing(wiring.operator(database)) as connection, connection.transaction():
+            rows = rows_by_lane(connection)
+            for lane, folded in wiring.positions(world.settings, connection).items():
+                end = len(logs.get(lane, ()))
+                log = LaneLog(lane, begins, 0, end, folded.applied, rows[lane])
+                for count, differences in verify_lane(connection, log, logs.get(lane, ())):
+                    assert differences == [], differences[:5]
+                    compared += count
     assert compared == len(records)
 
 
@@ -128,12 +126,12 @@ def _check_cached_lists(world: World) -> None:
     """The list of every requester comes to be served by the cache, and is then what Postgres says, at the same position."""
     if world.settings.cache() is None:
         return
-    lists = world.admin.execute(
+    lists = world.asked(
         "select tenant_id, requester_user_id, count(*) filter (where work_order_status in ('DRAFT', 'CLARIFY', 'CONFIRM')) "
         "from os_core.work_orders_current where requester_user_id is not null group by 1, 2"
-    ).fetchall()
+    )
     assert lists, "no list to compare"
-    plain = Reads(ReadPool.connect(world.settings.reader(), "test reads without cache"))
+    plain = wiring.reads_of_tables(world.settings)
     cached = wiring.reads(world.settings)
     with closing(plain), closing(cached):
         for tenant, requester, pending in lists:
@@ -167,12 +165,12 @@ def _check_audit(world: World, records: Records) -> None:
 
 def _outcomes(world: World) -> tuple[dict[int, Outcome], dict[int, Any]]:
     """The outcomes by event id, and the status before each accepted event."""
-    accepted = world.admin.execute(
-        "select work_order_event_id, status_before from os_core.work_order_ledger"
-    ).fetchall()
-    with world.admin.cursor(row_factory=class_row(OutcomeRow)) as cursor:
-        columns = ", ".join(OutcomeRow.__struct_fields__)  # without the generated one
-        others = cursor.execute(f"select {columns} from os_core.work_order_outcomes".encode()).fetchall()
+    accepted = world.asked("select work_order_event_id, status_before from os_core.work_order_ledger")
+    others: list[OutcomeRow] = []
+    columns = ", ".join(OutcomeRow.__struct_fields__)  # without the generated one
+    for admin in world.admins:
+        with admin.cursor(row_factory=class_row(OutcomeRow)) as cursor:
+            others += cursor.execute(f"select {columns} from os_core.work_order_outcomes".encode()).fetchall()
     assert not {row[0] for row in accepted} & {row.event_id for row in others}, "a record has two outcomes"
     outcomes = {row[0]: ACCEPTED for row in accepted} | {row.event_id: outcome_of_row(row) for row in others}
     return outcomes, dict(accepted)
@@ -182,8 +180,7 @@ def _check_contract(world: World, records: Records) -> None:
     """What became of each record is what the contract says, in a fold that was written from it alone."""
     outcomes, statuses = _outcomes(world)
     folds: dict[int, ContractFold] = {}
-    with closing(wiring.operator(world.settings)) as connection:
-        positions = wiring.positions(world.settings, connection)
+    positions = _positions(world)
     for event_id, kept in sorted(records.items()):
         content, lane = kept.record.content, lane_of(event_id)
         if why := broken_schema(kept.message.value(), offset_of(event_id), dict(positions[lane].schemas)):
@@ -194,6 +191,14 @@ def _check_contract(world: World, records: Records) -> None:
         expected = fold.append(event_id, plain(content.event), content.payload_bytes)
         actual = as_the_contract_fold_says(outcomes[event_id], statuses.get(event_id))
         assert actual == expected, f"record {event_id}: {content.event}"
+
+
+def _positions(world: World) -> dict[int, LanePosition]:
+    found: dict[int, LanePosition] = {}
+    for database in world.settings.databases():
+        with closing(wiring.operator(database)) as connection:
+            found |= wiring.positions(world.settings, connection)
+    return found
 
 
 def _decided(record: Record, outcome: Outcome, status_before: Any) -> Decided:

@@ -73,6 +73,11 @@ select
     'big', 'other-' || n, 'step', 0, case when mod(n, 4) < 2 then 'SCHEDULED' else 'RUNNING' end, 0, 1, 1, 1,
     case when mod(n, 2) = 1 then %(later)s end
 from generate_series(%(from)s::bigint, %(to)s) as n;
+insert into os_core.work_order_step_attempts (
+    tenant_id, work_order_id, step_id, attempt_index, status, started_at, finished_at, reason_code
+)
+select 'big', 'long', 'step', n, 'SUCCEEDED', 1, 1, 1
+from generate_series(%(from)s::bigint, %(to)s, 20) as n;
 insert into os_core.work_order_leases (
     tenant_id, work_order_id, granted_event_id, lease_state, lease_owner_id, lease_token_hash, acquired_at, lease_expires_at, due_at
 )
@@ -115,6 +120,7 @@ PAGED: dict[str, Callable[[Reads], Any]] = {
     "records of a correlation": lambda reads: reads.records_of_correlation("big", 1, page_size=PAGE),
     "refused": lambda reads: reads.refused("big", page_size=PAGE),
     "attempts": lambda reads: reads.attempts("big", "want-1", page_size=PAGE),
+    "attempts of a work order that has thousands": lambda reads: reads.attempts("big", "long", page_size=PAGE),
     "by status": lambda reads: reads.current_by_status("big", "CONFIRM", page_size=PAGE),
     "closed": lambda reads: reads.closed_after("big", 12, page_size=PAGE),
     "newest closed": lambda reads: reads.closed_before("big", 52, page_size=PAGE),
@@ -145,6 +151,7 @@ SINGLE: dict[str, Callable[[Reads], Any]] = {
     "current": lambda reads: reads.current("big", "want-1"),
     "current by correlation": lambda reads: reads.current_by_correlation("big", 1),
     "bound event": lambda reads: reads.bound_event("big", "want-1", "key-1"),
+    "bound event of a work order with thousands": lambda reads: reads.bound_event("big", "long", "key-1000"),
     "active lease": lambda reads: reads.active_lease("big", "want-1", 0),
     "last lease": lambda reads: reads.last_lease("big", "want-1"),
     "outcome of an event": lambda reads: reads.outcome("big", 11),
@@ -176,6 +183,7 @@ NOT_ASKED: Final = {
     "topics",
     "lane_of_tenant",
     "applied_of",
+    "by_database",
     "registered_fingerprints",
     "outcomes_of",
     "due_tenants",

@@ -9,7 +9,7 @@ from core_tables.cli.probe_client import ask
 from core_tables.consumer.health_file import Health, health_of, read_health, write_health
 from core_tables.consumer.lane import Lane
 from core_tables.schemas.reasons import LaneStoppedError
-from core_tables.settings.environment import http_address
+from core_tables.settings.forms import http_address
 
 from .world import World, free_ports, wait_until
 

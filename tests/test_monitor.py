@@ -13,7 +13,7 @@ from core_tables.cli.monitor import Monitor
 from core_tables.cli.probe_client import ask
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
-from core_tables.settings.environment import HttpAddress
+from core_tables.settings.forms import HttpAddress
 
 from .builders import make
 from .metric_tables import OF_THE_LEDGER, documented, of_lanes, samples, scrape, scraped

@@ -116,7 +116,7 @@ def found_by(world: World) -> str:
         reports = {
             "verify": verify(connection, Scope()),
             "sample": verify_sample(connection, 1000),
-            "topic": verify_against_topic(world.settings, connection, lambda _: None),
+            "topic": verify_against_topic(world.settings, [connection], lambda _: None),
         }
     return " ".join(name for name, report in reports.items() if report.differences)
 

@@ -23,7 +23,7 @@ from core_tables.schemas.reasons import (
     UnknownSchemaError,
     stop_cause,
 )
-from core_tables.settings.environment import HttpAddress, http_address
+from core_tables.settings.forms import HttpAddress, http_address
 
 from .fakes import queue_of
 from .world import World, free_ports, new_world, wait_until

@@ -96,7 +96,7 @@ def accepted(world: World) -> list[int]:
 
 def differences_with_topic(world: World) -> object:
     with closing(wiring.operator(world.settings)) as connection:
-        return verify_against_topic(world.settings, connection, lambda _: None).differences
+        return verify_against_topic(world.settings, [connection], lambda _: None).differences
 
 
 @stack

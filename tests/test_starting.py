@@ -13,11 +13,11 @@ from confluent_kafka import Consumer
 from core_tables.cli import processes
 from core_tables.cli.probe_client import Answered, ask
 from core_tables.cli.starting import started
-from core_tables.consumer.dependencies import DENIED_S, Session
+from core_tables.consumer.sessions import DENIED_S, Session
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
-from core_tables.settings.environment import HttpAddress
+from core_tables.settings.forms import HttpAddress
 
 from .builders import START, make
 from .world import World, free_ports, wait_until

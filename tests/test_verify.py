@@ -53,7 +53,7 @@ def one(fresh: World) -> World:
 def verify_topic(world: World) -> list[Difference]:
     connection = wiring.operator(world.settings)
     try:
-        return verify_against_topic(world.settings, connection, lambda _: None).differences
+        return verify_against_topic(world.settings, [connection], lambda _: None).differences
     finally:
         connection.close()
 
@@ -274,14 +274,14 @@ def test_a_sample_is_taken_from_the_whole_of_a_table(one: World) -> None:
 
 def test_a_missing_current_row_is_drift_and_counted_once_until_it_is_repaired(one: World) -> None:
     connection, drift = wiring.operator(one.settings), Drift()
-    drift.round(connection, 10)
+    drift.round([connection], 10)
     assert (drift.compared, drift.drifting) == (1, set())
     one.admin.execute("delete from os_core.work_orders_current")
     for _ in range(2):
-        drift.round(connection, 10)
+        drift.round([connection], 10)
         assert drift.drifting == {("acme", "order-1")}
     assert rebuild(one).repaired == 1
-    drift.round(connection, 10)
+    drift.round([connection], 10)
     assert (drift.compared, drift.drifting) == (4, set())
     connection.close()
 

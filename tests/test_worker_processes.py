@@ -13,7 +13,7 @@ import structlog
 from core_tables.cli import output
 from core_tables.cli.log_lines import logger
 from core_tables.cli.probe_client import ask
-from core_tables.settings.environment import HttpAddress
+from core_tables.settings.forms import HttpAddress
 
 from .builders import make
 from .world import World, free_ports, wait_until

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import structlog
@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
     ResourceType,
 )
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
 from core_tables.cli import wiring
@@ -42,7 +42,7 @@ from core_tables.kafka.log import TopicReader
 from core_tables.producer import Ledger, Receipt
 from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.store import Store
-from core_tables.projection.verify.report import Report, Scope
+from core_tables.projection.verify.report import Report, Scope, whole_report
 from core_tables.projection.verify.tables import verify
 from core_tables.schemas.audit import decode_audit
 from core_tables.schemas.events import AuditEvent, LedgerEvent
@@ -118,19 +118,23 @@ class RunningWorker:
 class World:
     """Topics, a database, and what a test does with them."""
 
-    def __init__(self, stack: StackAddresses, name: str, partitions: int = 12) -> None:
+    def __init__(self, stack: StackAddresses, name: str, partitions: int = 12, lanes: str | None = None) -> None:
+        """`lanes`: which lanes lie in which database, as a setting; a database is made in each."""
         self.name = name
-        with psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
-            connection.execute(f'create database "{name}"')
         self.settings = Settings(
             bootstrap_servers=stack.bootstrap_servers,
             postgres_dsn=make_conninfo(stack.postgres_dsn, dbname=name),
+            postgres_lanes=lanes,
             redis_url=stack.redis_url,
             topic=f"{name}.ledger",
             audit_topic=f"{name}.audit",
             group_id=name,
             partitions=partitions,
         )
+        for database in self.settings.databases():
+            other = make_conninfo(database.admin(), dbname=conninfo_to_dict(stack.postgres_dsn)["dbname"])
+            with psycopg.connect(other, autocommit=True) as connection:
+                connection.execute(SQL("create database {}").format(Identifier(name)))
         self.stack = stack
         self.acknowledged: dict[int, LedgerEvent] = {}  # by event id, what the broker said is durable
         self.reconnect()
@@ -138,8 +142,10 @@ class World:
     def reconnect(self) -> None:
         """Begin with connections to where the settings point now."""
         self._open: contextlib.ExitStack = contextlib.ExitStack()
-        self.admin = psycopg.connect(self.settings.admin(), autocommit=True)
-        self._open.callback(self.admin.close)
+        self.admins = [psycopg.connect(each.admin(), autocommit=True) for each in self.settings.databases()]
+        for admin in self.admins:
+            self._open.callback(admin.close)
+        self.admin = self.admins[0]
         self._ledger: Ledger | None = None
         self._reads: Reads | None = None
 
@@ -149,8 +155,7 @@ class World:
 
     def register(self, fingerprint: str) -> list[str]:
         """Register a writer schema from the ends of the logs on, as `init` of a release that knows it does."""
-        with contextlib.closing(wiring.operator(self.settings)) as connection:
-            topic = wiring.registered_topic(self.settings, connection)
+        topic = wiring.known_topic(self.settings)
         copy = [
             CopiedSchema(
                 topic=topic.topic, topic_id=topic.topic_id, partition=at, fingerprint=fingerprint, first_offset=end
@@ -273,13 +278,14 @@ class World:
         return {
             **os.environ,
             "CORE_TABLES_BOOTSTRAP_SERVERS": settings.kafka_servers(),
-            "CORE_TABLES_POSTGRES_DSN": settings.admin(),
+            "CORE_TABLES_POSTGRES_DSN": settings.without_lanes().admin(),
             "CORE_TABLES_REDIS_URL": settings.cache() or "none",
             "CORE_TABLES_TOPIC": settings.topic,
             "CORE_TABLES_AUDIT_TOPIC": settings.audit_topic,
             "CORE_TABLES_GROUP_ID": settings.group_id,
             "CORE_TABLES_PARTITIONS": str(settings.partitions),
             "CORE_TABLES_KAFKA": json.dumps(dict(settings.kafka)),
+            **({} if settings.postgres_lanes is None else {"CORE_TABLES_POSTGRES_LANES": settings.postgres_lanes}),
         }
 
     def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
@@ -330,7 +336,7 @@ class World:
 
     def positions(self) -> dict[int, tuple[int, int]]:
         """By lane, (applied, audited)."""
-        rows = self.admin.execute("select lane, applied, audited from os_core.lanes order by lane").fetchall()
+        rows = self.asked("select lane, applied, audited from os_core.lanes order by lane")
         return {lane: (applied, audited) for lane, applied, audited in rows}
 
     def drained(self) -> bool:
@@ -368,15 +374,19 @@ class World:
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         """All rows of a table, in key order, as an administrator sees them."""
-        return self.admin.execute(f"select * from os_core.{table} order by 1, 2, 3, 4").fetchall()
+        return sorted(self.asked(f"select * from os_core.{table} order by 1, 2, 3, 4"), key=lambda row: row[:4])
+
+    def asked(self, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """The rows of a statement, of each database."""
+        return [row for admin in self.admins for row in admin.execute(statement).fetchall()]
 
     def verify(self) -> Report:
         """What `core-tables verify` finds."""
-        connection = wiring.operator(self.settings)
-        try:
-            return verify(connection, Scope(), cache=wiring.cache(self.settings, connection))
-        finally:
-            connection.close()
+        reports = []
+        for database in self.settings.databases():
+            with contextlib.closing(wiring.operator(database)) as connection:
+                reports.append(verify(connection, Scope(), cache=wiring.cache(self.settings, connection)))
+        return whole_report(reports)
 
     def close(self) -> None:
         """Close the connections; the stack goes as a whole."""
@@ -398,9 +408,9 @@ def _kept(lines: list[MutableMapping[str, Any]], _logger: Any, _method: str, eve
     return ""
 
 
-def new_world(stack: StackAddresses, partitions: int = 12) -> World:
+def new_world(stack: StackAddresses, partitions: int = 12, lanes: str | None = None) -> World:
     """A world that is set up, with a name of its own."""
-    world = World(stack, f"ct{os.getpid()}x{next(_numbers)}", partitions)
+    world = World(stack, f"ct{os.getpid()}x{next(_numbers)}", partitions, lanes)
     world.init()
     wait_until(world.answers, "the broker to lead the new topic")
     return world

@@ -143,10 +143,13 @@ class DueReads(TenantReads):
         check_page(page_size)
         start = checked_cursor(after, _BY_TENANT)
         checked_values(now=now, **start)
-        with self._pool.transaction(self._deadline) as pipeline:
-            answer = pipeline.fetch(DueTenant, "read_due_tenants", now, *start.values(), page_size + 1)
+        rows: list[DueTenant] = []
+        for pool in self._pools.every():
+            with pool.transaction(self._deadline) as pipeline:
+                answer = pipeline.fetch(DueTenant, "read_due_tenants", now, *start.values(), page_size + 1)
+            rows += answer.rows
         return page_of(
-            answer.rows, _BY_TENANT, page_size, lambda cursor: self.due_tenants(now, after=cursor, page_size=page_size)
+            sorted(rows), _BY_TENANT, page_size, lambda cursor: self.due_tenants(now, after=cursor, page_size=page_size)
         )
 
     def _due_attempts(

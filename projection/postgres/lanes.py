@@ -1,6 +1,6 @@
 """The topics of the ledger, and how far their lanes are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch
 from core_tables.projection.postgres.keys import LaneName
 from core_tables.schemas.identity import offset_of
-from core_tables.schemas.reasons import SetupError, StopCause
+from core_tables.schemas.reasons import CoreTablesError, SetupError, StopCause
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -81,6 +81,36 @@ def unknown_lane(lane: int) -> SetupError:
         f"lane {lane} is not known to this database; check that the DSN names the right database, then run `core-tables init`",
         "database",
     )
+
+
+class _HasLane(NamedTuple):
+    lane: int
+    applied: int
+
+
+def only_these_lanes(connection: Connection, lanes: Collection[int]) -> Connection:
+    """The connection, if its database has those of the lanes that its topics have, and no other. Else it is closed.
+
+    In another database, a worker would fold the lanes again from the beginning, and a reader would find nothing.
+
+    Raises SetupError or UnavailableError.
+    """
+    try:
+        with translated(), connection.transaction():
+            topics = fetch(connection, LedgerTopic, "load_topics")
+            found = {row.lane for row in fetch(connection, _HasLane, "count_lanes")}
+        end = max((topic.first_lane + topic.partitions for topic in topics), default=0)
+        if found != {lane for lane in lanes if lane < end}:
+            raise SetupError(
+                f"the database {connection.info.dbname} at {connection.info.host or 'this machine'} has the lanes "
+                f"{sorted(found)}, and CORE_TABLES_POSTGRES_LANES gives it {sorted(lanes)}; set it to what it was when the lanes "
+                "were made: lanes cannot be moved",
+                "database",
+            )
+    except CoreTablesError:
+        connection.close()
+        raise
+    return connection
 
 
 def lane_positions(connection: Connection, lanes: Iterable[int]) -> dict[int, LanePosition]:

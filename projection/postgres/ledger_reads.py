@@ -1,12 +1,13 @@
 """The reads of records: events of the ledger, outcomes, refusals, and all of one correlation."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.work_order import WorkOrder
 from core_tables.projection.postgres.from_rows import event_of_row, outcome_of_row, refusal_of_row
 from core_tables.projection.postgres.keys import RecordName
+from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.read_types import CurrentRecord, record_of_state
 from core_tables.projection.postgres.record_reads import correlation_text
 from core_tables.projection.postgres.row_types import FoundOutcome, LedgerRow, OutcomeRow, RecordRow
@@ -20,10 +21,12 @@ from core_tables.projection.postgres.tenant_reads import (
     checked_cursor,
     checked_parameters,
     checked_values,
+    merged,
     page_of,
     rows_of_tenant,
 )
 from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.identity import lane_of
 from core_tables.schemas.outcomes import ACCEPTED, Outcome, Refused
 from core_tables.schemas.vocabulary import MAX_I64, EventType, WorkOrderStatus
 
@@ -80,7 +83,7 @@ class LedgerReads(TenantReads):
         at_least: int = 0,
     ) -> Page[LedgerEntry]:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
-        of_one = {} if work_order_id is None else {"work_order_id": work_order_id}
+        of_one: dict[str, Any] = {} if work_order_id is None else {"work_order_id": work_order_id}
         return self._page(
             LedgerRow,
             tenant_id,
@@ -160,7 +163,7 @@ class LedgerReads(TenantReads):
             after_outcome=last_seen,
             limit=page_size + 1,
         )
-        records = [_decided_record(row, number) for row in rows]
+        records = [_decided_record(row, number) for row in merged(tenant_id, rows, _BY_ID, page_size + 1)]
         return page_of(
             records,
             _BY_ID,
@@ -186,16 +189,24 @@ class LedgerReads(TenantReads):
         return self.outcomes_of({tenant_id: event_ids})
 
     def outcomes_of(self, event_ids: Mapping[str, Collection[int]]) -> dict[int, Outcome]:
-        """The outcomes of records of several tenants, in one round trip: each tenant's statement sees that tenant only."""
+        """The outcomes of records of several tenants, in one round trip to each database that has some of them.
+
+        Each tenant's statement sees that tenant only.
+        """
+        by_pool: dict[ReadPool, dict[str, list[RecordName]]] = {}
         for tenant_id, ids in event_ids.items():
             checked_parameters(tenant_id, event_ids=list(ids))
-        with self._pool.transaction(self._deadline) as pipeline:
+            for event_id in ids:
+                asked = by_pool.setdefault(self._pools.of_lane(lane_of(event_id)), {})
+                asked.setdefault(tenant_id, []).append(RecordName(tenant_id, event_id))
+        rows: list[FoundOutcome] = []
+        for pool, asked in by_pool.items():
             answers = {}
-            for tenant_id, ids in event_ids.items():
-                asked = [RecordName(tenant_id, event_id) for event_id in ids]
-                pipeline.add("set_tenant", tenant_id)
-                answers[tenant_id] = pipeline.fetch(FoundOutcome, "read_outcomes", asked)
-        rows = [row for tenant_id, answer in answers.items() for row in rows_of_tenant(tenant_id, answer.rows)]
+            with pool.transaction(self._deadline) as pipeline:
+                for tenant_id, names in asked.items():
+                    pipeline.add("set_tenant", tenant_id)
+                    answers[tenant_id] = pipeline.fetch(FoundOutcome, "read_outcomes", names)
+            rows += [row for tenant_id, answer in answers.items() for row in rows_of_tenant(tenant_id, answer.rows)]
         return {row.event_id: ACCEPTED if row.accepted else outcome_of_row(row) for row in rows}
 
     def outcome(self, tenant_id: str, event_id: int) -> Outcome | None:
@@ -221,6 +232,7 @@ class LedgerReads(TenantReads):
             after=after,
             page_size=page_size,
             at_least=at_least,
+            newest_first=True,
         ).made(refused_record)
 
 

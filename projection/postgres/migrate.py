@@ -5,7 +5,7 @@ Each migration is one transaction. Its second line says whether workers of the r
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -85,8 +85,8 @@ def migrate(connection: Connection) -> list[str]:
     return done
 
 
-def register_topic(connection: Connection, row: LedgerTopic) -> bool:
-    """Make the lanes of a topic, unless they exist. False if they do. Raises SetupError if they are another topic's."""
+def register_topic(connection: Connection, row: LedgerTopic, lanes: Collection[int]) -> bool:
+    """Make lanes of a topic, unless they exist. False if they do. Raises SetupError if they are another topic's."""
     with translated(), connection.transaction():
         for known in ledger_topics(connection):
             if known.topic_id == row.topic_id:
@@ -99,7 +99,7 @@ def register_topic(connection: Connection, row: LedgerTopic) -> bool:
                     "database",
                 )
         run(connection, "insert_topic", *row)
-        run(connection, "insert_lanes", FOLD_VERSION, row.first_lane, row.partitions)
+        run(connection, "insert_lanes", FOLD_VERSION, sorted(lanes))
     return True
 
 

@@ -1,6 +1,8 @@
 """What an operator reads over all tenants: which there are, and why records of theirs were refused."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
@@ -9,6 +11,8 @@ from core_tables.projection.postgres.ledger_reads import RefusedRecord, refused_
 from core_tables.projection.postgres.row_types import OutcomeRow
 from core_tables.projection.postgres.tenant_reads import MAX_PAGE, check_page, checked_parameters, checked_values
 from core_tables.schemas.vocabulary import MAX_I64
+
+_R = TypeVar("_R")
 
 
 class TenantCounts(NamedTuple):
@@ -31,29 +35,47 @@ class RefusalCount(NamedTuple):
     newest_event_id: int
 
 
-def tenants(connection: Connection, *, after: str = "", page_size: int = MAX_PAGE) -> list[TenantCounts]:
+def tenants(connections: Sequence[Connection], *, after: str = "", page_size: int = MAX_PAGE) -> list[TenantCounts]:
     """A page of the tenants that have work orders, by tenant_id, after a tenant. Raises UnavailableError or SetupError."""
     check_page(page_size)
     checked_values(after=after)
-    with translated(), connection.transaction():
-        return fetch(connection, TenantCounts, "read_tenants", after, page_size)
+    return sorted(_from_each(connections, TenantCounts, "read_tenants", after, page_size))[:page_size]
 
 
-def refusal_counts(connection: Connection, *, after: str = "", page_size: int = MAX_PAGE) -> list[RefusalCount]:
+def refusal_counts(
+    connections: Sequence[Connection], *, after: str = "", page_size: int = MAX_PAGE
+) -> list[RefusalCount]:
     """Of a page of the tenants that have refused records, by tenant_id, after a tenant: the counts by reason and field."""
     check_page(page_size)
     checked_values(after=after)
-    with translated(), connection.transaction():
-        return fetch(connection, RefusalCount, "read_refusal_counts", after, page_size)
+    found = _from_each(connections, RefusalCount, "read_refusal_counts", after, page_size)
+    if len(connections) == 1:
+        return found
+    chosen = set(sorted({count.tenant_id for count in found})[:page_size])
+    together: dict[tuple[str, str, str], RefusalCount] = {}  # records of no tenant may be in each database
+    for count in found:
+        if count.tenant_id in chosen:
+            key = (count.tenant_id, count.reason_code, count.field or "")
+            known = together.get(key, count._replace(refused=0))
+            newest = max(known.newest_event_id, count.newest_event_id)
+            together[key] = known._replace(refused=known.refused + count.refused, newest_event_id=newest)
+    return sorted(together.values(), key=lambda count: (count.tenant_id, -count.refused, -count.newest_event_id))
 
 
 def refused_of_tenant(
-    connection: Connection, tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE
+    connections: Sequence[Connection], tenant_id: str, *, before: int = MAX_I64, page_size: int = MAX_PAGE
 ) -> list[RefusedRecord]:
     """A page of the refused records of a tenant, newest first, below an event id; `_unattributed` is a tenant here."""
     check_page(page_size)
     checked_parameters(tenant_id)
-    with translated(), connection.transaction():
-        return [
-            refused_record(row) for row in fetch(connection, OutcomeRow, "read_refused", tenant_id, before, page_size)
-        ]
+    rows = _from_each(connections, OutcomeRow, "read_refused", tenant_id, before, page_size)
+    return [refused_record(row) for row in sorted(rows, key=attrgetter("event_id"), reverse=True)[:page_size]]
+
+
+def _from_each(connections: Sequence[Connection], kind: type[_R], statement: str, *parameters: int | str) -> list[_R]:
+    """What each database answers."""
+    rows: list[_R] = []
+    for connection in connections:
+        with translated(), connection.transaction():
+            rows += fetch(connection, kind, statement, *parameters)
+    return rows

@@ -13,9 +13,9 @@ from core_tables.projection.fold.pending import (
     pending_since,
 )
 from core_tables.projection.postgres.from_rows import pending_of_row
+from core_tables.projection.postgres.lane_pools import Pools
 from core_tables.projection.postgres.lane_reads import LaneReads
 from core_tables.projection.postgres.lanes import folded_past, unknown_lane
-from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.row_types import PendingRow
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.schemas.identity import lane_of
@@ -42,8 +42,8 @@ class Newest(NamedTuple):
 class PendingReads(LaneReads):
     """The read of pending lists; the cache is optional."""
 
-    def __init__(self, pool: ReadPool, cache: PendingCache | None = None) -> None:
-        super().__init__(pool)
+    def __init__(self, pools: Pools, cache: PendingCache | None = None) -> None:
+        super().__init__(pools)
         self._cache = cache
 
     def pending(self, query: PendingQuery, *, at_least: int = 0) -> PendingAnswer:

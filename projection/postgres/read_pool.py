@@ -4,15 +4,17 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.forks import reset_after_fork
+from core_tables.projection.postgres.lanes import only_these_lanes
 from core_tables.projection.postgres.pipeline import Pipeline
 from core_tables.schemas.reasons import ClosedError, CoreTablesError, UnavailableError
+from core_tables.schemas.topic import LedgerTopic
 
 READ_TIMEOUT_S: Final = 10.0
 POOL_SIZE: Final = 4
@@ -89,9 +91,25 @@ class ReadPool:
         reset_after_fork(self)
 
     @classmethod
-    def connect(cls, dsn: CurrentDsn, name: str, size: int = POOL_SIZE, *, pooled: bool = False) -> "ReadPool":
-        """A pool of sessions in which statements are planned once. Nothing is opened yet."""
-        return cls(lambda: connect(dsn, name=name, plans=PLANNED_ONCE, pooled=pooled), size, pooled=pooled)
+    def connect(
+        cls,
+        dsn: CurrentDsn,
+        name: str,
+        size: int = POOL_SIZE,
+        *,
+        pooled: bool = False,
+        lanes: Collection[int] | None = None,
+    ) -> "ReadPool":
+        """A pool of sessions in which statements are planned once. Nothing is opened yet.
+
+        `lanes`: those that the database must have, if it is one of several.
+        """
+
+        def opened() -> Connection:
+            connection = connect(dsn, name=name, plans=PLANNED_ONCE, pooled=pooled)
+            return connection if lanes is None else only_these_lanes(connection, lanes)
+
+        return cls(opened, size, pooled=pooled)
 
     @contextmanager
     def transaction(self, deadline: float | None = None) -> Iterator[Pipeline]:
@@ -109,6 +127,24 @@ class ReadPool:
                 yield pipeline
         finally:
             self._give_back(lent)
+
+    def of_lane(self, lane: int) -> "ReadPool":  # noqa: ARG002 - one database has all
+        """Itself: see LanePools."""
+        return self
+
+    def of_tenant(self, tenant_id: str, deadline: float | None) -> Sequence["ReadPool"]:  # noqa: ARG002
+        """Itself."""
+        return (self,)
+
+    def every(self) -> Sequence["ReadPool"]:
+        """Itself."""
+        return (self,)
+
+    def topics(self, deadline: float | None) -> list[LedgerTopic]:
+        """The topics of the ledger, oldest first."""
+        with self.transaction(deadline) as pipeline:
+            answer = pipeline.fetch(LedgerTopic, "load_topics")
+        return answer.rows
 
     def close(self) -> None:
         """Close the connections; those that are lent close when they are given back."""

@@ -16,7 +16,6 @@ from core_tables.projection.postgres.fetch import fetch, run
 from core_tables.projection.postgres.keys import Registration
 from core_tables.schemas.identity import MAX_LANES
 from core_tables.schemas.reasons import SetupError
-from core_tables.schemas.topic import LedgerTopic
 from core_tables.schemas.wire import WRITER_FINGERPRINT, known_fingerprints
 
 Offsets = Mapping[int, int]
@@ -65,19 +64,18 @@ def check_registered(lane: int, fingerprints: Collection[str]) -> None:
 
 def register_schemas(
     connection: Connection,
-    topic: LedgerTopic,
+    lanes: Collection[int],
     log_ends: Callable[[], Offsets],
     copy: Sequence[Registration] = (),
 ) -> list[NewSchema]:
-    """Register for the lanes of a topic what this release, the rest of the ledger, or a copy knows, and they do not have.
+    """Register for lanes of a topic what this release, the rest of the ledger, or a copy knows, and they do not have.
 
     `log_ends` gives the ends of the logs, by lane. Raises SetupError if the copy contradicts what is registered or folded.
     """
-    lanes = range(topic.first_lane, topic.first_lane + topic.partitions)
     with translated(), connection.transaction():
         if not copy and _are_complete(registered_schemas(connection), lanes):
             return []
-        applied = {row.lane: row.applied for row in fetch(connection, _HeldLane, "lock_lanes", lanes)}
+        applied = {row.lane: row.applied for row in fetch(connection, _HeldLane, "lock_lanes", sorted(lanes))}
         known = registered_schemas(connection)
         fingerprints = list(dict.fromkeys([*_fingerprints(known), *known_fingerprints(), *_fingerprints(copy)]))
         present = {(row.lane, row.fingerprint): row.first_offset for row in known if row.lane in lanes}
@@ -91,12 +89,12 @@ def register_schemas(
         if folded:
             run(connection, "raise_epochs", folded)
     return [
-        NewSchema(*what, lanes=lanes)
-        for what, lanes in Counter((new.fingerprint, since) for new, since in added).items()
+        NewSchema(*what, lanes=count)
+        for what, count in Counter((new.fingerprint, since) for new, since in added).items()
     ]
 
 
-def _are_complete(known: Sequence[RegisteredSchema], lanes: range) -> bool:
+def _are_complete(known: Sequence[RegisteredSchema], lanes: Collection[int]) -> bool:
     """Whether each lane has every schema that this release or the ledger knows."""
     fingerprints = {*_fingerprints(known), *known_fingerprints()}
     return sum(row.lane in lanes for row in known) == len(lanes) * len(fingerprints)

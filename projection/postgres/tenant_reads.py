@@ -3,9 +3,11 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Final, Protocol, Self, TypeVar
 
 from core_tables.projection.postgres.keys import LaneName
+from core_tables.projection.postgres.lane_pools import Pools
 from core_tables.projection.postgres.lanes import LanePosition, folded_past, unknown_lane
 from core_tables.projection.postgres.pipeline import Answer, Parameter
 from core_tables.projection.postgres.read_pool import READ_TIMEOUT_S, ReadPool
@@ -74,8 +76,8 @@ WaitFolded = Callable[[int, int, float], int]
 class TenantReads:
     """Reads of one tenant each. The subclasses are the reads by subject; `Reads` is all of them."""
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._pool = pool
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
         self._deadline: float | None = None
         self._wait_folded: WaitFolded | None = None
 
@@ -91,7 +93,7 @@ class TenantReads:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        self._pools.close()
 
     def _tenant_rows(
         self, kind: type[_R], tenant_id: str, statement: str, *, at_least: int = 0, **parameters: Parameter
@@ -102,10 +104,25 @@ class TenantReads:
         the effect of that event: if its lane is not folded so far, it is waited for. Raises UnavailableError if it takes too long.
         """
         checked_parameters(tenant_id, at_least=at_least, **parameters)
+        rows: list[_R] = []
+        for pool in self._pools.of_tenant(tenant_id, self._deadline):
+            needed = at_least if at_least and pool is self._pools.of_lane(lane_of(at_least)) else 0
+            rows += self._rows_in(pool, kind, tenant_id, statement, needed, parameters)
+        return rows
+
+    def _rows_in(
+        self,
+        pool: ReadPool,
+        kind: type[_R],
+        tenant_id: str,
+        statement: str,
+        at_least: int,
+        parameters: Mapping[str, Parameter],
+    ) -> list[_R]:
         limit = time.monotonic() + READ_TIMEOUT_S if self._deadline is None else self._deadline
         while True:
             folded: Answer[LanePosition] | None = None
-            with self._pool.transaction(self._deadline) as pipeline:
+            with pool.transaction(self._deadline) as pipeline:
                 if at_least > 0:  # the statements after this one see at least what it has seen
                     folded = pipeline.fetch(LanePosition, "load_lanes", [LaneName(lane_of(at_least))])
                 pipeline.add("set_tenant", tenant_id)
@@ -135,6 +152,7 @@ class TenantReads:
         after: Cursor | None,
         page_size: int,
         at_least: int,
+        newest_first: bool = False,
         **parameters: Parameter,
     ) -> Page[_R]:
         """A page of rows. The statement's last parameters are the cursor, and how many rows to read: one more than asked for."""
@@ -143,6 +161,7 @@ class TenantReads:
         rows = self._tenant_rows(
             kind, tenant_id, statement, at_least=at_least, **parameters, **start, limit=page_size + 1
         )
+        rows = merged(tenant_id, rows, order, page_size + 1, newest_first=newest_first)
 
         def follow(cursor: Cursor) -> Page[_R]:
             return self._page(
@@ -153,6 +172,7 @@ class TenantReads:
                 after=cursor,
                 page_size=page_size,
                 at_least=at_least,
+                newest_first=newest_first,
                 **parameters,
             )
 
@@ -164,6 +184,13 @@ def page_of(rows: list[_T], order: Order, page_size: int, follow: Callable[[Curs
     items = rows[:page_size]
     more = len(rows) > page_size
     return Page(items, tuple(getattr(items[-1], name) for name in order) if more else None, follow)
+
+
+def merged(tenant_id: str, rows: list[_T], order: Order, limit: int, *, newest_first: bool = False) -> list[_T]:
+    """The rows that a page is made of. Those of no tenant may be from several databases, each in order."""
+    if tenant_id != UNATTRIBUTED:
+        return rows
+    return sorted(rows, key=attrgetter(*order), reverse=newest_first)[:limit]
 
 
 def checked_cursor(after: Cursor | None, order: Order) -> dict[str, int | str]:

@@ -1,6 +1,6 @@
 """What a comparison covers, and what it reports."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from core_tables.projection.fold.values import WorkOrderKey
@@ -45,6 +45,20 @@ class Report(NamedTuple):
     fold_versions: tuple[int, ...] = ()
     incomplete: tuple[str, ...] = ()
     lanes_ahead: tuple[int, ...] = ()
+
+
+def whole_report(reports: Sequence[Report]) -> Report:
+    """What comparisons of several databases say together."""
+    return Report(
+        compared=sum(report.compared for report in reports),
+        equal=sum(report.equal for report in reports),
+        repaired=sum(report.repaired for report in reports),
+        events=sum(report.events for report in reports),
+        differences=[difference for report in reports for difference in report.differences],
+        fold_versions=tuple(sorted({version for report in reports for version in report.fold_versions})),
+        incomplete=tuple(what for report in reports for what in report.incomplete),
+        lanes_ahead=tuple(lane for report in reports for lane in report.lanes_ahead),
+    )
 
 
 Progress = Callable[[int], None]  # called with the number of work orders, or records, compared so far

@@ -281,7 +281,7 @@ def test_ledger_records_that_nothing_needs_any_more_may_be_deleted(fresh: World)
     }
     assert audited == {partition: list(range(end)) for partition, end in fresh.log_ends().items()}
     with closing(wiring.operator(fresh.settings)) as connection:
-        differences = verify_against_topic(fresh.settings, connection, lambda _: None).differences
+        differences = verify_against_topic(fresh.settings, [connection], lambda _: None).differences
     assert differences, "the report says that records are gone from the topic"
     assert all("but the log holds those from" in found.what for found in differences), "what is left of it is compared"
 

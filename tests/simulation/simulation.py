@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from core_tables.consumer.audit_emitter import AuditEmitter, AuditPorts
 from core_tables.consumer.audit_encoding import audit_of
 from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
-from core_tables.consumer.dependencies import Session, WorkerDependencies
+from core_tables.consumer.dependencies import WorkerDependencies
+from core_tables.consumer.sessions import Session
 from core_tables.consumer.worker import Worker
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.kafka.current_ends import AskedEnds
