@@ -1,9 +1,12 @@
 """A web service over the ledger, with FastAPI: create a work order, set a field, read it, list what is pending.
 
     pip install fastapi uvicorn
-    cd examples && uvicorn service:app
+    uvicorn --app-dir examples service:app
 
-A worker must be running. Also under gunicorn: `gunicorn service:app -k asgi -w 2`, with or without `--preload`.
+A worker must be running. It also runs under gunicorn, with or without `--preload`:
+
+    pip install fastapi gunicorn
+    gunicorn --pythonpath examples service:app -k asgi -w 2
 """
 
 import time

@@ -19,7 +19,6 @@ from .world import World, wait_until
 pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).parent.parent
-SERVICE = ROOT / "examples" / "service.py"
 ORDERS = 40
 
 
@@ -68,8 +67,8 @@ def at_once(url: str, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx2
 
 
 def test_a_service_answers_requests_that_come_at_once_each_with_its_own_outcome(world: World, tmp_path: Path) -> None:
-    command = ("uvicorn", f"{SERVICE.stem}:app", "--port", str(free_port()))
-    with served(world, tmp_path / "log", *command, folder=SERVICE.parent) as url:
+    command = ("uvicorn", "--app-dir", "examples", "service:app", "--port", str(free_port()))
+    with served(world, tmp_path / "log", *command, folder=ROOT) as url:
         orders = [f"/web/orders/order-{number}" for number in range(ORDERS)]
         bodies = [{"correlation_id": number + 1, "requester_user_id": "ada"} for number in range(ORDERS)]
         twice = [("POST", path, {"json": body}) for path, body in zip(orders, bodies, strict=True) for _ in range(2)]
