@@ -187,10 +187,10 @@ def _worker_connection(settings: Settings, database: Settings, name: str) -> Con
 
 
 def _sessions(databases: Sequence[Settings], name: str, *, was_open: bool = False) -> Sessions:
-    sessions: list[tuple[Collection[int], Session]] = [
-        (database.lanes or (), Session(partial(worker_store, database.worker, name, database.lanes), was_open=was_open))
-        for database in databases
-    ]
+    sessions: list[tuple[Collection[int], Session]] = []
+    for database in databases:
+        opened = partial(worker_store, database.worker, name, database.lanes)
+        sessions.append((database.lanes or (), Session(opened, was_open=was_open, rests=len(databases) > 1)))
     (_, first), *others = sessions
     return SessionsOfLanes(sessions) if others else first
 

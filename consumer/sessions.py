@@ -34,9 +34,20 @@ class Session:
     """
 
     def __init__(
-        self, open_store: Callable[[], Store], clock: Clock = time.monotonic, *, was_open: bool = False
+        self,
+        open_store: Callable[[], Store],
+        clock: Clock = time.monotonic,
+        *,
+        was_open: bool = False,
+        rests: bool = False,
     ) -> None:
-        """`was_open`: the same program has connected before, so its password was right."""
+        """`was_open`: the same program has connected before, so its password was right.
+
+        `rests`: other databases have work. After a server has let us wait for nothing, it is not asked for twice as long.
+        """
+        self._rests = rests
+        self._unanswered: str | None = None  # why it is not asked again until `_asks_at`
+        self._asks_at = clock()
         self._open_store = open_store
         self._was_open = was_open
         self._clock = clock
@@ -47,13 +58,20 @@ class Session:
     def store(self) -> Store:
         """The store; connects if there is no connection. Raises UnavailableError or SetupError."""
         if self._store is None:
+            began = self._clock()
+            if self._unanswered is not None and began < self._asks_at:
+                raise UnavailableError("postgres", self._unanswered)
             try:
                 self._store = self._open_store()
+            except UnavailableError as error:
+                now = self._clock()
+                self._unanswered, self._asks_at = error.message if self._rests else None, now + 2 * (now - began)
+                raise
             except SetupError as error:
                 if error.subject != "permission" or not self._may_pass():
                     raise
                 raise UnavailableError("postgres", error.message) from error
-            self._denied_at = None
+            self._denied_at = self._unanswered = None
             self.opened += 1
         return self._store
 

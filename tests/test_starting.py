@@ -84,6 +84,27 @@ def test_a_refused_password_is_waited_for_by_a_session_that_was_open_before() ->
     assert session.store() is Store
 
 
+def test_of_several_databases_one_that_lets_us_wait_for_nothing_is_not_asked_for_twice_as_long() -> None:
+    now, asked = 0.0, 0
+
+    def open_store() -> Any:
+        nonlocal now, asked
+        now, asked = now + 5, asked + 1
+        raise UnavailableError("postgres", "no answer")
+
+    session = Session(open_store, lambda: now, rests=True)
+    for moment in (0.0, 5.1, 14.9, 15.0, 20.1):
+        now = max(now, moment)
+        with pytest.raises(UnavailableError, match="no answer"):
+            session.store()
+    assert asked == 2
+    alone = Session(open_store, lambda: now)
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="no answer"):
+            alone.store()
+    assert asked == 5
+
+
 def test_health_files_of_an_earlier_command_with_more_workers_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
