@@ -10,7 +10,7 @@ import redis
 from msgspec.structs import replace
 
 from core_tables.projection.cache.entries import WHOLE, entry_of, key_of, members, newest
-from core_tables.projection.cache.pending_cache import PendingCache
+from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.fold.evolve import evolve
 from core_tables.projection.fold.pending import (
     PendingOffer,
@@ -25,6 +25,7 @@ from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas import events
 from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.vocabulary import DEFAULT_TOP_N, MAX_I64, MAX_TOP_N, PENDING_STATUSES, STATUSES, EventType
 
 from .builders import HOUR, START, make
@@ -220,3 +221,42 @@ def test_a_connection_that_redis_has_closed_is_replaced_and_its_list_still_comes
         closed = admin.client_kill_filter(_type="normal", skipme=True)
     assert closed, "there was a connection to close"
     assert world.reads.pending(query) == here
+
+
+@pytest.mark.stack
+def test_a_cache_that_fails_is_left_alone_for_a_moment_and_ever_longer_while_that_lasts(world: World) -> None:
+    """A program that did not get the processor for a moment does not lose the cache for seconds."""
+    now, works = 0.0, False
+
+    def url() -> str:
+        """Read by each new connection. Where the stack sets no password, any is right."""
+        if not works:
+            raise UnavailableError("redis", "its password cannot be read")
+        url = str(world.settings.redis_url)
+        return url if "@" in url else url.replace("://", "://default:any@", 1)
+
+    def seconds_until_it_is_asked_again() -> float:
+        nonlocal now
+        failures, begun = cache.failures, now
+        while cache.failures == failures:
+            now += 0.05
+            cache.label(0)
+        return now - begun
+
+    works = True
+    client = connect_cache(url)
+    works = False
+    cache = PendingCache(client, "topic", lambda: now)
+    cache.label(0)
+    assert cache.failures == 1
+    asked_again = [seconds_until_it_is_asked_again() for _ in range(8)]
+    assert asked_again == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0], abs=0.06)
+    works, now = True, now + 5
+    cache.label(0)
+    assert cache.failures == 9
+    works = False
+    client.connection_pool.disconnect()
+    cache.label(0)
+    assert cache.failures == 10
+    assert seconds_until_it_is_asked_again() == pytest.approx(0.1, abs=0.06)
+    client.close()

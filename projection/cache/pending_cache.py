@@ -1,7 +1,8 @@
 """The Redis cache of pending lists: a label per lane, and the newest entries of the lists that readers have asked for.
 
 Losing any key costs a miss, never a wrong answer. The keys of a lane share a hash tag, so that a script or a transaction uses one
-slot of a cluster. If Redis does not answer within 50 ms, it is not asked again for 5 s.
+slot of a cluster. If Redis does not answer within 50 ms, it is not asked again for 0.1 s, and if it fails again, for twice as long,
+up to 5 s.
 """
 
 import re
@@ -25,7 +26,8 @@ from core_tables.schemas.reasons import CoreTablesError
 from core_tables.schemas.vocabulary import PENDING_STATUSES
 
 TIMEOUT_S: Final = 0.05
-PAUSE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
 LIST_TTL_S: Final = 3600
 MAX_OPS: Final = 1000
 # Of each status: a list that is longer is cut to what is kept, which is more than any query asks for.
@@ -160,7 +162,7 @@ class PendingCache:
         self._advance: Any = client.register_script(lua("advance"))
         self._fill: Any = client.register_script(lua("fill"))
         self._nonces: dict[int, str] = {}  # by lane, as they were last seen: the names of lists begin with them
-        self._skip_until = 0.0
+        self._skip_until = self._pause_s = 0.0
         self.may_fill = True
         self.failed: str | None = None
         self.moves = {"moved": 0, "ahead": 0, "renewed": 0}
@@ -272,14 +274,18 @@ class PendingCache:
         return self._prefix(lane) + "at"
 
     def _try(self, call: Callable[[], T], otherwise: T) -> T:
-        if self._clock() < self._skip_until:
+        begun = self._clock()
+        if begun < self._skip_until:
             return otherwise
         try:
             answer = call()
         except (redis.RedisError, OSError) as error:
             self.failed = _NO_CLUSTER if isinstance(error, _OF_A_CLUSTER) else str(error) or type(error).__name__
-            self._skip_until = self._clock() + PAUSE_S
+            if begun >= self._skip_until:  # else another thread has met the same trouble
+                self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self._pause_s))
+                self._skip_until = self._clock() + self._pause_s
             self.failures += 1
             return otherwise
         self.failed = None
+        self._pause_s = 0.0
         return answer
