@@ -16,7 +16,7 @@ import click
 from core_tables.cli import output, wiring
 from core_tables.cli.log_lines import logger
 from core_tables.cli.refusals import ledger_record
-from core_tables.kafka.clients import admin_client
+from core_tables.kafka.lost_clients import RenewedAdmin
 from core_tables.kafka.shown_record import shown_record
 from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.reasons import SetupError
@@ -103,13 +103,13 @@ def console_ports(settings: Settings, reads: Reads, log: Any) -> "Ports":
     from core_tables.console.latest_status import LatestStatus
     from core_tables.console.ports import Ports
 
-    admin = admin_client(settings.kafka_settings())
+    admin = RenewedAdmin(settings.kafka_settings())
 
     def topic() -> LedgerTopic:
         return wiring.known_topic(settings)
 
     def status() -> Any:
-        return wiring.status_now(settings, admin)
+        return admin.ask(partial(wiring.status_now, settings))
 
     def record(event_id: int) -> dict[str, Any] | None:
         found = ledger_record(settings, event_id)

@@ -172,10 +172,8 @@ def _settings(settings: Settings) -> tuple[State, str]:
 
 
 def _kafka(settings: Settings) -> tuple[State, str]:
-    admin = admin_client(settings.kafka_settings())
-    cluster = describe_topics(admin, [])
-    brokers = len(admin.list_topics(timeout=CHECK_S).brokers)
-    return State.OK, f"cluster {cluster.cluster_id}, {brokers} broker{'s' if brokers > 1 else ''}"
+    cluster = describe_topics(admin_client(settings.kafka_settings()), [])
+    return State.OK, f"cluster {cluster.cluster_id}, {cluster.brokers} broker{'s' if cluster.brokers > 1 else ''}"
 
 
 def _login(database: Settings, role: str, _settings: Settings) -> tuple[State, str]:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -16,9 +16,9 @@ from core_tables.cli.ledger_metrics import LedgerCollector, LedgerView, Source
 from core_tables.cli.log_lines import logger_of
 from core_tables.consumer.http_server import HttpPages, HttpServer, json_page
 from core_tables.consumer.metric_families import metrics_page
-from core_tables.kafka.clients import admin_client
 from core_tables.kafka.group import describe_group
 from core_tables.kafka.log import log_ends, log_starts
+from core_tables.kafka.lost_clients import RenewedAdmin
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.lanes import LanePosition
 from core_tables.schemas.reasons import CoreTablesError, SetupError, UnavailableError
@@ -28,6 +28,7 @@ from core_tables.settings.environment import Settings
 # A round waits for each source for its timeouts; a view that is older than this many rounds and these seconds is not shown.
 _ROUNDS: Final = 3
 _ROUND_LIMIT_S: Final = 60.0
+_T = TypeVar("_T")
 
 
 class Monitor:
@@ -49,7 +50,7 @@ class Monitor:
         self._drift_every_s = drift_every_s
         self._limit_s = _ROUNDS * every_s + _ROUND_LIMIT_S
         self._log = log
-        self._admin = admin_client(settings.kafka_settings())
+        self._admin = RenewedAdmin(settings.kafka_settings())
         self._databases = settings.databases()
         self._connections: dict[int, Connection] = {}  # by the place of its database
         self._topic: LedgerTopic | None = None
@@ -93,9 +94,8 @@ class Monitor:
         topic = self._topic
         ends = starts = owned = None
         if topic is not None:
-            lanes = range(topic.partitions)
-            ends = asked("kafka", partial(log_ends, self._admin, topic.topic, lanes))
-            starts = asked("kafka", partial(log_starts, self._admin, topic.topic, lanes)) if ends is not None else None
+            ends = asked("kafka", partial(self._bounds, log_ends, topic))
+            starts = asked("kafka", partial(self._bounds, log_starts, topic)) if ends is not None else None
             owned = asked("group", partial(self._owned, topic))
             if self._clock() >= self._drift_due:
                 self._drifting = asked("drift", self._compare) if positions is not None else None
@@ -120,8 +120,11 @@ class Monitor:
                 unanswered.append(error)
         return (None if len(unanswered) == len(self._databases) else found), unanswered
 
+    def _bounds(self, ask: Callable[..., _T], topic: LedgerTopic) -> _T:
+        return self._admin.ask(partial(ask, topic=topic.topic, partitions=range(topic.partitions)))
+
     def _owned(self, topic: LedgerTopic) -> int:
-        group = describe_group(self._admin, self._settings.group_id, topic.topic)
+        group = describe_group(self._admin.client, self._settings.group_id, topic.topic)
         if group is None:
             raise UnavailableError(
                 "kafka",

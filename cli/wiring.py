@@ -30,6 +30,7 @@ from core_tables.kafka.current_ends import AskedEnds, CurrentEnds
 from core_tables.kafka.errors import translate_running
 from core_tables.kafka.group import worker_client_id
 from core_tables.kafka.log import TopicReader, ask_ends, log_bounds, log_ends
+from core_tables.kafka.lost_clients import RenewedAdmin, WatchedClients
 from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
@@ -133,20 +134,24 @@ def worker(
     for other in others:
         other.close()
     topic = registered_topic(settings, connection)
-    admin = admin_client(kafka)
+    admin = RenewedAdmin(kafka)
     program: Program = "worker" if audit else "worker-no-audit"
-    check_rights(admin, rights_of(program, topic.topic, topic.audit_topic, kafka.group_id))
-    check_topics(describe_topics(admin, [topic.topic, topic.audit_topic]), topic)
-    check = partial(check_again, admin, topic)
+    check_rights(admin.client, rights_of(program, topic.topic, topic.audit_topic, kafka.group_id))
+    check_topics(describe_topics(admin.client, [topic.topic, topic.audit_topic]), topic)
+    check = partial(admin.ask, partial(check_again, row=topic))
     pending_lists = cache(settings, connection)
     connection.close()
     queue = AuditQueue(worker_settings.audit_queue_size) if audit else None
     thread = None
+    consumer = ledger_consumer(kafka, worker_settings.batch_size, worker_client_id())
+    probing = partition_consumer(kafka)
+    clients = [consumer, probing]
     if queue is not None:
         shared = partition_consumer(kafka)
+        clients.append(shared)
         tail = AuditTail(
             TopicReader(shared, topic.audit_topic, tail_group(kafka), translate_running),
-            lambda partition: log_ends(admin, topic.audit_topic, [partition])[partition],
+            lambda partition: log_ends(admin.client, topic.audit_topic, [partition])[partition],
         )
         ports = AuditPorts(
             open_producer=partial(audit_producer, kafka),
@@ -159,15 +164,14 @@ def worker(
         )
         thread = AuditThread(queue, AuditEmitter(queue, topic.audit_topic, topic.first_lane, ports, log), log)
     dependencies = WorkerDependencies(
-        consumer=ledger_consumer(kafka, worker_settings.batch_size, worker_client_id()),
+        consumer=consumer,
         postgres=_sessions(databases, name),
         cache=pending_lists,
         audit=queue,
-        find_gaps=LogProbe(
-            TopicReader(partition_consumer(kafka), topic.topic, tail_group(kafka), translate_running)
-        ).gaps,
+        find_gaps=LogProbe(TopicReader(probing, topic.topic, tail_group(kafka), translate_running)).gaps,
         check_topics=check,
-        ends=AskedEnds(partial(ask_ends, admin, topic.topic, range(topic.partitions)), time.monotonic),
+        check_clients=WatchedClients(clients, topic.topic, partial(admin_client, kafka)).check,
+        ends=AskedEnds(lambda: ask_ends(admin.client, topic.topic, range(topic.partitions)), time.monotonic),
         name=worker_client_id(),
         traced=traced,
     )
@@ -224,8 +228,9 @@ def topic_reader(settings: Settings, topic: str) -> TopicReader:
 
 def current_ends(settings: Settings, topic: LedgerTopic, timeout_s: float = SCRAPE_TIMEOUT_S) -> CurrentEnds:
     """The ends of the logs of a topic, asked for by a client of its own: the metrics are another thread's."""
-    admin = admin_client(settings.kafka_settings())
-    return CurrentEnds(partial(log_ends, admin, topic.topic, range(topic.partitions), timeout_s))
+    admin = RenewedAdmin(settings.kafka_settings())
+    ends = partial(log_ends, topic=topic.topic, partitions=range(topic.partitions), timeout_s=timeout_s)
+    return CurrentEnds(partial(admin.ask, ends))
 
 
 def positions(settings: Settings, connection: Connection) -> dict[int, LanePosition]:

@@ -17,7 +17,7 @@ Traced = Callable[[Mapping[int, Sequence[Record]], Sequence[float]], None]
 
 @dataclass(frozen=True)
 class WorkerDependencies:
-    """The clients of a worker, and three questions to the broker.
+    """The clients of a worker, and four questions to the broker.
 
     Attributes:
         consumer: the consumer of the ledger topic; the worker subscribes it.
@@ -27,6 +27,7 @@ class WorkerDependencies:
         find_gaps: see LogProbe.gaps.
         check_topics: raises SetupError if a topic is no longer the one that the lanes were made for.
         ends: asks where the logs of the ledger topic end.
+        check_clients: raises UnavailableError or FatalClientError if a Kafka client of this worker does not find the brokers.
         name: what others call this worker.
         counts: what the worker counts.
         traced: is given each batch that was committed, by partition, and the moments before, between and after its steps.
@@ -39,6 +40,7 @@ class WorkerDependencies:
     find_gaps: Callable[[int, int], dict[int, int]]
     check_topics: Callable[[], None]
     ends: AskedEnds
+    check_clients: Callable[[], None] = lambda: None
     name: str = ""
     counts: WorkerCounts = field(default_factory=WorkerCounts)
     traced: Traced | None = None

@@ -13,7 +13,7 @@ from core_tables.consumer.sessions import Session
 from core_tables.consumer.timer import Clock, Timer
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.projection.cache.pending_cache import CacheMove
-from core_tables.schemas.reasons import CoreTablesError, UnavailableError
+from core_tables.schemas.reasons import CoreTablesError, FatalClientError, UnavailableError
 
 IDLE_S: Final = 1.0
 SUMMARY_S: Final = 5.0
@@ -36,6 +36,7 @@ class IdleChecks:
         self._cache = dependencies.cache
         self._audit = dependencies.audit
         self._ask_broker = dependencies.check_topics
+        self._check_clients = dependencies.check_clients
         self._ends = dependencies.ends
         self._health_file = settings.health_file
         self._log = log
@@ -122,14 +123,20 @@ class IdleChecks:
                     self._lifecycle.stop(lane, error, audit=False)
 
     def _check_topics(self) -> None:
-        """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said that."""
+        """Every ten seconds: stop the lanes if a topic was recreated. A broker that does not answer has not said that.
+
+        Raises FatalClientError if a client does not find the brokers any more.
+        """
         if not self._lifecycle.topic_check.due():
             return
         self._lifecycle.topic_check.restart()
         asked_at, before = self._clock(), self._lifecycle.topics_unknown
         try:
             self._ask_broker()
+            self._check_clients()
             self._lifecycle.topics_unknown = None
+        except FatalClientError:
+            raise
         except UnavailableError as error:
             self._lifecycle.topics_unknown = Trouble(error.message, asked_at if before is None else before.since)
             self._log.warning("kafka_error", topic=self._lifecycle.topic.topic, partition=None, cause=error.message)

@@ -105,8 +105,6 @@ class LaneLifecycle:
             return
         try:
             self._check_topics()
-            self.topic_check.restart()
-            self.topics_unknown = None
         except CoreTablesError as error:
             self.give_up(due, error)
             return

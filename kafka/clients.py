@@ -25,6 +25,8 @@ TRANSACTION_TIMEOUT_S: Final = 15.0
 DELIVERY_TIMEOUT_S: Final = 30.0
 RENEWED_FOR_S: Final = 60.0  # how long another password is looked for after a refused login
 _LOOK_EVERY_S: Final = 1.0
+# When a client that no broker answers turns to the configured addresses again; five minutes by default. See lost_clients.py.
+_BOOTSTRAP_AGAIN_MS: Final = 5_000
 LOG_END_GROUP: Final = "core-tables.log-end"
 _READING: Final = {
     "enable.auto.commit": False,
@@ -154,7 +156,15 @@ def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
 
 def admin_client(settings: KafkaSettings) -> AdminClient:
     """A client for topics and offsets. Keep a reference until it has answered: once collected, it never does."""
-    return _client(AdminClient, {"socket.timeout.ms": int(REQUEST_TIMEOUT_S * 1000), **_common(settings)})
+    return _client(
+        AdminClient,
+        {
+            "socket.timeout.ms": int(REQUEST_TIMEOUT_S * 1000),
+            **_common(settings),
+            # Not to be overridden: to ask about a topic must not create it.
+            "allow.auto.create.topics": False,
+        },
+    )
 
 
 def no_log() -> logging.Logger:
@@ -193,7 +203,13 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
         with contextlib.suppress(CoreTablesError):  # then those of before; the callback looks again
             extra["sasl.username"], extra["sasl.password"] = settings.credentials()
         callback = _Renewal(settings.credentials, (str(extra["sasl.username"]), str(extra["sasl.password"])))
-    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 3, "error_cb": callback, **extra}
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "metadata.recovery.rebootstrap.trigger.ms": _BOOTSTRAP_AGAIN_MS,
+        "log_level": 3,
+        "error_cb": callback,
+        **extra,
+    }
 
 
 class _Renewal:

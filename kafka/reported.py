@@ -6,7 +6,6 @@ that does not resolve) a client tells only a callback, which `note` is for every
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -16,7 +15,6 @@ RECENT_S: Final = 60.0
 # How long to wait for an answer where a broker refuses the login or is not trusted: another one may answer meanwhile.
 REFUSED_S: Final = 2.0
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}
-_LOOK_EVERY_S: Final = 0.1
 _T = TypeVar("_T")
 
 
@@ -60,14 +58,19 @@ def hearing(client: Polled) -> Iterator[None]:
         raise
 
 
-def answered(client: Polled, future: "Future[_T]") -> _T:
-    """The broker's answer. Raises KafkaException: before the request times out, if the client reports that it cannot come."""
-    begun = time.monotonic()
-    while not future.done():
-        time.sleep(_LOOK_EVERY_S)
-        client.poll(0)
-        report = reported()
-        if report is not None and report.code() in _REFUSED and time.monotonic() > begun + REFUSED_S:
-            raise KafkaException(report)
-    with hearing(client):
-        return future.result()
+def answered_within(client: Polled, ask: Callable[..., _T], timeout: float) -> _T:
+    """The broker's answer to `ask(timeout=…)`, asked again until `timeout` seconds are over.
+
+    Raises KafkaException: before that, if the client reports that the answer cannot come.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return ask(timeout=min(REFUSED_S, timeout))
+        except KafkaException:
+            client.poll(0)
+            report = reported()
+            if report is not None and report.code() in _REFUSED:
+                raise KafkaException(report) from None
+            if time.monotonic() > deadline:
+                raise

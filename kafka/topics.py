@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -16,7 +17,7 @@ from core_tables.kafka.errors import (
     translate_kafka,
     translate_running,
 )
-from core_tables.kafka.reported import answered, hearing
+from core_tables.kafka.reported import answered_within, hearing
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
@@ -118,19 +119,33 @@ class ClusterFacts(NamedTuple):
 
     cluster_id: str
     topics: Mapping[str, TopicFacts]
+    brokers: int = 1  # that are up
 
 
 def describe_topics(admin: AdminClient, names: list[str], translate: Translate = translate_kafka) -> ClusterFacts:
     """Ask the broker about itself and about topics. Raises UnavailableError or SetupError."""
-    with _translated(translate):
-        cluster: Any = answered(admin, admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S))
+    cluster = _cluster(admin, names, translate)
     described = _described(admin, names, translate)
     settings = _settings(admin, list(described), translate)
     topics = {
         name: TopicFacts(str(topic.topic_id), len(topic.partitions), settings[name], _fewest_replicas(topic))
         for name, topic in described.items()
     }
-    return ClusterFacts(cluster.cluster_id, topics)
+    return ClusterFacts(cluster.cluster_id, topics, len(cluster.brokers))
+
+
+def _cluster(admin: AdminClient, names: list[str], translate: Translate) -> Any:
+    """What the broker says about the cluster. Raises UnavailableError or SetupError.
+
+    A broker that was suspended says for a moment that no broker is up. librdkafka 2.16 fails an assertion and ends the process
+    if that is the answer to its DescribeCluster; and every later question to the controller waits for minutes, unless it is
+    asked for its metadata first.
+    """
+    with _translated(translate):
+        found = answered_within(admin, partial(admin.list_topics, names[0] if names else None), REQUEST_TIMEOUT_S)
+    if not found.brokers:
+        raise UnavailableError("kafka", "the broker says that no broker is up; it may have been suspended; try again")
+    return found
 
 
 def _described(admin: AdminClient, names: list[str], translate: Translate) -> dict[str, Any]:

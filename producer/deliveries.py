@@ -20,13 +20,16 @@ class _Awaited(Protocol):
 
 
 class Deliveries:
-    """Thread-safe. A forked process opens a client of its own at its first send: the parent's threads do not run there."""
+    """Thread-safe. A forked process opens a client of its own at its first send: the parent's threads do not run there.
+
+    So does one whose client gave up a record, once that client has nothing left to send: it may be lost (lost_clients.py).
+    """
 
     def __init__(self, open_producer: Callable[[], Producer]) -> None:
         self._open_producer = open_producer
         self._producer: Producer | None = open_producer()
         self._inherited: list[Producer | None] = []
-        self._closed = False
+        self._closed = self._gave_up = False
         self._begin()
         reset_after_fork(self)
 
@@ -80,6 +83,10 @@ class Deliveries:
         """Wait until the broker has answered for all; return how many are still unanswered after `timeout` seconds."""
         return 0 if self._producer is None else self._answers(self._producer.flush, timeout)
 
+    def give_up(self) -> None:
+        """Note that the client gave up a record, since no broker answered it in time."""
+        self._gave_up = True
+
     def close(self) -> None:
         """Let nothing more be sent."""
         self._closed = True
@@ -113,8 +120,12 @@ class Deliveries:
     def _required_producer(self) -> Producer:
         if self._closed:
             raise ClosedError("this ledger is closed, and nothing was sent; connect a new one")
-        if self._producer is None:
+        if self._producer is None or self._is_spent(self._producer):
             with self._opening:
-                if self._producer is None:
-                    self._producer = self._open_producer()
+                if self._producer is None or self._is_spent(self._producer):
+                    self._producer, self._gave_up = self._open_producer(), False
         return self._producer
+
+    def _is_spent(self, producer: Producer) -> bool:
+        # Not before all of its records are delivered or given up: no later record is to overtake an earlier one.
+        return self._gave_up and not producer.flush(0)

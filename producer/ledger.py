@@ -290,6 +290,8 @@ class Ledger:
             if error is None and partition is not None and offset is not None:
                 receipt.settle((partition, offset), None, self._first_lane)
             else:
+                if error is not None and error.code() == KafkaError._MSG_TIMED_OUT:
+                    self._deliveries.give_up()
                 receipt.settle(None, delivery_error(receipt.event, error, self._settings.topic))
 
         return delivered
