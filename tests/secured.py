@@ -176,6 +176,8 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
 
     def prepared(kafka: Kafka, directory: Path, port: int, progress: ShowLine) -> Start:
         start = prepare(kafka, directory, port, progress)
+        if not directory.is_relative_to(folder.resolve()):
+            return start  # the broker of the ordinary stack, which may start in this process later
         path = directory / "server.properties"
         usual = f"PLAINTEXT://127.0.0.1:{port}"
         more = ",".join([usual, *(f"{name}://127.0.0.1:{number}" for name, number in ports.items())])

@@ -1,20 +1,13 @@
 """Reads through a real PgBouncer in transaction mode: each transaction may get another session, which others used before."""
 
-import os
-import pwd
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import closing
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from core_tables.deploy.process import free_port
 from core_tables.projection.fold.pending import PendingQuery
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
@@ -22,54 +15,17 @@ from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import UnavailableError
 
 from .builders import START, make
-from .leftovers import note
-from .world import World, other_settings, wait_until
+from .poolers import MISSING, running_pooler
+from .world import World, other_settings
 
-MISSING = "PgBouncer is not installed here (`apt-get install pgbouncer`), so reads through a pooler are not tested"
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(shutil.which("pgbouncer") is None, reason=MISSING)]
-
-SETTINGS = """
-[databases]
-* = host={host} port={port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {listen}
-unix_socket_dir =
-auth_type = plain
-auth_file = {users}
-pool_mode = transaction
-default_pool_size = 2
-"""
 
 
 @pytest.fixture(scope="module")
 def pooler(world: World) -> Iterator[str]:
     """The reader's DSN through a pooler that has two sessions for everybody."""
-    reader, port = conninfo_to_dict(world.settings.reader()), free_port()
-    folder = note(Path(tempfile.mkdtemp(prefix="core-tables-pooler-")))
-    users, settings = folder / "users", folder / "settings.ini"
-    users.write_text(f'"core_tables_reader" "{reader["password"] or ""}"\n', "utf-8")
-    settings.write_text(SETTINGS.format(host=reader["host"], port=reader["port"], listen=port, users=users), "utf-8")
-    command = ["pgbouncer", "-q", str(settings)]
-    if os.geteuid() == 0:  # as which it does not run
-        for path in (folder, users, settings):
-            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
-        command = [*command, "-u", "nobody"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    dsn = make_conninfo(world.settings.reader(), host="127.0.0.1", port=str(port))
-
-    def answers() -> bool:
-        with suppress(psycopg.OperationalError), psycopg.connect(dsn):
-            return True
-        return False
-
-    try:
-        wait_until(answers, "the pooler to answer", 20)
+    with running_pooler(world.settings.reader()) as dsn:
         yield dsn
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

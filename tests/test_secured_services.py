@@ -30,7 +30,7 @@ from core_tables.schemas.json_form import event_to_json
 from core_tables.schemas.outcomes import Accepted
 from core_tables.settings.environment import Settings
 
-from . import encrypted, secured
+from . import encrypted, poolers, secured
 from .builders import START, make
 from .certificates import Authority
 from .encrypted import EncryptedPostgres, encrypted_postgres, encrypted_redis
@@ -215,6 +215,22 @@ def test_each_program_does_its_work_with_the_rights_that_grants_prints(services:
     listed = services.run("operator", "refused", "list", "--tenant", "acme", "--json").stdout
     shown = services.run("operator", "refused", "show", str(json.loads(listed)["event_id"]))
     assert shown.exit_code == 0, shown.output
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason=poolers.MISSING)
+def test_a_reader_reads_and_awaits_outcomes_through_a_pooler_that_speaks_tls_on_both_sides(
+    services: Services, tmp_path: Path
+) -> None:
+    direct = services.postgres.dsn(login("reader"), password=password("reader"))
+    event = make("WORK_ORDER_CREATED", work_order_id="through-a-pooler")
+    with poolers.running_pooler(direct, services.broker.authority) as dsn, working(services, tmp_path):
+        pooled = {"reader_dsn": dsn, "reader_pooled": "true"}
+        appended = services.run("producer", "append", "-", "--wait", stdin=line_of(event), **pooled)
+        assert "1 accepted" in appended.output, appended.output
+        found = services.run("", "get", "--tenant", "acme", "through-a-pooler", **pooled)
+        assert found.exit_code == 0, found.output
+        with pytest.raises(psycopg.OperationalError, match="SSL required"):
+            psycopg.connect(make_conninfo(dsn, sslmode="disable"))
 
 
 class Missed(NamedTuple):
