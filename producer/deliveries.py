@@ -128,4 +128,4 @@ class Deliveries:
 
     def _is_spent(self, producer: Producer) -> bool:
         # Not before all of its records are delivered or given up: no later record is to overtake an earlier one.
-        return self._gave_up and not producer.flush(0)
+        return self._gave_up and not self._answers(producer.flush, 0)
