@@ -103,9 +103,9 @@ def ledger(settings: Settings) -> Ledger:
     return Ledger.connect(LedgerSettings.of(settings), log=no_log())
 
 
-def operator(database: Settings) -> Connection:
+def operator(database: Settings, statement_timeout_ms: int = 600_000) -> Connection:
     """A connection to a database as the role of an operator: it sees every tenant and changes nothing."""
-    connection = connect(database.operator, name="core-tables operator", statement_timeout_ms=600_000)
+    connection = connect(database.operator, name="core-tables operator", statement_timeout_ms=statement_timeout_ms)
     return connection if database.lanes is None else only_these_lanes(connection, database.lanes)
 
 

@@ -71,10 +71,14 @@ STUCK = {"lane_lag_records": "50x400", "lane_log_end_offset": "150x400", "lane_l
         (changed(lane_behind_seconds="0+15x400"), 7, {"Behind"}),
         (changed(lane_behind_seconds="90x10 0x400"), 10, set()),
         (changed(lane_last_stable_offset="90x400", lane_behind_seconds="0+15x400"), 12, {"OpenTransaction"}),
-        (changed(thread_turn_timestamp_seconds="60x400", lane_behind_seconds="0+15x400"), 10, {"ThreadStands"}),
         (
-            changed(fetch_paused="1x400", audit_behind_seconds="0+15x400", lane_behind_seconds="0+15x400"),
-            10,
+            changed(thread_turn_timestamp_seconds="60x400", lane_behind_seconds="0+15x400", **STUCK),
+            15,
+            {"ThreadStands"},
+        ),
+        (
+            changed(fetch_paused="1x400", audit_behind_seconds="0+15x400", lane_behind_seconds="0+15x400", **STUCK),
+            15,
             {"Paused"},
         ),
         (changed(audit_behind_seconds="0+15x400"), 7, {"AuditBehind"}),

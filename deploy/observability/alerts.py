@@ -57,8 +57,9 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "LaneStuck",
         "page",
         "10m",
-        f"core_tables_lane_lag_records > 0 and changes(core_tables_lane_applied_offset[2m]) == 0 "
-        f"unless on (lane) {_STOPPED} unless on (lane) {_HELD}",
+        "core_tables_lane_lag_records > 0 and changes(core_tables_lane_applied_offset[2m]) == 0 "
+        f"unless on (lane) {_STOPPED} unless on (lane) {_HELD} "
+        f"unless on (instance) core_tables_fetch_paused == 1 unless on (instance) {_STANDS}",
         "Lane {{ $labels.lane }} has records and folds none",
         "when-a-lane-reopens",
     ),

@@ -18,8 +18,10 @@ from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import CoreTablesError, FatalClientError, UnavailableError
 from tests.builders import START, make
 from tests.leftovers import note
+from tests.prometheus import watched
 from tests.world import World, new_world, wait_until
 
+from . import watched_faults as faults
 from .standstill import standing_still
 
 pytestmark = pytest.mark.stack
@@ -180,3 +182,28 @@ def test_a_worker_ends_when_it_is_asked_to_though_a_server_answers_nothing(
     wait_until(lambda: controller_answers(world), "the broker to have found its controller again", 180)
     with world.working():
         assert world.outcome(make("FIELD_SET")) == Accepted()
+
+
+# A fault of Kafka comes last: what follows would have to wait until the broker has found its controller again.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_each_fault_of_a_real_worker_raises_its_alert_and_no_other_in_a_real_prometheus(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = new_world(local_stack.up(folder, print))
+    with watched(ours, tmp_path) as seen:
+        with seen.working(waits_after_s=1.0) as running:
+            assert ours.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+            seen.quiet()
+            faults.differing_rows(seen)
+            faults.open_transaction(seen)
+            faults.no_cache(seen, folder, running)
+            faults.no_database(seen, folder, running)
+            faults.stopped_lane(seen, running)
+        seen.raises("NoWorker")
+        ours.admin.execute("update os_core.lanes set applied = 0, audited = 0 where lane = %s", (faults.FREE,))
+        with seen.working(waits_after_s=1.0, audit_queue_size=10, audit_patience_s=0.1) as running:
+            faults.full_audit_queue(seen, running, monkeypatch)
+            faults.dead_audit(seen, running, monkeypatch)
+        with seen.working(waits_after_s=1.0) as running:
+            faults.no_broker(seen, folder, running)
+    ours.close()
