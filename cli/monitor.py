@@ -97,7 +97,11 @@ class Monitor:
         if topic is not None:
             ends = asked("kafka", partial(self._bounds, log_ends, topic))
             starts = asked("kafka", partial(self._bounds, log_starts, topic)) if ends is not None else None
-            owned = asked("group", partial(self._owned, topic))
+            # A client aborts the process if a question about a group outlives its timeout and the broker comes back.
+            if ends is None:
+                failed["group"] = "Kafka did not answer"
+            else:
+                owned = asked("group", partial(self._owned, topic))
             if self._clock() >= self._drift_due:
                 self._drifting = asked("drift", self._compare) if positions is not None else None
                 self._drift_due = self._clock() + self._drift_every_s

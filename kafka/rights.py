@@ -4,7 +4,9 @@ A right that is missing would otherwise be missed only when it is first needed, 
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -96,26 +98,32 @@ def check_rights(admin: AdminClient, rights: Iterable[Right]) -> None:
 
 def _missing(admin: AdminClient, rights: Sequence[Right]) -> list[Right]:
     """The rights that are missing. Raises KafkaException."""
-    topics = _names(rights, "topic")
-    groups = _names(rights, "consumer group")
-    answers: Mapping[Kind, Any] = {
-        "topic": admin.describe_topics(
-            TopicCollection(topics), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
-        ),
-        "consumer group": admin.describe_consumer_groups(
-            groups, include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
-        ),
-        "transactional id": {},
-    }
+    missing = _missing_of(rights, "topic", partial(_asked_of_topics, admin), admin)
+    # Only now: a client aborts the process if a question about a group outlives its timeout and the broker comes back.
+    return missing + _missing_of(rights, "consumer group", partial(_asked_of_groups, admin), admin)
+
+
+def _missing_of(
+    rights: Sequence[Right], kind: Kind, ask: Callable[[list[str]], Mapping[str, "Future[Any]"]], admin: AdminClient
+) -> list[Right]:
     missing = []
-    for kind, found in answers.items():
-        for name, answer in found.items():
-            with hearing(admin):
-                allowed = _allowed(answer)
-            if allowed is not None:
-                needed = [right for right in rights if (right.kind, right.name) == (kind, name)]
-                missing += [right for right in needed if right.operation not in allowed]
+    for name, answer in ask(_names(rights, kind)).items():
+        with hearing(admin):
+            allowed = _allowed(answer)
+        if allowed is not None:
+            needed = [right for right in rights if (right.kind, right.name) == (kind, name)]
+            missing += [right for right in needed if right.operation not in allowed]
     return missing
+
+
+def _asked_of_topics(admin: AdminClient, names: list[str]) -> Mapping[str, "Future[Any]"]:
+    return admin.describe_topics(
+        TopicCollection(names), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
+    )
+
+
+def _asked_of_groups(admin: AdminClient, names: list[str]) -> Mapping[str, "Future[Any]"]:
+    return admin.describe_consumer_groups(names, include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S)
 
 
 def _names(rights: Iterable[Right], kind: Kind) -> list[str]:

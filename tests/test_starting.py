@@ -1,5 +1,6 @@
 """How workers start and end: what they need may come later, and what they leave behind misleads nobody."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import redis
 import structlog
 from confluent_kafka import Consumer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from core_tables.cli import processes
 from core_tables.cli.probe_client import Answered, ask
@@ -20,7 +22,8 @@ from core_tables.schemas.reasons import CoreTablesError, SetupError, Unavailable
 from core_tables.settings.forms import HttpAddress
 
 from .builders import START, make
-from .world import World, free_ports, wait_until
+from .faults.proxy import CommitCutter
+from .world import World, free_ports, other_settings, wait_until
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
 
@@ -116,32 +119,43 @@ def test_health_files_of_an_earlier_command_with_more_workers_are_removed(
 
 
 @pytest.mark.stack
-def test_a_worker_that_is_started_before_init_folds_without_a_restart(
+def test_a_worker_that_is_started_before_its_servers_and_init_folds_without_a_restart(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile it is alive and says what it waits for."""
-    http = HttpAddress("127.0.0.1", free_ports())
+    http = HttpAddress("127.0.0.1", free_ports(3))
     monkeypatch.setenv("CORE_TABLES_HTTP", str(http))
     later = World(world.stack, f"{world.name}later")
-    log = tmp_path / "log"
-    with log.open("wb") as lines:
-        process = later.worker_process(log=lines)
-        try:
-            wait_until(lambda: "waiting_to_start" in log.read_text("utf-8"), "the worker to wait")
-            alive, ready = ask(http, "/healthz"), ask(http, "/readyz")
-            assert alive == Answered(200, {"alive": True, "problems": []})
-            assert ready is not None
-            assert ready.status == 503
-            (problem,) = ready.body["problems"]
-            assert problem["state"] == "starting"
-            assert "core-tables init" in problem["cause"]
-            later.init()
-            wait_until(later.answers, "the broker to lead the new topic")
-            assert later.outcome(make("WORK_ORDER_CREATED")) == Accepted()
-            wait_until(lambda: (ask(http, "/readyz") or ready).status == 200, "the worker to be ready")
-        finally:
-            process.terminate()
-            process.wait(60)
+    postgres, kafka = conninfo_to_dict(later.settings.worker()), later.settings.kafka_servers().rpartition(":")
+    direct = later.settings.worker()
+    monkeypatch.setenv("CORE_TABLES_WORKER_DSN", make_conninfo(direct, host="127.0.0.1", port=http.port + 1))
+    program = other_settings(later, bootstrap_servers=f"127.0.0.1:{http.port + 2}")
+
+    def waits_for(what: str) -> bool:
+        alive, ready = ask(http, "/healthz"), ask(http, "/readyz")
+        if alive is None or ready is None:
+            return False
+        assert alive == Answered(200, {"alive": True, "problems": []})
+        assert ready.status == 503
+        (problem,) = ready.body["problems"]
+        assert problem["state"] == "starting"
+        return what in problem["cause"]
+
+    with contextlib.ExitStack() as open_, (tmp_path / "log").open("wb") as lines:
+        process = program.worker_process(log=lines)
+        open_.callback(process.wait, 60)
+        open_.callback(process.terminate)
+        wait_until(lambda: waits_for("Postgres"), "the worker to wait for Postgres")
+        there = CommitCutter(str(postgres["host"]), int(postgres["port"] or 0), http.port + 1)
+        open_.callback(there.close)
+        wait_until(lambda: waits_for("core-tables init"), "the worker to wait for its tables")
+        later.init()
+        wait_until(lambda: waits_for("Kafka"), "the worker to wait for Kafka")
+        open_.callback(CommitCutter(kafka[0], int(kafka[2]), http.port + 2).close)
+        wait_until(later.answers, "the broker to lead the new topic")
+        assert later.outcome(make("WORK_ORDER_CREATED")) == Accepted()
+        wait_until(lambda: (found := ask(http, "/readyz")) and found.status == 200, "the worker to be ready")
+    program.close()
     later.close()
 
 

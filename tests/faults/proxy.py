@@ -8,9 +8,9 @@ import threading
 class CommitCutter:
     """Forwards everything; while armed, the next COMMIT goes through, and its answer does not."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listens_at: int = 0) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", listens_at))
         self.port: int = self._listener.getsockname()[1]
         self.armed = False
         self.cuts = 0
