@@ -60,7 +60,7 @@ def no_database(seen: Watched, folder: Path, running: RunningWorker) -> None:
         assert running.probes.alive().ok
         assert states_of(running) <= {"waiting", "audit_waiting"}
     seen.quiet()
-    assert running.probes.ready().ok
+    wait_until(lambda: running.probes.ready().ok, "the worker to be ready again")
 
 
 def stopped_lane(seen: Watched, running: RunningWorker) -> None:
@@ -86,7 +86,7 @@ def full_audit_queue(seen: Watched, running: RunningWorker, monkeypatch: pytest.
         assert running.probes.alive().ok
     assert {receipt.outcome(60) for receipt in receipts} == {Accepted()}
     seen.quiet()
-    assert running.probes.ready().ok
+    wait_until(lambda: running.probes.ready().ok, "the worker to be ready again")
 
 
 def dead_audit(seen: Watched, running: RunningWorker, monkeypatch: pytest.MonkeyPatch) -> None:
