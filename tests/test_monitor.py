@@ -64,7 +64,7 @@ def test_a_monitor_shows_the_metrics_of_its_table_lanes_that_nobody_has_and_drif
 
 
 def test_what_does_not_answer_is_absent_and_the_rest_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise UnavailableError("kafka", "planted")
 
     monitor = Monitor(world.settings, LOG)
