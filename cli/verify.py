@@ -25,6 +25,7 @@ from core_tables.settings.environment import Settings
 _DIFFERENCES_SHOWN: Final = 20
 # How long a suspended rebuild (SIGSTOP) may lock its lanes; a chunk of large work orders takes some seconds.
 REBUILD_TRANSACTION_MS = 60_000
+CACHE_TIMEOUT_S: Final = 5.0  # a list that is not dropped stays wrong, so this is worth a wait
 _ASK_CACHE: Final = (
     "check CORE_TABLES_REDIS_URL, its password, and that its user may read and scan; then run this command again"
 )
@@ -97,7 +98,7 @@ def verify(
             report = verify_against_topic(settings, connections, advance)
         _show_report(report, time.monotonic() - started, as_json, repaired=False, compared="records")
         _end_of_verify(report, as_json, _RESTORE_ROWS)
-    cache = wiring.cache(settings, connections[0])
+    cache = wiring.cache(settings, connections[0], CACHE_TIMEOUT_S)
     reports = []
     for connection in connections:
         below = partial(count_records_below, settings, connection)
@@ -140,7 +141,7 @@ def rebuild(tenant: str | None, work_order: str | None, as_json: bool) -> None:
     """
     settings, scope = Settings(), _scope(tenant, work_order)
     connections = [_rebuilding(database) for database in settings.databases()]
-    cache = wiring.cache(settings, connections[0])
+    cache = wiring.cache(settings, connections[0], CACHE_TIMEOUT_S)
     started, reports = time.monotonic(), []
     for connection in connections:
         with progress_bar(_WORK_ORDERS_COMPARED, estimate(connection, scope)) as advance:

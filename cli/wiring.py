@@ -37,7 +37,7 @@ from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.producer.connected_reads import DsnOfLanes, connect_reads, connect_scheduler
 from core_tables.producer.waiter import answers_of
-from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
+from core_tables.projection.cache.pending_cache import TIMEOUT_S, PendingCache, connect_cache
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.lanes import (
     LanePosition,
@@ -62,15 +62,15 @@ READS: Final = "core-tables reads"  # the name of these connections
 SCRAPE_TIMEOUT_S: Final = 2.0  # of each of two requests; Prometheus waits ten seconds for all
 
 
-def cache(settings: Settings, connection: Connection) -> PendingCache | None:
+def cache(settings: Settings, connection: Connection, timeout_s: float = TIMEOUT_S) -> PendingCache | None:
     """The cache of the ledger, or None if none is set. The connection is asked for the id of the topic."""
-    return None if settings.cache() is None else cache_of(settings, registered_topic(settings, connection))
+    return None if settings.cache() is None else cache_of(settings, registered_topic(settings, connection), timeout_s)
 
 
-def cache_of(settings: Settings, topic: LedgerTopic) -> PendingCache | None:
+def cache_of(settings: Settings, topic: LedgerTopic, timeout_s: float = TIMEOUT_S) -> PendingCache | None:
     """The cache of a topic, or None if none is set."""
     url = settings.current_cache()
-    return None if url is None else PendingCache(connect_cache(url), topic.topic_id)
+    return None if url is None else PendingCache(connect_cache(url, timeout_s), topic.topic_id)
 
 
 def _readers(settings: Settings) -> list[DsnOfLanes]:

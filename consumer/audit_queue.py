@@ -46,6 +46,7 @@ class AuditQueue:
         with self._lock:
             self._forget(lane)
             self._lanes[lane] = LaneQueue(lane, audited, start)
+            self._confirmed[lane] = audited  # so that a failover which loses the watermark does not lower it for good
             self._wake.notify_all()
 
     def drop(self, lane: int) -> None:

@@ -105,10 +105,13 @@ class _CurrentPassword(redis.CredentialProvider):
         return (password,) if username is None else (username, password)
 
 
-def connect_cache(url: Callable[[], str]) -> redis.Redis:
-    """A client with a timeout of 50 ms. It does not connect yet. Each connection takes the current password from `url`."""
+def connect_cache(url: Callable[[], str], timeout_s: float = TIMEOUT_S) -> redis.Redis:
+    """A client that waits for an answer for `timeout_s`. It does not connect yet.
+
+    Each connection takes the current password from `url`.
+    """
     address = url()
-    given: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+    given: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
     place = urlsplit(address).netloc
     if "@" in place:
         given["credential_provider"] = _CurrentPassword(url)

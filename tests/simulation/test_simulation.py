@@ -7,7 +7,7 @@ import pytest
 from .defects import DEFECTS, Plant
 from .simulation import Simulation, ViolationError
 
-SEEDS = int(os.environ.get("SEEDS", "2000"))
+SEEDS = int(os.environ.get("SEEDS", "1200"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
 CHUNK = 100
 
