@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # A broker that lives for a minute does not earn what its second compiler takes.
 BROKERS := JDK_JAVA_OPTIONS="$(or $(JDK_JAVA_OPTIONS),-XX:TieredStopAtLevel=1)"
 # Side by side; what shares fixtures stays together, in the order of tests/order.py.
-PYTEST := $(BIN)/pytest -n $(or $(JOBS),5) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo stop test test-quick test-kube kube check docs screenshots generate format simulate faults dist bench bench-quick clean
 
@@ -32,7 +32,7 @@ demo: $(READY)  ## start the local stack and watch a day of three tenants go thr
 stop: $(READY)  ## stop the local stack (its data stays in .core-tables/)
 	@$(BIN)/core-tables stack down
 
-test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (5), each with a stack of its own
+test: $(READY)  ## all tests, on the real Kafka, Postgres and Redis: JOBS processes (4), each with a stack of its own
 	@command -v pgbouncer >/dev/null || echo "==> PgBouncer is not installed, so tests/test_pooler.py is skipped (apt-get install pgbouncer)"
 	@command -v chromium >/dev/null || echo "==> Chromium is not installed, so tests/test_console_browser.py is skipped (apt-get install chromium)"
 	@command -v promtool >/dev/null || echo "==> promtool is not installed, so tests of alerts are skipped (apt-get install prometheus)"

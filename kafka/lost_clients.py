@@ -6,6 +6,7 @@ A broker that was suspended, or that its controllers have not taken back yet, sa
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -31,15 +32,18 @@ class RenewedAdmin:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self.client = admin_client(settings)
-        # Kept until the next one is replaced: a client that is collected does not answer what is still asked of it.
-        self._before = self.client
+        # Kept for a while: a client that is collected does not answer what is still asked of it.
+        self._before: deque[AdminClient] = deque(maxlen=3)
 
     def ask(self, question: Callable[[AdminClient], _T]) -> _T:
         """The answer to a question. Raises what `question` raises."""
+        client = self.client
         try:
-            return question(self.client)
+            return question(client)
         except UnavailableError:
-            self._before, self.client = self.client, admin_client(self._settings)
+            if client is self.client:  # another thread may have replaced it meanwhile
+                self._before.append(client)
+                self.client = admin_client(self._settings)
             raise
 
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 RECENT_S: Final = 60.0
 # How long to wait for an answer where a broker refuses the login or is not trusted: another one may answer meanwhile.
 REFUSED_S: Final = 2.0
+_FIRST_WAIT_S: Final = 0.25
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}
 _T = TypeVar("_T")
 
@@ -59,18 +60,20 @@ def hearing(client: Polled) -> Iterator[None]:
 
 
 def answered_within(client: Polled, ask: Callable[..., _T], timeout: float) -> _T:
-    """The broker's answer to `ask(timeout=…)`, asked again until `timeout` seconds are over.
+    """The broker's answer to `ask(timeout=…)`, asked again and each time for longer, until `timeout` seconds are over.
 
-    Raises KafkaException: before that, if the client reports that the answer cannot come.
+    In between the client calls back, and may be given another password. Raises KafkaException: after REFUSED_S already, if the
+    client reports that the answer cannot come.
     """
-    deadline = time.monotonic() + timeout
+    begun, wait_s = time.monotonic(), _FIRST_WAIT_S
     while True:
         try:
-            return ask(timeout=min(REFUSED_S, timeout))
+            return ask(timeout=min(wait_s, timeout))
         except KafkaException:
             client.poll(0)
-            report = reported()
-            if report is not None and report.code() in _REFUSED:
+            report, waited_s = reported(), time.monotonic() - begun
+            if report is not None and report.code() in _REFUSED and waited_s > REFUSED_S:
                 raise KafkaException(report) from None
-            if time.monotonic() > deadline:
+            if waited_s > timeout:
                 raise
+            wait_s *= 2

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -67,15 +68,14 @@ def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEAD
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of as many ports in a row that nobody listens on."""
+    """The first of as many ports in a row that nobody listens on, below those that the system gives to connections."""
     while True:
+        port = secrets.choice(range(10_000, 20_000 - count))
         with contextlib.ExitStack() as held:
-            first = held.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port = int(first.getsockname()[1])
             try:
-                for number in range(1, count):
+                for number in range(count):
                     held.enter_context(socket.create_server(("127.0.0.1", port + number)))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
 
