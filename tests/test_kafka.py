@@ -31,6 +31,12 @@ LOGINS = [code for code, meaning in MEANINGS.items() if meaning == "login"]
 TOPICS = [code for code, meaning in MEANINGS.items() if meaning == "topic"]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_reported() -> None:
+    """What a client of another test was refused would be quoted."""
+    reported.forget_refusals()
+
+
 @pytest.mark.parametrize(
     ("codes", "at_start", "running", "creating"),
     [
