@@ -28,7 +28,6 @@ from core_tables.settings.environment import Settings
 # A round waits for each source for its timeouts; a view that is older than this many rounds and these seconds is not shown.
 _ROUNDS: Final = 3
 _ROUND_LIMIT_S: Final = 60.0
-_STATEMENT_TIMEOUT_MS: Final = 15_000  # of one page of the sample, or less
 _T = TypeVar("_T")
 
 
@@ -116,7 +115,7 @@ class Monitor:
         for at, database in enumerate(self._databases):
             try:
                 if at not in self._connections:
-                    self._connections[at] = wiring.operator(database, _STATEMENT_TIMEOUT_MS)
+                    self._connections[at] = wiring.operator(database, wiring.LOOK_TIMEOUT_MS)
                 self._topic = wiring.registered_topic(self._settings, self._connections[at])
                 found |= wiring.positions(self._settings, self._connections[at])
             except CoreTablesError as error:

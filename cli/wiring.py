@@ -59,6 +59,7 @@ from core_tables.settings.environment import Settings
 from core_tables.settings.lane_map import check_groups
 
 READS: Final = "core-tables reads"  # the name of these connections
+LOOK_TIMEOUT_MS: Final = 15_000  # of a statement that shows how things are: who looks again is not to wait longer
 SCRAPE_TIMEOUT_S: Final = 2.0  # of each of two requests; Prometheus waits ten seconds for all
 
 
@@ -243,9 +244,12 @@ def known_topic(settings: Settings) -> LedgerTopic:
     """The row of the topic that the settings name, as the first database has it that answers."""
     *others, last = settings.databases()
     for database in others:
-        with contextlib.suppress(UnavailableError), contextlib.closing(operator(database)) as connection:
+        with (
+            contextlib.suppress(UnavailableError),
+            contextlib.closing(operator(database, LOOK_TIMEOUT_MS)) as connection,
+        ):
             return registered_topic(settings, connection)
-    with contextlib.closing(operator(last)) as connection:
+    with contextlib.closing(operator(last, LOOK_TIMEOUT_MS)) as connection:
         return registered_topic(settings, connection)
 
 
@@ -264,7 +268,7 @@ def status_now(settings: Settings, admin: AdminClient) -> LedgerStatus:
     topic, failed = None, None
     for database in settings.databases():
         try:
-            with contextlib.closing(operator(database)) as connection:
+            with contextlib.closing(operator(database, LOOK_TIMEOUT_MS)) as connection:
                 topic = registered_topic(settings, connection)
                 known.append(KnownLanes(positions(settings, connection), lane_stops(connection)))
         except UnavailableError as error:

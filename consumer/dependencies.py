@@ -40,7 +40,7 @@ class WorkerDependencies:
     find_gaps: Callable[[int, int], dict[int, int]]
     check_topics: Callable[[], None]
     ends: AskedEnds
-    check_clients: Callable[[], None] = lambda: None
+    check_clients: Callable[[], None]
     name: str = ""
     counts: WorkerCounts = field(default_factory=WorkerCounts)
     traced: Traced | None = None

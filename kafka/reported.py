@@ -65,15 +65,15 @@ def answered_within(client: Polled, ask: Callable[..., _T], timeout: float) -> _
     In between the client calls back, and may be given another password. Raises KafkaException: after REFUSED_S already, if the
     client reports that the answer cannot come.
     """
-    begun, wait_s = time.monotonic(), _FIRST_WAIT_S
+    begun, waited_s, wait_s = time.monotonic(), 0.0, _FIRST_WAIT_S
     while True:
         try:
-            return ask(timeout=min(wait_s, timeout))
+            return ask(timeout=min(wait_s, max(_FIRST_WAIT_S, timeout - waited_s)))
         except KafkaException:
             client.poll(0)
             report, waited_s = reported(), time.monotonic() - begun
             if report is not None and report.code() in _REFUSED and waited_s > REFUSED_S:
                 raise KafkaException(report) from None
-            if waited_s > timeout:
+            if waited_s >= timeout:
                 raise
             wait_s *= 2

@@ -17,6 +17,7 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.projection.postgres.statements import sql
 
 from .builders import START
+from .test_isolation import OF_NO_TENANT
 from .world import World, wait_until
 
 pytestmark = pytest.mark.stack
@@ -176,18 +177,7 @@ READS: dict[str, tuple[int, Callable[[Reads], Any]]] = {
     **MADE_OF,
 }
 # Reads of no tenant's rows, and those that another stands for.
-NOT_ASKED: Final = {
-    "until",
-    "wait_with",
-    "close",
-    "topics",
-    "lane_of_tenant",
-    "applied_of",
-    "by_database",
-    "registered_fingerprints",
-    "outcomes_of",
-    "due_tenants",
-}
+NOT_ASKED: Final = OF_NO_TENANT | {"outcomes_of", "due_tenants"}
 
 
 @pytest.fixture(scope="module", params=[1_000, 100_000], ids="{:,} others".format)

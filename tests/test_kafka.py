@@ -62,6 +62,26 @@ def test_what_an_error_means_depends_on_its_code_and_on_when_it_comes(
         assert kind(translate_creation("ledger", KafkaException(error))) == creating
 
 
+def test_a_question_is_asked_again_each_time_for_longer_and_not_beyond_its_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, waits = [0.0], list[float]()
+
+    def unanswered(timeout: float) -> None:
+        waits.append(timeout)
+        now[0] += timeout
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    class Client:
+        def poll(self, timeout: float = 0) -> int:  # noqa: ARG002 - it has nothing to report
+            return 0
+
+    monkeypatch.setattr(reported, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with pytest.raises(KafkaException):
+        reported.answered_within(Client(), unanswered, 10.0)
+    assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 2.25]
+
+
 def kind(error: CoreTablesError) -> str:
     match error:
         case SetupError(subject=subject):

@@ -84,6 +84,7 @@ class Process:
             audit=queue,
             find_gaps=run.broker.gaps,
             check_topics=run.broker.check,
+            check_clients=lambda: None,
             ends=AskedEnds(run.broker.ends, lambda: run.scheduler.now),
         )
         settings = WorkerSettings(batch_size=6, states_in_memory=4, audit_patience_s=0.0)
