@@ -1,6 +1,7 @@
 """Conformance: the pending list (contract, section 6), pure, and the same from Postgres and from the cache."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -151,18 +152,20 @@ def test_a_login_of_redis_that_may_only_read_gets_lists_from_the_cache_and_canno
     reader, filler, worker = (other_settings(world, redis_url=urls[name]) for name in ("reader", "filler", "worker"))
     query = PendingQuery("read-only", "ada", NOW)
 
-    def cached_for(program: World) -> list[str] | None:
-        answer = program.reads.pending(query)
+    def cached_for(program: World, at_least: int) -> list[str] | None:
+        answer = program.reads.pending(query, at_least=at_least)
         return [offer.work_order_id for offer in answer.offers] if answer.from_cache else None
 
     with worker.working():
         for names in (["first"], ["first", "second"]):
             event = make("WORK_ORDER_CREATED", tenant_id="read-only", work_order_id=names[-1], created_at=NOW)
-            assert world.outcome(event) == Accepted()
+            (receipt,) = world.append(event)
+            assert receipt.outcome(60) == Accepted()
+            cached = partial(cached_for, at_least=receipt.event_id())
             if names == ["first"]:
-                assert cached_for(reader) is None, "nobody who may has stored the list"
-            for program in (filler, reader):  # a cache that is too slow is not used for some seconds
-                assert wait_until(lambda program=program: cached_for(program), "the cached list") == names  # type: ignore[misc]
+                assert cached(reader) is None, "nobody who may has stored the list"
+            for program in (filler, reader):  # a cache that is too slow is not used for a moment, and is behind then
+                assert wait_until(partial(cached, program), "the cached list") == names
     for program in (reader, filler, worker):
         program.close()
     with pytest.raises(redis.exceptions.NoPermissionError):
