@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from msgspec.structs import asdict
 from psycopg.types.json import Jsonb
 
@@ -89,9 +89,11 @@ def consume(settings: Settings, folder: Path) -> Measured:
             seen = 0
             while seen < events:
                 for message in consumer.consume(folded.BATCH, POLL_S):
-                    partition = message.partition()
-                    if message.error() is not None or partition is None:
-                        raise RuntimeError(f"the ledger topic could not be read: {message.error()}")
+                    partition, error = message.partition(), message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        continue
+                    if error is not None or partition is None:
+                        raise RuntimeError(f"the ledger topic could not be read: {error}")
                     key, value, offset = message.key(), message.value(), message.offset() or 0
                     read_record(key, value, partition, settings.partitions, offset, KNOWN_SCHEMAS)
                     seen += 1
