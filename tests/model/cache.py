@@ -38,6 +38,7 @@ class CacheRule:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.mutation = scenario.mutation
+        self._judged: dict[tuple[Redis, Label], str | None] = {}  # many states have the same Redis
 
     def initial(self) -> World:
         """Nothing is folded; a label, no list."""
@@ -48,8 +49,15 @@ class CacheRule:
         label = world.seen if self.mutation is Mutation.LABEL_READ_BEFORE_THE_LIST else world.redis.label
         if label is None:
             return None
+        shown = (world.redis, label)
+        if shown not in self._judged:
+            self._judged[shown] = self.judge(world.redis, label)
+        return self._judged[shown]
+
+    def judge(self, redis: Redis, label: Label) -> str | None:
+        """What is wrong with what a reader makes of Redis, who has read this label."""
         for query in QUERIES:
-            answer = self.answer(world.redis, label, query)
+            answer = self.answer(redis, label, query)
             right = fold(label.position, label.epoch)
             if (
                 answer is not None

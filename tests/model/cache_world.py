@@ -7,6 +7,7 @@ the epoch, and what was listed before it is not what Postgres holds any more.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Final, NamedTuple
 
 
@@ -82,6 +83,7 @@ AT_THE_START: Final = {"z": 2, "b": 4}
 RECORDS: Final[Sequence[tuple[str, int | None]]] = (("c", 3), ("z", 4), ("c", None))
 
 
+@cache
 def fold(position: int, epoch: int) -> tuple[Entry, ...]:
     """The list as Postgres has it at a position: a repair finds that b is the youngest, and the next one that it is not."""
     ages: dict[str, int | None] = {**AT_THE_START, "b": 4 if epoch % 2 == 0 else 1}

@@ -5,6 +5,7 @@ Step 7 is `dropped`. Step 8 is what a lane does behind its last record: it emits
 """
 
 from .restart_world import (
+    NOBODY,
     Audit,
     AuditPartition,
     Entry,
@@ -45,8 +46,9 @@ class RestartRule:
         if self.scenario.second_dies_for_good:
             return world
         first, second = world.workers
-        other = exchanged(world)
-        return world if (first, world.topic.holder) <= (second, other.topic.holder) else other
+        holder = world.topic.holder
+        in_order = (first, holder) <= (second, holder if holder == NOBODY else 1 - holder)
+        return world if in_order else exchanged(world)
 
     def complete(self, world: World) -> bool:
         """Everything is folded and audited."""
