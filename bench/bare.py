@@ -18,7 +18,8 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from bench import place, running
 from core_tables.consumer.worker_settings import WorkerSettings
-from core_tables.kafka.clients import KafkaSettings, ledger_consumer
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import ledger_consumer
 from core_tables.schemas.events import LedgerEvent
 from core_tables.schemas.wire import encode_event
 from core_tables.settings.environment import Settings

@@ -85,7 +85,7 @@ def due(tenant: str, now: int | None, only: str | None, after: Cursor | None, li
     """
     if after is not None and only is None:
         raise click.UsageError("a cursor belongs to one kind: give --only too")
-    reads, when = wiring.reads(Settings()), at(now)
+    reads, when = wiring.reads_of_tables(Settings()), at(now)
     found = {kind: read(reads, tenant, when, after, limit) for kind, read in DUE_KINDS.items() if only in (None, kind)}
     match form:
         case Format.JSON:

@@ -3,12 +3,11 @@
 import sys
 from typing import NoReturn
 
-from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from core_tables.cli import output
-from core_tables.kafka.errors import ClientSettingError, translate_kafka
+from core_tables.kafka.client_settings import ClientSettingError
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.settings.environment import wrong_setting
 
@@ -22,8 +21,17 @@ def end_with(error: Exception) -> None:
             output.fail(error)
         case ValidationError() | SettingsError():
             _fail_usage(wrong_setting(error))
-        case KafkaException():
-            output.fail(translate_kafka(error))
+        case _:
+            _fail_as_kafka_does(error)
+
+
+def _fail_as_kafka_does(error: Exception) -> None:
+    from confluent_kafka import KafkaException  # the client, which a command without Kafka does not wait for
+
+    from core_tables.kafka.errors import translate_kafka
+
+    if isinstance(error, KafkaException):
+        output.fail(translate_kafka(error))
 
 
 def _fail_usage(why: str) -> NoReturn:

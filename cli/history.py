@@ -52,7 +52,7 @@ def ledger(
     With --since or --until, those whose created_at is in that range, both ends included: of a tenant in the order of
     created_at, of a work order in the order of event ids.
     """
-    reads = wiring.reads(Settings())
+    reads = wiring.reads_of_tables(Settings())
     by_time = since is not None or until is not None
     if by_time and work_order_id is None:
         if (first_id, last_id) != (1, MAX_I64):
@@ -83,7 +83,7 @@ def ledger(
 @format_option
 def key(tenant: str, work_order_id: str, idempotency_key: str, form: Format) -> None:
     """Show the event that an idempotency key is bound to."""
-    found = wiring.reads(Settings()).bound_event(tenant, work_order_id, idempotency_key)
+    found = wiring.reads_of_tables(Settings()).bound_event(tenant, work_order_id, idempotency_key)
     if found is None:
         output.nothing(f"an event of {work_order_id} with the key {idempotency_key}")
     emit_one(f"event {found.work_order_event_id}", _event_json(found), form)
@@ -100,7 +100,9 @@ def correlation(tenant: str, correlation_id: int, first_id: int, limit: int, for
 
     Those that were refused or replayed too.
     """
-    found = wiring.reads(Settings()).records_of_correlation(tenant, correlation_id, first_id=first_id, page_size=limit)
+    found = wiring.reads_of_tables(Settings()).records_of_correlation(
+        tenant, correlation_id, first_id=first_id, page_size=limit
+    )
     columns = ("event_id", "created_at", "event_type", "outcome", "reason_code", "field", "sentence")
     emit_list(f"records of {correlation_id}", [_record_json(record) for record in found], form, columns)
     if found.next is not None:
@@ -153,7 +155,7 @@ def outcome(tenant: str, event_id: int, form: Format) -> None:
 
     EVENT_ID is the id that the receipt of the append gave.
     """
-    found = wiring.reads(Settings()).outcome(tenant, event_id)
+    found = wiring.reads_of_tables(Settings()).outcome(tenant, event_id)
     if found is None:
         output.nothing(f"an outcome of {event_id} (not folded yet, or another tenant's)")
     emit_one(f"outcome of {event_id}", outcome_json(event_id, found), form)

@@ -119,7 +119,7 @@ def list_work_orders(
         _refuse_cursor(after)
         _list_of_requester(tenant, requester, status, limit, form)
     elif status is not None and requester is None and closed_since is None:
-        page = wiring.reads(Settings()).current_by_status(tenant, status, after=after, page_size=limit)
+        page = wiring.reads_of_tables(Settings()).current_by_status(tenant, status, after=after, page_size=limit)
         emit_list(f"{status} work orders", list(map(record_json, page)), form, _COLUMNS)
         if page.next is not None:
             emit_more(f"--after {cursor_text(page.next)}", form)
@@ -135,7 +135,7 @@ def _refuse_cursor(after: Cursor | None) -> None:
 
 
 def _list_of_requester(tenant: str, requester: str, status: WorkOrderStatus | None, limit: int, form: Format) -> None:
-    found = wiring.reads(Settings()).open_of_requester(tenant, requester, page_size=MAX_PAGE)
+    found = wiring.reads_of_tables(Settings()).open_of_requester(tenant, requester, page_size=MAX_PAGE)
     chosen = sorted(
         (each for each in found if status in (None, each.work_order_status)),
         key=lambda each: each.last_updated_at,
@@ -149,7 +149,7 @@ def _list_of_requester(tenant: str, requester: str, status: WorkOrderStatus | No
 
 
 def _list_closed(tenant: str, since: int, limit: int, form: Format) -> None:
-    found = list(islice(_closed_since(wiring.reads(Settings()), tenant, since), limit + 1))
+    found = list(islice(_closed_since(wiring.reads_of_tables(Settings()), tenant, since), limit + 1))
     emit_list("closed work orders", list(map(record_json, found[:limit])), form, ("closing_event_id", *_COLUMNS))
     if len(found) > limit:
         emit_more("a larger --limit", form)
@@ -179,7 +179,7 @@ def closed(tenant: str, event_id: int, limit: int, form: Format) -> None:
 
     In the order in which they were closed, each with the event that closed it.
     """
-    found = wiring.reads(Settings()).closed_after(tenant, event_id, page_size=limit)
+    found = wiring.reads_of_tables(Settings()).closed_after(tenant, event_id, page_size=limit)
     emit_list("closed work orders", list(map(record_json, found)), form, ("closing_event_id", *_COLUMNS))
     if found.next is not None:
         *_, last = found
@@ -197,7 +197,7 @@ def approvals(tenant: str, target: str, after: Cursor | None, limit: int, form: 
 
     The first to expire comes first; expired ones are listed too.
     """
-    page = wiring.reads(Settings()).awaited_approvals(tenant, target, after=after, page_size=limit)
+    page = wiring.reads_of_tables(Settings()).awaited_approvals(tenant, target, after=after, page_size=limit)
     emit_list(f"approvals of {target}", [approval_json(found) for found in page], form)
     if page.next is not None:
         emit_more(f"--after {cursor_text(page.next)}", form)

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from core_tables.cli import output, wiring
+from core_tables.cli import output, worker_wiring
 from core_tables.cli.formats import Format, emit_list
 from core_tables.cli.log_lines import logger_of
 from core_tables.cli.options import format_option
@@ -122,7 +122,7 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     def opened() -> Opened:
         port.waits_to_start("the worker is starting")
         return started(
-            lambda: wiring.worker(settings, worker_settings, audit=audit, log=log, traced=traced),
+            lambda: worker_wiring.worker(settings, worker_settings, audit=audit, log=log, traced=traced),
             start_timeout,
             log,
             port.waits_to_start,

@@ -38,7 +38,7 @@ def get(
         raise click.UsageError("which work order? Give either its WORK_ORDER_ID or --correlation-id")
     if whole and (work_order_id is None or at_event is not None):
         raise click.UsageError("--whole goes with WORK_ORDER_ID alone")
-    reads = wiring.reads(Settings())
+    reads = wiring.reads_of_tables(Settings())
     if work_order_id is None:
         found: CurrentRecord | None = reads.current_by_correlation(tenant, correlation_id or 0)
         work_order_id = found.work_order_id if found is not None else ""
@@ -73,7 +73,7 @@ def _lease_json(lease: GrantedLease) -> dict[str, object]:
 @format_option
 def steps(tenant: str, work_order_id: str, after: tuple[str, int], limit: int, form: Format) -> None:
     """Show the step attempts of a work order."""
-    found = wiring.reads(Settings()).attempts(tenant, work_order_id, after=after, page_size=limit)
+    found = wiring.reads_of_tables(Settings()).attempts(tenant, work_order_id, after=after, page_size=limit)
     emit_list("step attempts", list(map(_attempt_json, found)), form)
     if found.next is not None:
         step_id, attempt_index = found.next
@@ -88,7 +88,7 @@ def steps(tenant: str, work_order_id: str, after: tuple[str, int], limit: int, f
 @format_option
 def lease(tenant: str, work_order_id: str, now: int | None, last: bool, form: Format) -> None:
     """Show the active lease of a work order, or its last one."""
-    reads = wiring.reads(Settings())
+    reads = wiring.reads_of_tables(Settings())
     found = reads.last_lease(tenant, work_order_id) if last else reads.active_lease(tenant, work_order_id, at(now))
     if found is None:
         output.nothing(f"{'a' if last else 'an active'} lease of {work_order_id}")

@@ -14,7 +14,7 @@ from core_tables.cli.starting import GRACE_S, end_by_force_after
 from core_tables.consumer.audit_thread import AuditThread
 from core_tables.consumer.worker import Worker
 from core_tables.kafka.certificate_files import CertificateFiles
-from core_tables.kafka.clients import KafkaSettings
+from core_tables.kafka.client_settings import KafkaSettings
 
 _LOOK_EVERY_S: Final = 5.0
 Opened = tuple[Worker, AuditThread | None]

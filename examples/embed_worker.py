@@ -8,7 +8,7 @@ release: pin the version of Core Tables, or start the command as a process of it
 
 import signal
 
-from core_tables.cli import wiring
+from core_tables.cli import worker_wiring
 from core_tables.cli.log_lines import logger
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.settings.environment import Settings
@@ -18,7 +18,7 @@ def main() -> None:
     """Fold until a signal says to stop."""
     log = logger()  # JSON lines on standard error; any structlog logger will do
     settings = WorkerSettings(batch_size=2000)
-    worker, audit = wiring.worker(Settings(), settings, audit=True, log=log)
+    worker, audit = worker_wiring.worker(Settings(), settings, audit=True, log=log)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.stop())  # another thread may call stop() too
     if audit is not None:

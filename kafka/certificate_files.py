@@ -6,7 +6,8 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from core_tables.kafka.clients import KafkaSettings, admin_client
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import admin_client
 from core_tables.schemas.reasons import CoreTablesError
 
 _SETTINGS: Final = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location")

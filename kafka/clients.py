@@ -8,15 +8,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from core_tables.kafka.errors import ClientSettingError
+from core_tables.kafka.client_settings import ClientSettingError, Credentials, KafkaSettings
 from core_tables.kafka.reported import forget_refusals, note
 from core_tables.schemas.reasons import CoreTablesError
 
@@ -40,26 +39,9 @@ _CLASSIC_GROUP: Final = {
     "heartbeat.interval.ms": 1_000,  # a member learns about a rebalance by a heartbeat, and a rebalance takes two
 }
 Client = TypeVar("Client")
-Credentials = Callable[[], tuple[str, str]]
 # The client sets an exception there, and returns a list with a missing item all the same. Only a call through the C API sees
 # that; the interpreter's own, once it is specialized, hands out the list, and reading it is a segmentation fault.
 _headers_of: Final[Callable[[Message], Any]] = methodcaller("headers")
-
-
-@dataclass(frozen=True)
-class KafkaSettings:
-    """How a program's Kafka clients reach the broker.
-
-    Attributes:
-        group_id: the workers' consumer group.
-        extra: passed to each client: security and the like, and callbacks such as `oauth_cb`. It may hold a password.
-        credentials: gives the current name and password, and is asked when a broker refuses the login.
-    """
-
-    bootstrap_servers: str
-    group_id: str = "core-tables"
-    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    credentials: Credentials | None = field(default=None, repr=False)
 
 
 def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = "rdkafka") -> Consumer:

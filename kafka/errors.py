@@ -57,14 +57,6 @@ _CHECK_SETTINGS: Final = (
 )
 
 
-class ClientSettingError(SetupError):
-    """The Kafka client rejects a setting; `why` is its own explanation."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the Kafka client rejects a setting: {why}; correct the settings passed to it", "machine")
-        self.why = why
-
-
 class UnreadableRecordError(LaneStoppedError):
     """The client cannot read what lies at an offset: it tries again and again, and gets no further."""
 

@@ -8,13 +8,8 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from core_tables.kafka.clients import (
-    LOG_END_GROUP,
-    REQUEST_TIMEOUT_S,
-    KafkaSettings,
-    admin_client,
-    log_end_consumer,
-)
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import LOG_END_GROUP, REQUEST_TIMEOUT_S, admin_client, log_end_consumer
 from core_tables.kafka.errors import (
     Translate,
     UnreadableRecordError,

@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from core_tables.kafka.clients import KafkaSettings, admin_client
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import admin_client
 from core_tables.kafka.errors import unusable
 from core_tables.schemas.reasons import UnavailableError
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from core_tables.projection.cache.pending_cache import PendingCache, connect_cache
 from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.projection.postgres.lane_pools import LanePools, PoolOfLanes, Pools
 from core_tables.projection.postgres.lanes import topic_named
@@ -34,6 +33,11 @@ def connect_reads(
     pools = _pools(dsns, name, pooled=pooled)
     if redis_url is None:
         return Reads(pools)
+    from core_tables.projection.cache.pending_cache import (  # the client of Redis takes 0.1 s
+        PendingCache,
+        connect_cache,
+    )
+
     topic_id = topic_named(Reads(pools).topics(), topic).topic_id
     current = redis_url if callable(redis_url) else partial(str, redis_url)
     return Reads(pools, PendingCache(connect_cache(current), topic_id))

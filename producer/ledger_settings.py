@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from core_tables.kafka.clients import Credentials, KafkaSettings
+from core_tables.kafka.client_settings import Credentials, KafkaSettings
 from core_tables.producer.connected_reads import CurrentUrl, DsnOfLanes
 from core_tables.projection.postgres.connection import CurrentDsn
 from core_tables.schemas.reasons import SetupError

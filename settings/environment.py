@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from core_tables.kafka.clients import KafkaSettings
+from core_tables.kafka.client_settings import KafkaSettings
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.vocabulary import AUDIT_TOPIC, LEDGER_TOPIC, PARTITIONS
 from core_tables.settings.forms import (

@@ -1,14 +1,17 @@
 """The forms that settings have: what each checks raises ValueError, and no message quotes a value that may hold a password."""
 
+import re
 from importlib import import_module
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
-import redis
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import TypeAdapter, ValidationError
 
 from core_tables.settings.lane_map import lane_groups
+
+# What the client surely reads; of any other address, it is asked.
+_PLAIN_REDIS_URL: Final = re.compile(r"rediss?://(:[0-9a-zA-Z]*@)?[0-9a-zA-Z.-]+(:[0-9]{1,4})?(/[0-9]+)?")
 
 
 class HttpAddress(NamedTuple):
@@ -40,7 +43,9 @@ def dsn_form(value: str) -> str:
 
 def redis_url_form(value: str) -> str:
     """`none`, or the address of a Redis."""
-    if value != "none":
+    if value != "none" and not _PLAIN_REDIS_URL.fullmatch(value):
+        import redis  # the client takes 0.1 s
+
         try:
             redis.connection.parse_url(value)  # type: ignore[no-untyped-call]
         except ValueError:

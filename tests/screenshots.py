@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from playwright.sync_api import Browser, Page
 
-from core_tables.cli import demo, wiring
+from core_tables.cli import demo, worker_wiring
 from core_tables.cli.append import Summary, append_lines
 from core_tables.deploy import stack as local_stack
 from core_tables.schemas.identity import event_id_at, partition_of
@@ -76,7 +76,10 @@ def demo_world() -> Iterator[tuple[World, dict[str, int]]]:
             world.init()
             wait_until(world.answers, "the broker to lead the topics")
             world.register(LATER)
-            with patch.object(wiring, "worker_client_id", lambda: "core-tables-worker-fold-1-1"), world.working():
+            with (
+                patch.object(worker_wiring, "worker_client_id", lambda: "core-tables-worker-fold-1-1"),
+                world.working(),
+            ):
                 ids = _append_the_day(world)
                 world.produce(b"", UNKNOWN, STOPPED)
                 wait_until(lambda: world.rows("lane_stops"), "the lane to stop")

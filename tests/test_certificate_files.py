@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core_tables.kafka.certificate_files import CertificateFiles
-from core_tables.kafka.clients import KafkaSettings
+from core_tables.kafka.client_settings import KafkaSettings
 
 from .certificates import Authority
 

@@ -160,7 +160,7 @@ def test_every_log_line_is_in_the_runbook_with_its_level_and_fields() -> None:
 # -- messages
 
 ERRORS: Final = {"LaneStoppedError", "SetupError", "UnknownSchemaError"}
-OPERATORS: Final = ("consumer", "kafka", "projection/postgres", "schemas", "cli/wiring.py")
+OPERATORS: Final = ("consumer", "kafka", "projection/postgres", "schemas", "cli/wiring.py", "cli/worker_wiring.py")
 
 
 def message(node: ast.AST) -> str | None:

@@ -53,3 +53,10 @@ def test_help_does_not_wait_for_the_clients() -> None:
     program = "import sys; from core_tables.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert {"confluent_kafka", "psycopg", "pydantic", "redis"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["read", "history", "due", "listing", "tenants", "error_lines"])
+def test_a_command_that_reads_tables_does_not_wait_for_kafka_and_redis(module: str) -> None:
+    program = f"import sys, core_tables.cli.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert {"confluent_kafka", "redis"}.isdisjoint(done.stdout.split())

@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.kafka import clients, reported
-from core_tables.kafka.clients import KafkaSettings, ledger_producer, no_log, partition_consumer
+from core_tables.kafka.client_settings import ClientSettingError, KafkaSettings
+from core_tables.kafka.clients import ledger_producer, no_log, partition_consumer
 from core_tables.kafka.errors import (
     MEANINGS,
-    ClientSettingError,
     translate_creation,
     translate_kafka,
     translate_running,

@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka import lost_clients
-from core_tables.kafka.clients import KafkaSettings, ledger_producer
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import ledger_producer
 from core_tables.kafka.lost_clients import LOST_S, RenewedAdmin, WatchedClients
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.producer.deliveries import Deliveries

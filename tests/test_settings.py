@@ -16,7 +16,7 @@ from core_tables import Ledger, LedgerSettings, SetupError
 from core_tables.cli import output
 from core_tables.cli.main import main
 from core_tables.deploy.stack import StackAddresses
-from core_tables.kafka.clients import KafkaSettings
+from core_tables.kafka.client_settings import KafkaSettings
 from core_tables.settings.environment import SECRETS, Settings, unknown_variables
 
 SECRET = "hunter2"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from core_tables.cli import doctor, output, wiring
+from core_tables.cli import doctor, output, wiring, worker_wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.monitor import Monitor
 from core_tables.consumer.worker_settings import WorkerSettings
@@ -226,7 +226,7 @@ def _check_newcomers(world: World, ours: str) -> None:
         assert receipt.outcome(20.0) is not None
         world.acknowledged[receipt.event_id()] = event
     other = world.settings.model_copy(update={"group_id": f"{world.name}-other"})
-    worker, audit = wiring.worker(other, WorkerSettings(), audit=False, log=structlog_of_nothing())
+    worker, audit = worker_wiring.worker(other, WorkerSettings(), audit=False, log=structlog_of_nothing())
     assert audit is None
     worker.close()
 
@@ -250,7 +250,7 @@ def _check_refused(settings: Settings, why: str) -> None:
     with pytest.raises(SetupError, match=why):
         initialize(settings)
     with pytest.raises(SetupError, match=why):
-        wiring.worker(settings, WorkerSettings(), audit=False, log=structlog_of_nothing())
+        worker_wiring.worker(settings, WorkerSettings(), audit=False, log=structlog_of_nothing())
     with pytest.raises(SetupError, match=why), closing(wiring.reads(settings)) as reads:
         reads.current("acme", "order-1")
     with pytest.raises(SetupError, match=why):
@@ -268,7 +268,7 @@ def test_an_empty_database_in_the_place_of_another_is_filled_only_if_that_was_lo
     world.admins[1].execute(f'create database "{empty}"'.encode())
     wrong = other_settings(world, postgres_lanes=map_of(stack, second, empty))
     with pytest.raises(SetupError, match=r"does not know the topic|knows no ledger topic|is not as it should be"):
-        wiring.worker(wrong.settings, WorkerSettings(), audit=False, log=structlog_of_nothing())
+        worker_wiring.worker(wrong.settings, WorkerSettings(), audit=False, log=structlog_of_nothing())
     with pytest.raises(SetupError, match=r"the database, lanes 0-5 is empty.*init --lost"):
         initialize(wrong.settings)
     initialize(wrong.settings, lost=True)

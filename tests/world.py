@@ -30,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
-from core_tables.cli import wiring
+from core_tables.cli import wiring, worker_wiring
 from core_tables.cli.init import initialize
 from core_tables.cli.schemas import CopiedSchema
 from core_tables.consumer.dependencies import Traced
@@ -192,7 +192,7 @@ class World:
 
     def store(self) -> Store:
         """The worker's side of Postgres, on a connection of its own."""
-        store = wiring.worker_store(self.settings.worker(), "test store")
+        store = worker_wiring.worker_store(self.settings.worker(), "test store")
         self._open.callback(store.connection.close)
         return store
 
@@ -243,7 +243,7 @@ class World:
         every = structlog.make_filtering_bound_logger(logging.DEBUG)
         log = structlog.wrap_logger(structlog.ReturnLogger(), [partial(_kept, lines)], wrapper_class=every)
         worker_settings = WorkerSettings(batch_size=batch_size, **settings)
-        worker, audit_thread = wiring.worker(self.settings, worker_settings, audit=audit, log=log, traced=traced)
+        worker, audit_thread = worker_wiring.worker(self.settings, worker_settings, audit=audit, log=log, traced=traced)
         probes = WorkerProbes(worker_settings)
         thread = threading.Thread(target=lambda: self._run(running))
         running = RunningWorker(worker, thread, audit_thread, probes, log=lines)

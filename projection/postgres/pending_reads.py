@@ -1,9 +1,8 @@
 """The pending list of a requester, from the cache or from Postgres."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from core_tables.projection.cache.pending_cache import CachedList, PendingCache
 from core_tables.projection.fold.pending import (
     PendingOffer,
     PendingQuery,
@@ -20,6 +19,9 @@ from core_tables.projection.postgres.row_types import PendingRow
 from core_tables.projection.postgres.tenant_reads import checked_parameters
 from core_tables.schemas.identity import lane_of
 from core_tables.schemas.vocabulary import MAX_I64, PENDING_STATUSES
+
+if TYPE_CHECKING:  # the client of Redis, for which reads without a cache do not wait
+    from core_tables.projection.cache.pending_cache import PendingCache
 
 
 class PendingAnswer(NamedTuple):
@@ -42,7 +44,7 @@ class Newest(NamedTuple):
 class PendingReads(LaneReads):
     """The read of pending lists; the cache is optional."""
 
-    def __init__(self, pools: Pools, cache: PendingCache | None = None) -> None:
+    def __init__(self, pools: Pools, cache: "PendingCache | None" = None) -> None:
         super().__init__(pools)
         self._cache = cache
 
@@ -54,10 +56,17 @@ class PendingReads(LaneReads):
         checked(query)
         checked_parameters(query.tenant_id, requester_user_id=query.requester_user_id)
         lane = self.lane_of_tenant(query.tenant_id)
-        cached = CachedList(None, None) if self._cache is None else self._cache.read(lane, query)
-        if cached.records is not None and cached.position is not None and _covers(lane, cached.position, at_least):
+        cached = None if self._cache is None else self._cache.read(lane, query)
+        if (
+            cached
+            and cached.records is not None
+            and cached.position is not None
+            and _covers(lane, cached.position, at_least)
+        ):
             return PendingAnswer(pending_list(cached.records, query), cached.position, from_cache=True)
-        if self._cache is None or not self._cache.may_fill or cached.label is None or cached.records is not None:
+        if not (
+            self._cache and cached and self._cache.may_fill and cached.label is not None and cached.records is None
+        ):
             asked = Newest(query.status_set, pending_since(query), query.top_n, query.top_n)
             rows = self._newest(query, lane, asked, at_least)
             return PendingAnswer(pending_list(_records(rows), query), rows[0].applied, from_cache=False)

@@ -5,7 +5,6 @@ the Kafka and Postgres clients.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -187,6 +186,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib.metadata import version  # it imports a parser of mails
+
         return version("core-tables")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
