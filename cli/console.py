@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from core_tables.cli import output, wiring
-from core_tables.cli.log_lines import logger
+from core_tables.cli.log_lines import logger_of
 from core_tables.cli.refusals import ledger_record
 from core_tables.kafka.lost_clients import RenewedAdmin
 from core_tables.kafka.shown_record import shown_record
@@ -77,7 +77,7 @@ def console(
     access = _access(host, auth_header, proxies, passwords)
     settings = Settings()
     # Whatever CORE_TABLES_LOG_LEVEL says: who looked at values is logged in any case.
-    log = logger(format_=settings.log_format)
+    log = logger_of(settings, "console", level="info")
     with closing(wiring.reads(settings)) as reads:
         ports = console_ports(settings, reads, log)
         try:

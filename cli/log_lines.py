@@ -1,17 +1,20 @@
-"""The log of a worker: lines on standard error, each with an event code (docs/RUNBOOK.md, "Log lines")."""
+"""What workers, monitors and consoles log: lines on standard error, each with an event code (docs/RUNBOOK.md, "Log lines")."""
 
 import logging
+import os
+import socket
 import sys
 import traceback
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import ExcInfo
 
-from core_tables.kafka.group import worker_client_id
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.settings.environment import LogFormat, LogLevel, Settings
+
+LoggingProgram = Literal["worker", "monitor", "console"]
 
 
 def logger(level: LogLevel = "info", format_: LogFormat = "json", **fields: str) -> Any:
@@ -32,12 +35,16 @@ def logger(level: LogLevel = "info", format_: LogFormat = "json", **fields: str)
     return structlog.get_logger().bind(**fields)
 
 
-def logger_of(settings: Settings) -> Any:
-    """The logger of a program that serves: each line says which worker wrote it, of which group and release."""
+def logger_of(settings: Settings, program: LoggingProgram, level: LogLevel | None = None) -> Any:
+    """The logger of a program that serves: each line says which process wrote it, of which group and release.
+
+    The field with the name of the process is called as the program is. `level` overrides the one of the settings.
+    """
+    process = f"core-tables-{program}-{socket.gethostname()}-{os.getpid()}"
     return logger(
-        settings.log_level,
+        settings.log_level if level is None else level,
         settings.log_format,
-        worker=worker_client_id(),
+        **{program: process},
         group=settings.group_id,
         version=version("core-tables"),
     )

@@ -96,7 +96,6 @@ class Monitor:
         if topic is not None:
             ends = asked("kafka", partial(self._bounds, log_ends, topic))
             starts = asked("kafka", partial(self._bounds, log_starts, topic)) if ends is not None else None
-            # A client aborts the process if a question about a group outlives its timeout and the broker comes back.
             if ends is None:
                 failed["group"] = "Kafka did not answer"
             else:
@@ -128,7 +127,7 @@ class Monitor:
         return self._admin.ask(partial(ask, topic=topic.topic, partitions=range(topic.partitions)))
 
     def _owned(self, topic: LedgerTopic) -> int:
-        group = describe_group(self._admin.client, self._settings.group_id, topic.topic)
+        group = self._admin.ask(partial(describe_group, group_id=self._settings.group_id, topic=topic.topic))
         if group is None:
             raise UnavailableError(
                 "kafka",
@@ -191,7 +190,7 @@ def monitor(every: float, sample: int, drift_every: float) -> None:
     fold of their ledger rows. One is enough for a ledger.
     """
     settings = Settings()
-    log = logger_of(settings)
+    log = logger_of(settings, "monitor")
     address = settings.http_address()
     if address is None:
         raise SetupError(

@@ -105,7 +105,7 @@ def worker(audit: bool, batch: int, processes: int, start_timeout: float) -> Non
     Workers share the lanes: start as many as the load needs, up to one per lane.
     """
     settings = Settings()
-    log = logger_of(settings)
+    log = logger_of(settings, "worker")
     for name, advice in misspelt_variables().items():
         log.warning("unknown_setting", variable=name, advice=advice)
     if processes > 1:

@@ -11,6 +11,7 @@ from core_tables.kafka.errors import UnreadableRecordError
 from core_tables.kafka.group import Group, describe_group
 from core_tables.kafka.log import LogEnd, TopicReader, ends_without_lane, log_ends
 from core_tables.projection.postgres.lanes import KnownStop, LanePosition
+from core_tables.schemas.reasons import UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
 
@@ -62,7 +63,10 @@ def ledger_status(
     positions = {lane: position for database in known for lane, position in database.positions.items()}
     ends = log_ends(admin, topic.topic, range(topic.partitions))
     strays = ends_without_lane(admin, topic.topic, topic.partitions)
-    group = describe_group(admin, group_id, topic.topic)
+    try:
+        group = describe_group(admin, group_id, topic.topic)
+    except UnavailableError:  # the ends of the logs are known, so only the group has no coordinator now
+        group = None
     with closing(open_reader()) as reader:
         lanes = [
             _lane_status(position, ends[lane - topic.first_lane], reader, lane - topic.first_lane, group)

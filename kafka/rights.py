@@ -14,6 +14,7 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from core_tables.kafka.clients import LOG_END_GROUP, REQUEST_TIMEOUT_S
 from core_tables.kafka.errors import denied, translate_running
+from core_tables.kafka.group import answered, questions
 from core_tables.kafka.reported import hearing
 
 Kind = Literal["topic", "consumer group", "transactional id"]
@@ -99,8 +100,7 @@ def check_rights(admin: AdminClient, rights: Iterable[Right]) -> None:
 def _missing(admin: AdminClient, rights: Sequence[Right]) -> list[Right]:
     """The rights that are missing. Raises KafkaException."""
     missing = _missing_of(rights, "topic", partial(_asked_of_topics, admin), admin)
-    # Only now: a client aborts the process if a question about a group outlives its timeout and the broker comes back.
-    return missing + _missing_of(rights, "consumer group", partial(_asked_of_groups, admin), admin)
+    return missing + _missing_of(rights, "consumer group", partial(questions, admin, rights=True), admin)
 
 
 def _missing_of(
@@ -122,10 +122,6 @@ def _asked_of_topics(admin: AdminClient, names: list[str]) -> Mapping[str, "Futu
     )
 
 
-def _asked_of_groups(admin: AdminClient, names: list[str]) -> Mapping[str, "Future[Any]"]:
-    return admin.describe_consumer_groups(names, include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S)
-
-
 def _names(rights: Iterable[Right], kind: Kind) -> list[str]:
     return list(dict.fromkeys(right.name for right in rights if right.kind == kind))
 
@@ -133,7 +129,7 @@ def _names(rights: Iterable[Right], kind: Kind) -> list[str]:
 def _allowed(answer: Any) -> frozenset[AclOperation] | None:
     """The operations that the broker allows this user on a topic or group; None if it does not say."""
     try:
-        operations = answer.result().authorized_operations
+        operations = answered(answer).authorized_operations
     except KafkaException as error:
         match error.args[0].code():
             case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:

@@ -377,6 +377,8 @@ def test_the_command_serves_until_it_is_asked_to_end(world: World, ids: dict[str
         try:
             assert running.stderr is not None
             started = next(line for line in running.stderr if "console_started" in line)
+            assert json.loads(started)["console"].endswith(f"-{running.pid}")
+            assert "worker" not in json.loads(started)
             address = json.loads(started)["address"]
             assert httpx2.get(f"{address}/lanes").status_code == 200
             assert httpx2.get(f"{address}/lanes", headers={"host": "evil.example"}).status_code == 400

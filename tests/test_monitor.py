@@ -1,9 +1,11 @@
 """The monitor: what no worker shows, and nothing that is not true any more."""
 
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
+from importlib.metadata import version
 
 import pytest
 import structlog
@@ -96,13 +98,14 @@ def test_what_does_not_answer_is_absent_and_the_rest_is_shown(world: World, monk
     monitor.close()
 
 
-def test_the_command_serves_until_it_is_asked_to_end(world: World) -> None:
+def test_the_command_serves_until_it_is_asked_to_end_and_logs_as_a_monitor(world: World) -> None:
     assert b"CORE_TABLES_HTTP is not set" in world.command("monitor").stderr
     address = HttpAddress("127.0.0.1", free_ports())
     process = subprocess.Popen(
         [sys.executable, "-m", "core_tables.cli.main", "monitor"],
-        env={**world.environment(), "CORE_TABLES_HTTP": str(address)},
-        stderr=subprocess.DEVNULL,
+        env={**world.environment(), "CORE_TABLES_HTTP": str(address), "CORE_TABLES_LOG_FORMAT": "text"},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         wait_until(lambda: (answer := ask(address, "/readyz")) and answer.status == 200, "the monitor to be ready")
@@ -112,4 +115,9 @@ def test_the_command_serves_until_it_is_asked_to_end(world: World) -> None:
         assert "process_cpu_seconds_total" in text
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        _, lines = process.communicate(timeout=30)
+    assert process.returncode == 0
+    (started,) = [line for line in lines.splitlines() if "monitor_started" in line]
+    assert f"monitor=core-tables-monitor-{socket.gethostname()}-{process.pid}" in started
+    assert f"version={version('core-tables')}" in started
+    assert "worker" not in lines

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,6 +143,33 @@ def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path,
         assert receipt.outcome(60) == Accepted()
         wait_until(lambda: running.probes.ready().ok, "the worker to be ready again")
     assert running.errors == []
+
+
+def test_questions_about_a_group_that_a_suspended_kafka_leaves_open_do_not_end_the_process(
+    folder: Path, world: World, tmp_path: Path
+) -> None:
+    written = tmp_path / "answers"
+    with written.open("wb") as answers:
+        asker = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.group_asker", world.settings.kafka_servers(), world.settings.group_id],
+            stdin=subprocess.PIPE,
+            stdout=answers,
+        )
+
+    def count(what: str) -> int:
+        return written.read_text("utf-8").splitlines().count(what)
+
+    try:
+        wait_until(lambda: count("answered") > 0, "a first answer", 60)
+        with standing_still(folder, "kafka"):
+            wait_until(lambda: count("not answered") >= 4, "several questions to be open", 60)
+        before = count("answered")
+        wait_until(lambda: count("answered") > before or asker.poll() is not None, "another answer", 180)
+        asker.communicate(timeout=30)
+        assert asker.returncode == 0
+    finally:
+        asker.kill()
+        asker.wait()
 
 
 # Alone, since a broker that was suspended needs its processor to find its controller again.
