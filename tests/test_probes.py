@@ -14,7 +14,9 @@ from core_tables.consumer.audit_queue import AuditQueue
 from core_tables.consumer.http_server import HttpPage, HttpServer
 from core_tables.consumer.lane import Lane, Trouble
 from core_tables.consumer.probes import HALTING, WorkerProbes, probe_pages
+from core_tables.consumer.worker_metrics import WorkerCollector
 from core_tables.consumer.worker_settings import WorkerSettings
+from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.reasons import (
     CoreTablesError,
     LaneStoppedError,
@@ -26,7 +28,8 @@ from core_tables.schemas.reasons import (
 from core_tables.settings.forms import HttpAddress, http_address
 
 from .fakes import queue_of
-from .world import World, free_ports, new_world, wait_until
+from .metric_tables import samples, scrape
+from .world import World, free_ports, new_world, other_settings, wait_until
 
 LIMITS = WorkerSettings(stands_after_s=90.0, waits_after_s=30.0)
 
@@ -192,12 +195,36 @@ def test_several_processes_are_alive_and_ready_if_each_of_those_that_run_is(monk
             assert status(parent, "GET", "/readyz") == 200
 
 
+@pytest.fixture(scope="module")
+def single(stack: StackAddresses) -> Iterator[World]:
+    """A world of one lane."""
+    made = new_world(stack, partitions=1)
+    yield made
+    made.close()
+
+
+@pytest.mark.stack
+def test_a_client_setting_that_only_the_audit_cannot_use_stops_lanes_and_halts_a_rollout(single: World) -> None:
+    wrong = other_settings(single, kafka={"socket.timeout.ms": "60000"})
+    with wrong.working() as running:
+        wait_until(lambda: not running.probes.ready().ok and running.log_lines("lane_stopped"), "the lane to stop")
+        (problem,) = running.probes.ready().body["problems"]
+        collector = WorkerCollector()
+        collector.follow(running.worker, dict, wrong.settings.group_id)
+        (stopped,) = samples(scrape(collector), "core_tables_lane_stopped_info")
+        assert stopped.labels == {"lane": "0", "cause": "machine"}
+        assert (problem["state"], problem["lane"]) == ("stopped", 0)
+        assert "`socket.timeout.ms` must be set" in problem["cause"]
+        assert "correct the settings" in problem["cause"]
+        assert running.probes.alive().ok
+    wrong.close()
+
+
 @pytest.mark.stack
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_is_ready_with_and_without_a_lane_and_not_alive_without_its_audit_thread(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    single: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    single = new_world(world.stack, partitions=1)
     ended: list[bool] = []
     real = AuditEmitter.step
 
@@ -218,4 +245,3 @@ def test_a_worker_is_ready_with_and_without_a_lane_and_not_alive_without_its_aud
         assert answer is not None
         assert answer.status == 503
         assert [problem["cause"] for problem in answer.body["problems"]] == ["the audit thread has ended"]
-    single.close()

@@ -5,7 +5,8 @@ import threading
 
 from confluent_kafka import KafkaException
 
-from core_tables.kafka.clients import KafkaSettings, admin_client
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import admin_client
 from core_tables.kafka.group import answered, questions
 
 servers, group = sys.argv[1:]
