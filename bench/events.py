@@ -2,7 +2,7 @@
 
 import gzip
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +45,15 @@ LIFE: Final[tuple[Step, ...]] = (
     ("LEASE_RELEASED", "EXECUTING", events.LeaseReleased()),
     ("STATUS_CHANGED", "DONE", events.StatusChanged()),
 )
+# One that stays in a pending list for nine of its ten events.
+PENDING_LIFE: Final[tuple[Step, ...]] = (
+    *LIFE[:4],
+    *(("FIELD_SET", "CONFIRM", events.FieldSet("party", party)) for party in range(5, 10)),
+    LIFE[-1],
+)
 
 
-def day(count: int, orders: int = 20_000) -> Iterator[LedgerEvent]:
+def day(count: int, orders: int = 20_000, life: Sequence[Step] = LIFE) -> Iterator[LedgerEvent]:
     """`count` events of `orders` work orders, at random; an order whose life is over is followed by a new one."""
     chance = random.Random(SEED)
     places = [0] * orders
@@ -58,12 +64,12 @@ def day(count: int, orders: int = 20_000) -> Iterator[LedgerEvent]:
         if place and chance.random() < REPLAYED:
             places[order] -= 1
             place -= 1
-        yield _event(order, place, START + number * STEP_NS)
+        yield _event(order, place, START + number * STEP_NS, life)
 
 
-def _event(order: int, place: int, at: int) -> LedgerEvent:
-    life, step = divmod(place, len(LIFE))
-    kind, status, payload = LIFE[step]
+def _event(order: int, place: int, at: int, steps: Sequence[Step]) -> LedgerEvent:
+    life, step = divmod(place, len(steps))
+    kind, status, payload = steps[step]
     lease, stepping = kind.startswith("LEASE_"), kind.startswith("STEP_")
     name = f"order-{order}-{life}"
     return LedgerEvent(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -47,7 +48,7 @@ def databases(settings: Settings, sizes: Sequence[int], say: Callable[[str], Non
     try:
         for rows in sizes:
             say(f"inserting {rows:,} ledger rows into a database")
-            stocked.template(settings, _name_of(rows), rows)
+            stocked.template(settings, _name_of(rows), partial(stocked.history, ledger_rows=rows))
         yield
     finally:
         with psycopg.connect(settings.admin(), autocommit=True) as admin:
@@ -61,7 +62,7 @@ def measure(settings: Settings, folder: Path, sizes: Sequence[int], seconds: flo
         with place.tables(settings, _name_of(rows)) as made:
             drained = drain.drain(made, folder)
             task = reads.Task(made, "pending, postgres", rows // stocked.LIFE, stocked.ONE_IN, seconds)
-            pending = reads.read(task, CLIENTS)
+            pending = reads.read(task, CLIENTS, folder)
         yield Grown(rows, drained, _latency(settings, rows, seconds), pending)
 
 

@@ -104,6 +104,7 @@ class Awaiting:
         self._sent: deque[tuple[float, Receipt]] = deque()
         self._pending: list[tuple[float, Receipt]] = []
         self._took: list[tuple[float, float]] = []
+        self.unknown: list[Receipt] = []  # those that were not acknowledged; in a run without faults there are none
         self._added = 0
         self._complete = threading.Event()
         self._failed: Exception | None = None
@@ -118,19 +119,25 @@ class Awaiting:
     def finish(self) -> list[tuple[float, float]]:
         """For each receipt, when it was due and the seconds until its outcome was known. Raises RuntimeError."""
         deadline = time.monotonic() + DEADLINE_S
-        while len(self._took) < self._added and self._failed is None and time.monotonic() < deadline:
+        while self._missing() and self._failed is None and time.monotonic() < deadline:
             time.sleep(LOOK_S)
         self._complete.set()
-        if len(self._took) < self._added:
-            raise RuntimeError(f"{self._added - len(self._took)} outcomes did not come") from self._failed
+        if self._missing():
+            raise RuntimeError(f"{self._missing()} outcomes did not come") from self._failed
         return self._took
+
+    def _missing(self) -> int:
+        return self._added - len(self._took) - len(self.unknown)
 
     def _look(self) -> None:
         try:
             while not self._complete.is_set():
                 for _ in range(len(self._sent)):
                     sent = self._sent.popleft()
-                    (self._pending if sent[1].delivered else self._sent).append(sent)
+                    if sent[1].failed:
+                        self.unknown.append(sent[1])
+                    else:
+                        (self._pending if sent[1].delivered else self._sent).append(sent)
                 if self._pending:
                     self._ask()
                 time.sleep(LOOK_S)

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from bench import events, pacing, place, stocked
+from bench.measure import StackCpu
 from bench.measure import load as load_average
 from bench.pacing import Spread
 from core_tables.cli import wiring
@@ -30,7 +32,11 @@ NOW: Final = events.START + 1_000_000_000
 
 
 class Read(NamedTuple):
-    """One run. `found` is the mean number of records in an answer, `from_cache` the share of answers from the cache."""
+    """One run.
+
+    `found` is the mean number of records in an answer, `from_cache` the share of answers from the cache. The CPU of Postgres is per
+    read.
+    """
 
     kind: Kind
     open_orders: int
@@ -39,6 +45,7 @@ class Read(NamedTuple):
     reads_per_s: float
     found: float
     from_cache: float
+    postgres_us: float
     load: float
 
     def __str__(self) -> str:
@@ -56,7 +63,9 @@ class Task(NamedTuple):
     seconds: float
 
 
-def measure(settings: Settings, sizes: Sequence[int], clients: Sequence[int], seconds: float) -> Iterator[Read]:
+def measure(
+    settings: Settings, folder: Path, sizes: Sequence[int], clients: Sequence[int], seconds: float
+) -> Iterator[Read]:
     """One round over the sizes, each in its own tables, with no worker: only reading is measured."""
     for size in sizes:
         with place.tables(settings) as made:
@@ -64,7 +73,7 @@ def measure(settings: Settings, sizes: Sequence[int], clients: Sequence[int], se
             for count in clients:
                 for kind in KINDS:
                     label_lanes(made)
-                    yield read(Task(made, kind, size, 1, seconds), count)
+                    yield read(Task(made, kind, size, 1, seconds), count, folder)
 
 
 def label_lanes(settings: Settings) -> None:
@@ -77,8 +86,8 @@ def label_lanes(settings: Settings) -> None:
     connection.close()
 
 
-def read(task: Task, clients: int) -> Read:
-    """Let clients read for some seconds, each with its own connection."""
+def read(task: Task, clients: int, folder: Path) -> Read:
+    """Let clients read for some seconds, each with its own connection; the stack is in a folder."""
     context = multiprocessing.get_context("spawn")
     count = min(PROCESSES, clients)
     barrier, results = context.Barrier(count), context.SimpleQueue()
@@ -87,18 +96,22 @@ def read(task: Task, clients: int) -> Read:
         context.Process(target=_process, args=(task, share, number, barrier, results), daemon=True)
         for number, share in enumerate(shares)
     ]
+    stack = StackCpu(folder)
+    before = stack.read(())
     for process in processes:
         process.start()
     answers = [results.get() for _ in processes]
+    used = stack.read(()).since(before)
     for process in processes:
         process.join()
     if failed := [result for result in answers if isinstance(result, str)]:
         raise RuntimeError(f"a reading client failed: {failed[0]}")
     took = [seconds for result in answers for seconds in result[0]]
     found, cached = (sum(result[at] for result in answers) / len(took) for at in (1, 2))
+    # Connecting and warming up is in what Postgres used, but it is little next to the reads of some seconds.
     return Read(
         task.kind, task.orders // task.one_in, clients, pacing.spread(took), len(took) / task.seconds, found, cached,
-        load_average(),
+        1e6 * used.postgres / len(took), load_average(),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import IO, Final
 
 import psycopg
@@ -27,10 +29,11 @@ LOOK_S: Final = 0.05
 
 
 @contextlib.contextmanager
-def worker(settings: Settings, *arguments: str) -> Iterator[None]:
-    """A worker that has opened every lane."""
-    with ended(place.worker(settings, *arguments)) as process:
-        Log(process.stderr, lambda line: b'"lane_opened"' in line, settings.partitions).ready_at(READY_S)
+def worker(settings: Settings, *arguments: str, log: Path = Path(os.devnull)) -> Iterator[None]:
+    """A worker that has opened every lane; its log goes to a file, too."""
+    with log.open("wb") as kept, ended(place.worker(settings, *arguments)) as process:
+        opened = Log(process.stderr, lambda line: b'"lane_opened"' in line, settings.partitions, kept=kept)
+        opened.ready_at(READY_S)
         yield
 
 
@@ -60,14 +63,21 @@ def ended(process: "subprocess.Popen[bytes]", patience: float = STOP_S) -> Itera
 class Log:
     """Reads the log of a process in a thread, so that the process never blocks on it, and notes when it is ready.
 
-    It is ready after `count` lines for which `says_ready` holds. It has failed after a line with `failure` in it.
+    It is ready after `count` lines for which `says_ready` holds. It has failed after a line with `failure` in it. Lines are
+    copied to `kept`.
     """
 
     def __init__(
-        self, lines: IO[bytes] | None, says_ready: Callable[[bytes], bool], count: int = 1, failure: bytes | None = None
+        self,
+        lines: IO[bytes] | None,
+        says_ready: Callable[[bytes], bool],
+        count: int = 1,
+        failure: bytes | None = None,
+        kept: IO[bytes] | None = None,
     ) -> None:
         self.failed = False
         self._says_ready, self._missing, self._failure = says_ready, count, failure
+        self._kept = kept
         self._ready_at: float | None = None
         self._known = threading.Event()
         self._last: deque[bytes] = deque(maxlen=30)
@@ -88,6 +98,9 @@ class Log:
 
     def _read(self, lines: Iterable[bytes]) -> None:
         for line in lines:
+            if self._kept is not None and not self._kept.closed:
+                self._kept.write(line)
+                self._kept.flush()
             if not self.failed:
                 self._last.append(line)
             if self._ready_at is None and self._says_ready(line):

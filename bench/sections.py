@@ -4,7 +4,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench import appends, contenders, contest, events, growth, latency, place, reads, results, spread, upkeep
+from bench import (
+    appends,
+    brokers,
+    cluster,
+    contenders,
+    contest,
+    events,
+    giants,
+    growth,
+    latency,
+    lists,
+    neighbours,
+    place,
+    reads,
+    results,
+    spread,
+    upkeep,
+)
 from bench.results import Row
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.events import LedgerEvent
@@ -60,7 +77,27 @@ def reading(plan: Plan) -> list[Row]:
     sizes, clients, seconds = ((10_000,), (1, 16), 1.0) if plan.quick else ((10_000, 1_000_000), reads.CLIENTS, 5.0)
     settings = _topic(plan, "reads")
     keys = ("kind", "open_orders", "clients")
-    return _rounds(plan, lambda: reads.measure(settings, sizes, clients, seconds), keys)
+    return _rounds(plan, lambda: reads.measure(settings, plan.folder, sizes, clients, seconds), keys)
+
+
+def listing(plan: Plan) -> list[Row]:
+    """The first ten of a pending list, by its size."""
+    sizes, times = ((10, 10_000, 100_000), 500) if plan.quick else ((10, 10_000, 1_000_000), 4000)
+    settings = _topic(plan, "lists")
+    return _rounds(plan, lambda: lists.measure(settings, sizes, times), ("open_orders",))
+
+
+def indexing(plan: Plan) -> list[Row]:
+    """What the index of pending lists costs the drain."""
+    count = min(plan.events, 100_000) // (4 if plan.quick else 1)
+    loads = [
+        ("three of ten", _loaded(plan, "index", f"{count:,} events", events.day(count))),
+        (
+            "nine of ten",
+            _loaded(plan, "index-pending", f"{count:,} events", events.day(count, life=events.PENDING_LIFE)),
+        ),
+    ]
+    return _rounds(plan, lambda: lists.drains(loads, plan.folder), ("pending_events", "indexed"))
 
 
 def keeping(plan: Plan) -> list[Row]:
@@ -92,17 +129,39 @@ def spreading(plan: Plan) -> list[Row]:
         return _rounds(plan, lambda: spread.measure(settings, plan.folder, server), ("databases",))
 
 
+def standing_beside(plan: Plan) -> list[Row]:
+    """Ordinary work orders beside what is a thousand times larger than usual."""
+    size, backlog, seconds = (giants.LARGE, 40_000, 8.0)
+    if plan.quick:
+        size, backlog, seconds = size._replace(open=50_000), 10_000, 2.0
+    settings = place.topic_of(plan.stack, "neighbours")
+    with neighbours.databases(settings, size, plan.say):
+        return _rounds(plan, lambda: neighbours.measure(settings, plan.folder, size, backlog, seconds), ("beside",))
+
+
+def breaking(plan: Plan) -> list[Row]:
+    """Three brokers of its own, of which one after the other is killed under load; one round, since it has a round of brokers."""
+    nodes, rate, seconds = (cluster.NODES[:1], 300.0, 12.0) if plan.quick else (cluster.NODES, 500.0, 20.0)
+    settings = place.topic_of(plan.stack, "brokers")
+    found = brokers.measure(settings, plan.folder, nodes, rate, seconds)
+    return results.medians(_shown(plan, found), ("node", "phase"))
+
+
 SECTIONS: Final[dict[str, Callable[[Plan], list[Row]]]] = {
     "drain": drain,
     "latency": latencies,
     "appends": appending,
     "reads": reading,
+    "lists": listing,
+    "index": indexing,
     "upkeep": keeping,
     "growth": growing,
     "workers": several,
     "databases": spreading,
+    "neighbours": standing_beside,
+    "brokers": breaking,
 }
-NOT_QUICK: Final = ("workers", "databases")
+NOT_QUICK: Final = ("workers",)
 
 
 def _topic(plan: Plan, name: str) -> Settings:

@@ -4,7 +4,7 @@ They are of the same 50 tenants, so that the events that are folded next lie amo
 random inserts leave them. Their ids are in a lane that this topic does not have, so they do not affect its positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
@@ -79,17 +79,17 @@ _TABLES: Final = ("work_order_ledger", _CURRENT_TABLE, "work_order_step_attempts
 
 def open_orders(settings: Settings, count: int) -> None:
     """Insert `count` open work orders, ten to a requester, into the current table only."""
-    _fill(settings, {"orders": count, "one_in": 1}, (_CURRENT,), (_CURRENT_TABLE,))
+    fill(settings, {"orders": count, "one_in": 1}, (_CURRENT,), (_CURRENT_TABLE,))
 
 
 def history(settings: Settings, ledger_rows: int) -> None:
     """Insert `ledger_rows` events into the tables, ten to a work order; every second work order is open."""
     statements = (_LEDGER, _CURRENT, _ATTEMPTS, _LEASES)
-    _fill(settings, {"orders": ledger_rows // LIFE, "one_in": ONE_IN}, statements, _TABLES)
+    fill(settings, {"orders": ledger_rows // LIFE, "one_in": ONE_IN}, statements)
 
 
-def template(settings: Settings, name: str, ledger_rows: int) -> None:
-    """Create a database with a history but no topic; runs start from copies of it (`place.tables`)."""
+def template(settings: Settings, name: str, insert: Callable[[Settings], None]) -> None:
+    """Create a database with what `insert` inserts, but no topic; runs start from copies of it (`place.tables`)."""
     with psycopg.connect(settings.admin(), autocommit=True) as admin:
         admin.execute(f'drop database if exists "{name}"'.encode())
         admin.execute(f'create database "{name}"'.encode())
@@ -97,7 +97,7 @@ def template(settings: Settings, name: str, ledger_rows: int) -> None:
     connection = connect(made.admin(), name="benchmark")
     migrate(connection)
     connection.close()
-    history(made, ledger_rows)
+    insert(made)
 
 
 def requester(number: int, orders: int, one_in: int) -> tuple[str, str]:
@@ -111,9 +111,10 @@ def order(number: int) -> tuple[str, str]:
     return f"tenant-{number % events.TENANTS}", f"order-{number}-0x"
 
 
-def _fill(
-    settings: Settings, sizes: dict[str, int], statements: Sequence[LiteralString], tables: Sequence[str]
+def fill(
+    settings: Settings, sizes: dict[str, int], statements: Sequence[LiteralString], tables: Sequence[str] = _TABLES
 ) -> None:
+    """Run statements that insert many rows into tables; `sizes` are parameters of theirs."""
     given = {"tenants": events.TENANTS, "lane": LANE, "life": LIFE, "list": LIST, "at": events.START, **sizes}
     with psycopg.connect(settings.admin(), autocommit=True) as admin:
         admin.execute("set maintenance_work_mem = '512MB'")

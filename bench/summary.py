@@ -27,7 +27,9 @@ class Check(NamedTuple):
 
 def checks(results: Results) -> list[Check]:
     """The figures of all sections that were run."""
-    return [check for part in (_drain, _latency, _upkeep, _growth) for check in part(results)]
+    return [
+        check for part in (_drain, _latency, _reads, _lists, _upkeep, _growth, _neighbours) for check in part(results)
+    ]
 
 
 def rows_of(results: Results, section: str) -> list[Row]:
@@ -88,6 +90,34 @@ def _latency(results: Results) -> Iterator[Check]:
         yield _at_most("append to outcome at 1,000/s, p99 compared with the bare loop", ratio, "x", 1.3)
 
 
+def _reads(results: Results) -> Iterator[Check]:
+    rows = rows_of(results, "reads")
+    for clients in (16, 64):
+        cached = find(rows, kind="pending, cache", clients=clients)
+        tables = find(rows, kind="pending, postgres", clients=clients)
+        if cached is not None and tables is not None:
+            what = f"lists from the cache compared with Postgres, {clients} clients"
+            yield _at_least(f"{what}: lists/s", cached["reads_per_s"] / tables["reads_per_s"], "x", 2)
+            yield _at_most(f"{what}: p99", cached["p99_ms"] / tables["p99_ms"], "x", 1)
+
+
+def _lists(results: Results) -> Iterator[Check]:
+    rows = sorted(rows_of(results, "lists"), key=lambda row: int(row["open_orders"]))
+    if len(rows) > 1:
+        (smallest, *_, largest) = rows
+        what = f"first ten of {largest['open_orders']:,} pending, compared with {smallest['open_orders']:,}: p50"
+        yield _at_most(what, largest["p50_ms"] / smallest["p50_ms"], "x", 2)
+    rows = rows_of(results, "index")
+    for row in rows:
+        former = find(rows, pending_events=row["pending_events"], indexed="former")
+        if former is not None and former is not row:
+            lost = row["events_per_s"] / former["events_per_s"]
+            what = (
+                f"drain with the index of lists, {row['pending_events']} events pending, compared with the former index"
+            )
+            yield _at_least(what, lost, "x", 0.95)
+
+
 def _upkeep(results: Results) -> Iterator[Check]:
     rows = rows_of(results, "upkeep")
     rebuild = find(rows, what="rebuild, all tables lost", live_rate=0)
@@ -106,3 +136,18 @@ def _growth(results: Results) -> Iterator[Check]:
         ratio = rows[0]["drain_events_per_s"] / rows[-1]["drain_events_per_s"]
         what = f"cost per event with {rows[-1]['rows']:,} existing rows, compared with {rows[0]['rows']:,}"
         yield _at_most(what, ratio, "x", 1.15)
+
+
+def _neighbours(results: Results) -> Iterator[Check]:
+    rows = rows_of(results, "neighbours")
+    usual = find(rows, beside="nothing large")
+    for row in rows:
+        if usual is not None and row is not usual:
+            worst = max(row[f"{read}_p50_ms"] / usual[f"{read}_p50_ms"] for read in ("pending", "current", "history"))
+            costs = [each["drain_worker_us"] + each["drain_postgres_us"] for each in (row, usual)]
+            what = f"beside {row['beside']} a thousand times larger"
+            for part in ("p50", "p99"):
+                ratio = row[f"outcome_{part}_ms"] / usual[f"outcome_{part}_ms"]
+                yield _at_most(f"{what}: append to outcome, {part}", ratio, "x", 1.5)
+            yield _at_most(f"{what}: CPU per event", costs[0] / costs[1], "x", 1.5)
+            yield _at_most(f"{what}: slowest of three reads, p50", worst, "x", 1.5)

