@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from bench import cluster, events, pacing, place, running
 from bench.cluster import Cluster
-from bench.latency import Awaiting
+from bench.latency import WARM_UP, Awaiting, one_at_a_time
 from bench.measure import load as load_average
 from bench.pacing import Spread
 from core_tables.cli import wiring
@@ -65,6 +65,8 @@ class _Load:
         self._rate = rate
         self._ended = threading.Event()
         self._ledger = wiring.ledger(settings)
+        self._events = events.day(10_000_000)
+        one_at_a_time(self._ledger, self._events, WARM_UP)  # Awaiting does not wait for connections
         self._awaiting = Awaiting(self._ledger)
         self.receipts: list[Receipt] = []
         self._acknowledged: list[float] = []
@@ -80,9 +82,8 @@ class _Load:
         return [self._broken(span, took) for span in spans]
 
     def _append(self) -> None:
-        load = events.day(10_000_000)
         while not self._ended.is_set():
-            pacing.pace(self._rate, 0.5, lambda due: self._send(self._ledger.append(next(load)), due))
+            pacing.pace(self._rate, 0.5, lambda due: self._send(self._ledger.append(next(self._events)), due))
 
     def _send(self, receipt: Receipt, due: float) -> None:
         receipt.when_settled(lambda: self._acknowledged.append(time.monotonic()))
