@@ -43,7 +43,9 @@ def command(
     @click.command()
     @click.option("--quick", is_flag=True, help="About three minutes: fewer events, one round, the main ratios only.")
     @click.option("--only", multiple=True, type=click.Choice(list(sections.SECTIONS)), help="One section. Repeatable.")
-    @click.option("--rounds", type=click.IntRange(1), help="Rounds of each section.  [default: 3, or 1 with --quick]")
+    @click.option(
+        "--rounds", type=click.IntRange(1), help="Rounds of each section.  [default: 1 to 3, or 1 with --quick]"
+    )
     @click.option(
         "--events", type=click.IntRange(1000), help="Events to drain.  [default: 200000, or 50000 with --quick]"
     )
@@ -63,14 +65,15 @@ def command(
         file = into / "bench" / "results.json"
         failed = list[str]()
         chosen = list(only) or [name for name in sections.SECTIONS if not (quick and name in sections.NOT_QUICK)]
-        size, times = events or (QUICK_EVENTS if quick else EVENTS), rounds or (1 if quick else 3)
-        rerun = f"python -m {program}{' --quick' if quick else ''} --only {{}} --rounds {times} --events {size}"
+        size = events or (QUICK_EVENTS if quick else EVENTS)
+        times = f" --rounds {rounds}" if rounds else ""
+        rerun = f"python -m {program}{' --quick' if quick else ''} --only {{}}{times} --events {size}"
         try:
             check()
             if not report_only:
                 compiled_build.check()
                 with _stack(stack) as (addresses, folder):
-                    plan = sections.Plan(addresses, folder, size, times, quick, real_input, field, _say)
+                    plan = sections.Plan(addresses, folder, size, rounds, quick, real_input, field, _say)
                     failed = _measure(plan, chosen, file, rerun)
             found = results.load(file)
             publish(into, found)

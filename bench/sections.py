@@ -28,13 +28,17 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
 
 
+ROUNDS: Final = 3
+FEWER: Final = 2  # for what takes long and differs little from round to round
+
+
 class Plan(NamedTuple):
     """How much is run, and where; `say` shows a line of progress."""
 
     stack: StackAddresses
     folder: Path
     events: int
-    rounds: int
+    rounds: int | None  # of each section; None: as many as its medians need
     quick: bool
     real_input: Path | None
     field: contenders.Field
@@ -54,13 +58,13 @@ def drain(plan: Plan) -> list[Row]:
         others["real input"] = events.real_input(plan.real_input)
     for name, load in others.items():
         settings = _loaded(plan, f"drain-{len(rows)}", name, load)
-        rows += _drained(plan, name, [contenders.ours(settings, plan.folder)])
+        rows += _drained(plan, name, [contenders.ours(settings, plan.folder)], usual=1)
     return rows
 
 
 def latencies(plan: Plan) -> list[Row]:
     """From append to known outcome, compared with the bare loop."""
-    rates, seconds, alone = ((1000,), 4.0, 100) if plan.quick else ((100, 1000, 3000), 20.0, 1000)
+    rates, seconds, alone = ((1000,), 4.0, 100) if plan.quick else ((100, 1000, 3000), 12.0, 1000)
     settings = place.topic_of(plan.stack, "latency")
     return _rounds(plan, lambda: latency.measure(settings, rates, seconds, alone), ("name", "rate"))
 
@@ -69,12 +73,12 @@ def appending(plan: Plan) -> list[Row]:
     """Appends, by what is waited for."""
     alone, many = (200, 10_000) if plan.quick else (1000, 50_000)
     settings = place.topic_of(plan.stack, "appends")
-    return _rounds(plan, lambda: appends.measure(settings, alone, many), ("what",))
+    return _rounds(plan, lambda: appends.measure(settings, alone, many), ("what",), FEWER)
 
 
 def reading(plan: Plan) -> list[Row]:
     """Reads, by kind, number of open orders and number of clients."""
-    sizes, clients, seconds = ((10_000,), (1, 16), 1.0) if plan.quick else ((10_000, 1_000_000), reads.CLIENTS, 5.0)
+    sizes, clients, seconds = ((10_000,), (1, 16), 1.0) if plan.quick else ((10_000, 1_000_000), reads.CLIENTS, 3.0)
     settings = _topic(plan, "reads")
     keys = ("kind", "open_orders", "clients")
     return _rounds(plan, lambda: reads.measure(settings, plan.folder, sizes, clients, seconds), keys)
@@ -103,30 +107,30 @@ def indexing(plan: Plan) -> list[Row]:
 def keeping(plan: Plan) -> list[Row]:
     """Verify and rebuild, idle and under load."""
     settings, count = place.topic_of(plan.stack, "upkeep"), 10_000 if plan.quick else 200_000
-    return _rounds(plan, lambda: upkeep.measure(settings, count), ("what", "live_rate"))
+    return _rounds(plan, lambda: upkeep.measure(settings, count), ("what", "live_rate"), FEWER)
 
 
 def growing(plan: Plan) -> list[Row]:
     """The same load on small, large and very large tables."""
     sizes = (10_000, 1_000_000) if plan.quick else (10_000, 1_000_000, 10_000_000)
-    count, seconds = (20_000, 3.0) if plan.quick else (min(plan.events, 200_000), 10.0)
+    count, seconds = (20_000, 3.0) if plan.quick else (min(plan.events, 200_000), 8.0)
     settings = _loaded(plan, "growth", f"{count:,} events", events.day(count))
     with growth.databases(settings, sizes, plan.say):
-        return _rounds(plan, lambda: growth.measure(settings, plan.folder, sizes, seconds), ("rows",))
+        return _rounds(plan, lambda: growth.measure(settings, plan.folder, sizes, seconds), ("rows",), FEWER)
 
 
 def several(plan: Plan) -> list[Row]:
     """The same load with more workers."""
     settings = _loaded(plan, "workers", f"{plan.events:,} events", events.day(plan.events))
     counts = (1, 2) if plan.quick else growth.WORKERS
-    return _rounds(plan, lambda: growth.several(settings, plan.folder, counts), ("workers",))
+    return _rounds(plan, lambda: growth.several(settings, plan.folder, counts), ("workers",), FEWER)
 
 
 def spreading(plan: Plan) -> list[Row]:
     """The same load into one database, and into two on servers of their own."""
     settings = _loaded(plan, "databases", f"{plan.events:,} events", events.day(plan.events))
     with spread.second_server(plan.stack, plan.folder) as server:
-        return _rounds(plan, lambda: spread.measure(settings, plan.folder, server), ("databases",))
+        return _rounds(plan, lambda: spread.measure(settings, plan.folder, server), ("databases",), FEWER)
 
 
 def standing_beside(plan: Plan) -> list[Row]:
@@ -179,14 +183,21 @@ def _loaded(plan: Plan, name: str, what: str, load: Iterable[LedgerEvent]) -> Se
     return settings
 
 
-def _drained(plan: Plan, load: str, field: Sequence[contest.Contender]) -> list[Row]:
-    runs = contest.interleaved(field, plan.rounds)
+def _drained(plan: Plan, load: str, field: Sequence[contest.Contender], usual: int = ROUNDS) -> list[Row]:
+    runs = contest.interleaved(field, _count(plan, usual))
     return [{"waiting": load, **row} for row in results.medians(_shown(plan, runs), ("name",))]
 
 
-def _rounds(plan: Plan, measure: Callable[[], Iterator[NamedTuple]], keys: Sequence[str]) -> list[Row]:
+def _rounds(
+    plan: Plan, measure: Callable[[], Iterator[NamedTuple]], keys: Sequence[str], usual: int = ROUNDS
+) -> list[Row]:
     """The medians of all rounds, a row for each combination of keys."""
-    return results.medians(_shown(plan, (run for _ in range(plan.rounds) for run in measure())), keys)
+    return results.medians(_shown(plan, (run for _ in range(_count(plan, usual)) for run in measure())), keys)
+
+
+def _count(plan: Plan, usual: int) -> int:
+    """How many rounds: those that were asked for, else one if it is to be quick, else what is usual."""
+    return plan.rounds or (1 if plan.quick else usual)
 
 
 def _shown(plan: Plan, runs: Iterable[NamedTuple]) -> Iterator[NamedTuple]:

@@ -35,14 +35,14 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def back_up_postgres(world: World, folder: Path, to: Path) -> None:
-    """pg_basebackup, while the worker works."""
+def back_up_postgres(world: World, folder: Path, to: Path, *more: str) -> None:
+    """pg_basebackup, while the worker works; `more` are options of it."""
     start = Postgres().prepare(folder / "postgres", 0, print)
     parameters = conninfo_to_dict(world.settings.admin())
     command = [str(Path(start.command[0]).with_name("pg_basebackup")), "-D", str(to), "-X", "stream", "-c", "fast"]
     where = ["-h", str(parameters["host"]), "-p", str(parameters["port"]), "-U", "postgres"]
     environment = {**os.environ, "PGPASSWORD": str(parameters["password"])}
-    subprocess.run([*command, *where], env=environment, check=True, capture_output=True, timeout=60, cwd="/")
+    subprocess.run([*command, *where, *more], env=environment, check=True, capture_output=True, timeout=60, cwd="/")
 
 
 def back_up_kafka(folder: Path, to: Path) -> None:
