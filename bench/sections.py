@@ -27,7 +27,6 @@ from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
 
-
 ROUNDS: Final = 3
 FEWER: Final = 2  # for what takes long and differs little from round to round
 
@@ -165,7 +164,6 @@ SECTIONS: Final[dict[str, Callable[[Plan], list[Row]]]] = {
     "neighbours": standing_beside,
     "brokers": breaking,
 }
-NOT_QUICK: Final = ("workers",)
 
 
 def _topic(plan: Plan, name: str) -> Settings:
