@@ -23,8 +23,8 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
 
-Beside = Literal["nothing large", "a requester", "a tenant", "a work order"]
-CASES: Final[tuple[Beside, ...]] = ("nothing large", "a requester", "a tenant", "a work order")
+Large = Literal["nothing large", "a requester", "a tenant", "a work order"]
+CASES: Final[tuple[Large, ...]] = ("nothing large", "a requester", "a tenant", "a work order")
 RATE: Final = 600  # appends a second, of which one in ONE_IN is watched
 ONE_IN: Final = 6
 READ_EVERY_S: Final = 0.02
@@ -33,12 +33,12 @@ _SMALL, _LARGE = "bench_usual", "bench_giants"
 
 
 class Neighbours(NamedTuple):
-    """What ordinary work orders, and reads of them, were like beside something large that got most of the traffic.
+    """What ordinary work orders, and reads of them, were like next to something large that got most of the traffic.
 
     The drain is of a backlog of which half is ordinary.
     """
 
-    beside: Beside
+    large: Large
     drain: Measured
     outcome: Spread
     pending: Spread
@@ -49,7 +49,7 @@ class Neighbours(NamedTuple):
         cost = self.drain.worker_us + self.drain.postgres_us
         outcome = f"p50 {self.outcome.p50_ms:.1f} ms, p99 {self.outcome.p99_ms:.1f} ms"
         reads = ", ".join(f"{each.p50_ms:.2f}" for each in (self.pending, self.current, self.history))
-        return f"beside {self.beside}: outcome {outcome}, {cost:.1f} µs per event, reads {reads} ms"
+        return f"next to {self.large}: outcome {outcome}, {cost:.1f} µs per event, reads {reads} ms"
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def measure(settings: Settings, folder: Path, size: Size, backlog: int, seconds:
                 yield Neighbours(case, drained, *_steady(made, ledger, ours, theirs, seconds))
 
 
-def _traffic(case: Beside, size: Size) -> Iterator[LedgerEvent]:
+def _traffic(case: Large, size: Size) -> Iterator[LedgerEvent]:
     match case:
         case "nothing large":
             return giants.ordinary("theirs")

@@ -132,14 +132,14 @@ def spreading(plan: Plan) -> list[Row]:
         return _rounds(plan, lambda: spread.measure(settings, plan.folder, server), ("databases",), FEWER)
 
 
-def standing_beside(plan: Plan) -> list[Row]:
-    """Ordinary work orders beside what is a thousand times larger than usual."""
+def neighbouring(plan: Plan) -> list[Row]:
+    """Ordinary work orders next to what is a thousand times larger than usual."""
     size, backlog, seconds = (giants.LARGE, 40_000, 8.0)
     if plan.quick:
         size, backlog, seconds = size._replace(open=50_000), 10_000, 2.0
     settings = place.topic_of(plan.stack, "neighbours")
     with neighbours.databases(settings, size, plan.say):
-        return _rounds(plan, lambda: neighbours.measure(settings, plan.folder, size, backlog, seconds), ("beside",))
+        return _rounds(plan, lambda: neighbours.measure(settings, plan.folder, size, backlog, seconds), ("large",))
 
 
 def breaking(plan: Plan) -> list[Row]:
@@ -161,7 +161,7 @@ SECTIONS: Final[dict[str, Callable[[Plan], list[Row]]]] = {
     "growth": growing,
     "workers": several,
     "databases": spreading,
-    "neighbours": standing_beside,
+    "neighbours": neighbouring,
     "brokers": breaking,
 }
 

@@ -140,12 +140,12 @@ def _growth(results: Results) -> Iterator[Check]:
 
 def _neighbours(results: Results) -> Iterator[Check]:
     rows = rows_of(results, "neighbours")
-    usual = find(rows, beside="nothing large")
+    usual = find(rows, large="nothing large")
     for row in rows:
         if usual is not None and row is not usual:
             worst = max(row[f"{read}_p50_ms"] / usual[f"{read}_p50_ms"] for read in ("pending", "current", "history"))
             costs = [each["drain_worker_us"] + each["drain_postgres_us"] for each in (row, usual)]
-            what = f"beside {row['beside']} a thousand times larger"
+            what = f"next to {row['large']} a thousand times larger"
             for part in ("p50", "p99"):
                 ratio = row[f"outcome_{part}_ms"] / usual[f"outcome_{part}_ms"]
                 yield _at_most(f"{what}: append to outcome, {part}", ratio, "x", 1.5)

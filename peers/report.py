@@ -180,14 +180,14 @@ TABLES: Final = (
     ),
     Table(
         "neighbours",
-        "Beside something large",
+        "Next to something large",
         "A requester with 1,000,000 open work orders, a tenant, or a work order with 100,000 events and 5,000 attempts, half of "
         "them open, gets most of the traffic. First a backlog is drained of which half is its, then one in six of 600 appends a "
-        "second is an ordinary one, of the same tenant, or beside a large tenant of another one in its lane. The outcomes are "
+        "second is an ordinary one, of the same tenant, or with a large tenant of another one in its lane. The outcomes are "
         "those of ordinary appends, and the reads are of the same work orders, from Postgres: the first ten pending, the record, "
         "the first page of its history. In the first row, the other traffic is ordinary, too.",
         (
-            ("beside", text("beside")), ("worker µs", number("drain_worker_us", 1)),
+            ("next to", text("large")), ("worker µs", number("drain_worker_us", 1)),
             ("Postgres µs", number("drain_postgres_us", 1)), ("outcome p50 ms", number("outcome_p50_ms", 1)),
             ("outcome p99 ms", number("outcome_p99_ms", 1)), ("pending p50 ms", number("pending_p50_ms", 2)),
             ("record p50 ms", number("current_p50_ms", 2)), ("history p50 ms", number("history_p50_ms", 2)),

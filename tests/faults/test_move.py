@@ -64,7 +64,7 @@ def test_a_database_moves_to_a_promoted_replica(
         local_stack.start_part(elsewhere, "postgres")
         world.append(*day(300, seed=2))
         world.drain()
-    world.append(*day(200, seed=3))  # appends go on while workers stand
+    world.append(*day(200, seed=3))  # appends continue while no worker runs
     (part,) = (part for part in local_stack.status(elsewhere) if part.name == "postgres")
     port = (part.address or "").rpartition(":")[2]
     with recovery("a database moved to a promoted replica"):
