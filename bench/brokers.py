@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from bench import cluster, events, pacing, place, running
-from bench.cluster import Cluster
+from bench import events, pacing, place, running
 from bench.latency import WARM_UP, Awaiting, one_at_a_time
 from bench.measure import load as load_average
 from bench.pacing import Spread
@@ -18,8 +17,10 @@ from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.producer import Receipt
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.settings.environment import Settings
+from tests.cluster import NODES, Cluster, three_brokers
 
 Phase = Literal["all up", "one killed", "started again"]
+ALL: Final = NODES
 PHASES: Final[tuple[Phase, ...]] = ("all up", "one killed", "started again")
 WARM_S: Final = 5.0  # connections and plans
 
@@ -116,7 +117,7 @@ def _longest(span: _Span, times: Sequence[float]) -> float:
 
 def measure(base: Settings, folder: Path, nodes: Sequence[int], rate: float, seconds: float) -> Iterator[Broken]:
     """Kill brokers in turn, that of the group's coordinator first. Raises RuntimeError if something is lost or different."""
-    with cluster.three_brokers(folder) as brokers:
+    with three_brokers(folder) as brokers:
         named = base.model_copy(update={"bootstrap_servers": brokers.servers, "replication": 3})
         brokers.wait(named)
         with (

@@ -35,10 +35,10 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def back_up_postgres(world: World, folder: Path, to: Path, *more: str) -> None:
+def back_up_postgres(dsn: str, folder: Path, to: Path, *more: str) -> None:
     """pg_basebackup, while the worker works; `more` are options of it."""
     start = Postgres().prepare(folder / "postgres", 0, print)
-    parameters = conninfo_to_dict(world.settings.admin())
+    parameters = conninfo_to_dict(dsn)
     command = [str(Path(start.command[0]).with_name("pg_basebackup")), "-D", str(to), "-X", "stream", "-c", "fast"]
     where = ["-h", str(parameters["host"]), "-p", str(parameters["port"]), "-U", "postgres"]
     environment = {**os.environ, "PGPASSWORD": str(parameters["password"])}
@@ -75,7 +75,7 @@ def test_topic_and_postgres_are_restored_and_then_postgres_alone_from_the_same_o
     with world.working():
         world.drain()
         world.append(*day(300, seed=2))
-        back_up_postgres(world, folder, tmp_path / "postgres")
+        back_up_postgres(world.settings.admin(), folder, tmp_path / "postgres")
         world.drain()
     back_up_kafka(folder, tmp_path / "kafka")
     in_the_copies = dict(world.acknowledged)

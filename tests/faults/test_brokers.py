@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import NODES, three_brokers
 from core_tables.deploy.stack import StackAddresses
 from core_tables.producer import Receipt
 from core_tables.schemas.reasons import UnavailableError
 from tests.builders import day
+from tests.cluster import NODES, three_brokers
 from tests.leftovers import note
 from tests.oracle import check_everything
 from tests.world import World, wait_until

