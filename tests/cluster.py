@@ -103,8 +103,14 @@ class Cluster:
 
     @staticmethod
     def _leader(settings: Settings, topic: str, name: str) -> int:
-        found = admin_client(settings.kafka_settings()).list_topics(topic, timeout=20)
-        return int(found.topics[topic].partitions[_java_hash(name) % _INTERNAL_PARTITIONS].leader)
+        """The broker that leads the partition of a name, once there is one."""
+        admin, partition = admin_client(settings.kafka_settings()), _java_hash(name) % _INTERNAL_PARTITIONS
+
+        def leader() -> int:
+            found = admin.list_topics(topic, timeout=20).topics[topic].partitions.get(partition)
+            return 0 if found is None else max(0, int(found.leader))
+
+        return int(wait_until(leader, f"a broker to coordinate {name}", READY_S))
 
     def _format(self, node: int, cluster_id: str) -> None:
         own = self._folder / str(node)
