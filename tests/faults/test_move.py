@@ -1,5 +1,6 @@
 """One of the databases that share a server moves to another server: a replica of the server follows, and is promoted."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def two(folder: Path) -> World:
     return world
 
 
+@pytest.mark.skipif("FAULT_ROUNDS" not in os.environ, reason="a second server, and a copy of the first: `make faults`")
 def test_a_database_moves_to_a_promoted_replica(
     two: World, folder: Path, elsewhere: Path, tmp_path: Path, recovery: Recovery
 ) -> None:
