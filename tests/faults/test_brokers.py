@@ -73,6 +73,7 @@ def test_each_of_three_brokers_is_killed_under_load_and_nothing_is_lost_or_doubl
             ended.callback(_end, process)
         load = Load(world)
         ended.callback(load.end)
+        _folds_on(world)
         coordinator = brokers.coordinator(world.settings)
         for node in sorted(NODES, key=lambda each: (each != coordinator, each)):
             led = brokers.coordinator(world.settings) == node
