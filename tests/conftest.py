@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.stack import StackAddresses
 
+from . import forking
 from .containers import container_stack, docker_answers
 from .leftovers import note
 from .order import pytest_addoption, pytest_collection_modifyitems, pytest_configure
@@ -30,6 +31,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("default")
+
+
+def pytest_sessionfinish() -> None:
+    """In each process that runs tests: end what was started next to them."""
+    forking.end()
 
 
 @pytest.fixture(scope="session")

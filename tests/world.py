@@ -51,6 +51,8 @@ from core_tables.schemas.outcomes import Outcome
 from core_tables.schemas.reasons import CoreTablesError, StopCause, stop_cause
 from core_tables.settings.environment import Settings
 
+from . import forking
+
 DEADLINE_S = 60.0
 _numbers = itertools.count(1)
 
@@ -290,9 +292,12 @@ class World:
 
     def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
         """Run core-tables to its end."""
+        given = {**self.environment(), **environment}
+        if forking.can_fork(given, stdin):
+            return forking.run(arguments, given, stdin, DEADLINE_S)
         return subprocess.run(
             [sys.executable, "-m", "core_tables.cli.main", *arguments],
-            env={**self.environment(), **environment},
+            env=given,
             input=stdin,
             capture_output=True,
             timeout=DEADLINE_S,
