@@ -13,6 +13,7 @@ from core_tables.kafka.clients import admin_client
 from core_tables.kafka.topics import create_topics
 from core_tables.producer import Ledger, Receipt
 from core_tables.schemas.events import LedgerEvent
+from core_tables.schemas.reasons import UnavailableError
 from core_tables.settings.environment import Settings
 
 LOOK_S: Final = 0.001
@@ -108,6 +109,7 @@ class Awaiting:
         self._added = 0
         self._complete = threading.Event()
         self._failed: Exception | None = None
+        self._unanswered: UnavailableError | None = None  # what a question got; it is asked again
         for work in (self._look, self._serve):
             threading.Thread(target=work, daemon=True).start()
 
@@ -123,7 +125,8 @@ class Awaiting:
             time.sleep(LOOK_S)
         self._complete.set()
         if self._missing():
-            raise RuntimeError(f"{self._missing()} outcomes did not come") from self._failed
+            why = self._failed or self._unanswered
+            raise RuntimeError(f"{self._missing()} outcomes did not come: {why!r}") from why
         return self._took
 
     def _missing(self) -> int:
@@ -145,7 +148,11 @@ class Awaiting:
             self._failed = error
 
     def _ask(self) -> None:
-        outcomes = self._ledger.outcomes([receipt for _, receipt in self._pending], 0.0)
+        try:
+            outcomes = self._ledger.outcomes([receipt for _, receipt in self._pending], 0.0)
+        except UnavailableError as error:
+            self._unanswered = error
+            return
         now = time.monotonic()
         known = [outcome is not None for outcome in outcomes]
         self._took += [(due, now - due) for (due, _), is_known in zip(self._pending, known, strict=True) if is_known]
