@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -18,10 +19,12 @@ from core_tables.cli import wiring
 from core_tables.cli.init import initialize
 from core_tables.deploy.stack import StackAddresses
 from core_tables.kafka.clients import admin_client, ledger_producer, no_log
+from core_tables.schemas.reasons import UnavailableError
 from core_tables.settings.environment import Settings
 
 PARTITIONS: Final = 12
 ANY: Final = -1
+LED_S: Final = 60.0
 _numbers = itertools.count(1)
 
 
@@ -66,7 +69,22 @@ def _create(settings: Settings, template: str) -> Settings:
         }
     )
     initialize(made)
+    _wait_until_led(made)
     return made
+
+
+def _wait_until_led(settings: Settings) -> None:
+    """Wait until the broker leads every partition of new topics. Raises UnavailableError."""
+    deadline = time.monotonic() + LED_S
+    while True:
+        try:
+            for topic in (settings.topic, settings.audit_topic):
+                ends(settings, topic)
+            return
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def own_topic(settings: Settings) -> Settings:
