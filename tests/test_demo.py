@@ -35,6 +35,7 @@ def test_the_demo_shows_three_tenants_explains_refusals_and_does_the_same_twice(
         assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
     assert "61 events: 59 accepted, 1 replayed, 1 refused" in first.stdout
     assert "61 events: 0 accepted, 60 replayed, 1 refused" in second.stdout
+    assert "http://127.0.0.1:8600" in first.stdout
     for tenant in ("acme-travel", "globex-grid", "initech-care"):
         assert tenant in section(first.stdout, 2)
     why = " ".join(section(first.stdout, 4).split())
