@@ -109,6 +109,7 @@ class Awaiting:
         self._added = 0
         self._complete = threading.Event()
         self._failed: Exception | None = None
+        self._patience = 0.0
         self._unanswered: UnavailableError | None = None  # what a question got; it is asked again
         for work in (self._look, self._serve):
             threading.Thread(target=work, daemon=True).start()
@@ -149,10 +150,12 @@ class Awaiting:
 
     def _ask(self) -> None:
         try:
-            outcomes = self._ledger.outcomes([receipt for _, receipt in self._pending], 0.0)
+            outcomes = self._ledger.outcomes([receipt for _, receipt in self._pending], self._patience)
         except UnavailableError as error:
-            self._unanswered = error
+            # Of a lane that the workers are silent about, Postgres is asked, which takes a moment.
+            self._unanswered, self._patience = error, min(1.0, max(0.05, 2 * self._patience))
             return
+        self._patience = 0.0
         now = time.monotonic()
         known = [outcome is not None for outcome in outcomes]
         self._took += [(due, now - due) for (due, _), is_known in zip(self._pending, known, strict=True) if is_known]
