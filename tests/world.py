@@ -346,15 +346,18 @@ class World:
 
     def drained(self) -> bool:
         """Whether everything in the topic is applied and audited; a broker that does not answer has not said so."""
+        positions = self.positions()
+        if any(applied != audited for applied, audited in positions.values()):
+            return False  # most of the time; a broker that is asked less often has more time for its work
         try:
             ends = self.log_ends()
         except CoreTablesError:
             return False
-        return all(pair == (ends[lane], ends[lane]) for lane, pair in self.positions().items())
+        return all(applied == ends[lane] for lane, (applied, _) in positions.items())
 
     def drain(self, deadline_s: float = DEADLINE_S) -> None:
         """Wait until everything in the topic is applied and audited."""
-        wait_until(self.drained, "the lanes to be folded and audited", deadline_s)
+        wait_until(self.drained, "the lanes to be folded and audited", deadline_s, pause_s=0.05)
 
     def messages(self, topic: str) -> dict[int, list[Message]]:
         """By partition, the records of a topic that a read_committed reader sees, in order."""
