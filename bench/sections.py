@@ -93,7 +93,7 @@ def indexing(plan: Plan) -> list[Row]:
     """What the index of pending lists costs the drain."""
     count = min(plan.events, 100_000) // (4 if plan.quick else 1)
     loads = [
-        ("three of ten", _loaded(plan, "index", f"{count:,} events", events.day(count))),
+        ("four of ten", _loaded(plan, "index", f"{count:,} events", events.day(count))),
         (
             "nine of ten",
             _loaded(plan, "index-pending", f"{count:,} events", events.day(count, life=events.PENDING_LIFE)),

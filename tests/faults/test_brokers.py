@@ -73,7 +73,7 @@ def test_each_of_three_brokers_is_killed_under_load_and_nothing_is_lost_or_doubl
             ended.callback(_end, process)
         load = Load(world)
         ended.callback(load.end)
-        _folds_on(world)
+        wait_until(lambda: any(applied for applied, _ in world.positions().values()), "the first batch", PATIENCE_S)
         coordinator = brokers.coordinator(world.settings)
         for node in sorted(NODES, key=lambda each: (each != coordinator, each)):
             led = brokers.coordinator(world.settings) == node
