@@ -143,7 +143,7 @@ def neighbouring(plan: Plan) -> list[Row]:
 
 def breaking(plan: Plan) -> list[Row]:
     """Three brokers of its own, of which one after the other is killed under load; one round, since it has a round of brokers."""
-    nodes, rate, seconds = (brokers.ALL[:1], 300.0, 12.0) if plan.quick else (brokers.ALL, 500.0, 20.0)
+    nodes, rate, seconds = (brokers.ALL[:1], 300.0, 12.0) if plan.quick else (brokers.ALL, 500.0, 25.0)
     settings = place.topic_of(plan.stack, "brokers")
     found = brokers.measure(settings, plan.folder, nodes, rate, seconds)
     return results.medians(_shown(plan, found), ("node", "phase"))

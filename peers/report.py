@@ -197,7 +197,7 @@ TABLES: Final = (
         "brokers",
         "Three brokers",
         "Three brokers on one machine, replication 3, min.insync.replicas 2. A program appends 500 events a second and awaits "
-        "their outcomes, which two workers fold, while one broker after the other is killed (SIGKILL) and started again 20 "
+        "their outcomes, which two workers fold, while one broker after the other is killed (SIGKILL) and started again 25 "
         "seconds later; the group's coordinator is the first. At the end, everything that was acknowledged is in the tables, "
         "and they are the fold of the topic. A pause is the longest time in which no append was acknowledged, or no outcome "
         "became known. Latencies are those of the appends that were due in the phase.",
