@@ -214,9 +214,7 @@ def test_a_worker_ends_when_it_is_asked_to_though_a_server_answers_nothing(
         assert world.outcome(make("FIELD_SET")) == Accepted()
 
 
-@pytest.mark.skipif(
-    "FAULT_ROUNDS" not in os.environ, reason="it takes three minutes of a machine that is not busy: `make faults`"
-)
+@pytest.mark.skipif("FAULT_ROUNDS" not in os.environ, reason="it takes more than three minutes: `make faults`")
 # A fault of Kafka comes last: what follows would have to wait until the broker has found its controller again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_each_fault_of_a_real_worker_raises_its_alert_and_no_other_in_a_real_prometheus(
