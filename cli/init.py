@@ -14,10 +14,9 @@ from core_tables.kafka.clients import admin_client
 from core_tables.kafka.log import log_ends
 from core_tables.kafka.topics import ClusterFacts, check_topics, create_topics, describe_topics, lost_topic
 from core_tables.projection.postgres.connection import Connection, connect
-from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.keys import Registration
 from core_tables.projection.postgres.lanes import ledger_topics, only_these_lanes
-from core_tables.projection.postgres.migrate import migrate, register_topic
+from core_tables.projection.postgres.migrate import migrate, of_one_copy, register_topic
 from core_tables.projection.postgres.registrations import NewSchema, Offsets, register_schemas
 from core_tables.schemas.reasons import SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
@@ -107,7 +106,7 @@ def _registered_in(
     lanes = [lane for lane in all_lanes if held is None or lane in held]
     copied = [registration for registration in copy if held is None or registration.lane in held]
     connection, done = database.connection, []
-    with translated(), connection.transaction():  # together: a lane without a schema would refuse every record
+    with of_one_copy(), connection.transaction():  # together: a lane without a schema would refuse every record
         if register_topic(connection, topic, lanes):
             done.append(f"created {len(lanes)} lanes for {topic.topic}{database.settings.place}")
         new = register_schemas(connection, lanes, ends, copied)

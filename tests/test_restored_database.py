@@ -16,7 +16,7 @@ from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import Postgres, password
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.outcomes import Accepted
-from core_tables.schemas.reasons import CoreTablesError
+from core_tables.schemas.reasons import CoreTablesError, SetupError
 
 from .builders import make
 from .leftovers import note
@@ -235,3 +235,26 @@ def test_what_cannot_be_made_is_named_and_nothing_is_changed(migrated: World, st
         "select has_table_privilege('core_tables_worker', 'os_core.work_order_ledger', 'insert')"
     )
     assert granted.fetchone() == (False,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("delete from os_core.work_order_topics", r"lanes_pkey.*Key \(lane\)=\(0\) already exists"),
+        ("delete from os_core.lanes where lane = 1", r"no row for the lanes \[1\]"),
+        ("delete from os_core.migrations", r'schema "os_core" already exists'),
+        ("delete from os_core.migrations where name like '0002%'", r'column "pending_at" .* already exists'),
+        (
+            "alter table os_core.lanes drop constraint lanes_pkey; insert into os_core.lanes select * from os_core.lanes",
+            'could not create unique index "lanes_pkey"',
+        ),
+    ],
+    ids=["without its topics", "without a lane", "without its migrations", "without one of them", "restored twice"],
+)
+def test_a_restore_that_was_done_in_part_or_twice_is_named_with_what_to_do(
+    migrated: World, statement: str, what: str
+) -> None:
+    migrated.admin.execute(statement.encode())
+    with pytest.raises(SetupError, match=rf"only a part of a ledger \(.*{what}.*restore the whole copy") as named:
+        migrated.init()
+    assert named.value.subject == "database"

@@ -17,14 +17,21 @@ from core_tables.projection.fold.evolve import FOLD_VERSION
 from core_tables.projection.postgres.connection import Connection
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.fetch import fetch, run
-from core_tables.projection.postgres.lanes import ledger_topics
+from core_tables.projection.postgres.lanes import lane_positions, ledger_topics
 from core_tables.projection.postgres.schema import cannot_be_made, put_right
-from core_tables.schemas.reasons import SetupError, UnavailableError
+from core_tables.schemas.reasons import LaneStoppedError, SetupError, UnavailableError
 from core_tables.schemas.topic import LedgerTopic
 
 _FOLDER: Final = files("core_tables.projection.postgres") / "migrations"
 _NUMBERED: Final = re.compile(r"\d{4}\..+\.sql")
 _COMPATIBLE: Final = re.compile(r"^-- compatible: (yes|no)$", re.MULTILINE)
+_IS_THERE: Final = (
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateColumn,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.DuplicateFunction,
+)
 
 
 class _Problem(NamedTuple):
@@ -64,7 +71,7 @@ def migrate(connection: Connection) -> list[str]:
     Roles are created, what the migrations made before and is missing now is created again (after a restore, for example), and new
     migrations are applied. Raises SetupError, also while another `init` is at it, and if the database cannot be put right.
     """
-    with migrating_alone(connection), _as_administrator(connection):
+    with migrating_alone(connection), _as_administrator(connection), of_one_copy():
         with connection.transaction():
             connection.execute(_text("roles.sql"))
         applied = [migration.name for migration in _applied(connection)]
@@ -86,10 +93,13 @@ def migrate(connection: Connection) -> list[str]:
 
 
 def register_topic(connection: Connection, row: LedgerTopic, lanes: Collection[int]) -> bool:
-    """Make lanes of a topic, unless they exist. False if they do. Raises SetupError if they are another topic's."""
+    """Make lanes of a topic, unless they exist. False if they do. Raises SetupError if some do, or they are another topic's."""
     with translated(), connection.transaction():
         for known in ledger_topics(connection):
             if known.topic_id == row.topic_id:
+                lacking = sorted(set(lanes) - lane_positions(connection, lanes).keys())
+                if lacking:
+                    raise _only_a_part(f"it has no row for the lanes {lacking} of {row.topic}")
                 return False
             if known.topic == row.topic:
                 raise SetupError(
@@ -151,6 +161,28 @@ def _is_compatible(text: str) -> bool:
     found = _COMPATIBLE.search(text)
     assert found is not None, "a migration says whether it is compatible"  # noqa: S101 - a test reads all of them
     return found[1] == "yes"
+
+
+@contextmanager
+def of_one_copy() -> Iterator[None]:
+    """Say that a database holds a part of a ledger, where Postgres says which row or object it meets there."""
+    try:
+        with translated():
+            yield
+    except LaneStoppedError as error:
+        if not isinstance(error.__cause__, (psycopg.IntegrityError, *_IS_THERE)):
+            raise
+        what = ": ".join(filter(None, (error.__cause__.diag.message_primary, error.__cause__.diag.message_detail)))
+        raise _only_a_part(what.rstrip(".")) from error
+
+
+def _only_a_part(what: str) -> SetupError:
+    """The error of a database that holds a part of a ledger."""
+    return SetupError(
+        f"the database holds only a part of a ledger ({what}), as after a restore that was not finished, or was done twice; "
+        "restore the whole copy into an empty database, or fill an empty database from the topic (docs/RELIABILITY.md, Backup)",
+        "database",
+    )
 
 
 @contextmanager
