@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
 from core_tables.cli.probe_client import ProcessProbes, ask
 from core_tables.consumer.audit_emitter import AuditEmitter
@@ -17,6 +18,7 @@ from core_tables.consumer.probes import HALTING, WorkerProbes, probe_pages
 from core_tables.consumer.worker_metrics import WorkerCollector
 from core_tables.consumer.worker_settings import WorkerSettings
 from core_tables.deploy.stack import StackAddresses
+from core_tables.schemas.outcomes import Accepted
 from core_tables.schemas.reasons import (
     CoreTablesError,
     LaneStoppedError,
@@ -27,6 +29,7 @@ from core_tables.schemas.reasons import (
 )
 from core_tables.settings.forms import HttpAddress, http_address
 
+from .builders import make
 from .fakes import queue_of
 from .metric_tables import samples, scrape
 from .world import World, free_ports, new_world, other_settings, wait_until
@@ -218,6 +221,31 @@ def test_a_client_setting_that_only_the_audit_cannot_use_stops_lanes_and_halts_a
         assert "correct the settings" in problem["cause"]
         assert running.probes.alive().ok
     wrong.close()
+
+
+@pytest.mark.stack
+def test_an_audit_topic_that_takes_nothing_pauses_a_worker_until_it_does(single: World) -> None:
+    admin = single.kafka_admin()
+
+    def takes(most_bytes: str) -> None:
+        entry = ConfigEntry("max.message.bytes", most_bytes, incremental_operation=AlterConfigOpType.SET)
+        topic = ConfigResource(ConfigResource.Type.TOPIC, single.settings.audit_topic, incremental_configs=[entry])
+        (changed,) = admin.incremental_alter_configs([topic]).values()
+        changed.result(30)
+
+    with single.working(waits_after_s=0.5, audit_queue_size=10, audit_patience_s=0.1) as running:
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready")
+        takes("100")  # more than a transaction's marker: without one, the broker never ends the transaction
+        receipts = single.append(*(make("FIELD_SET") for _ in range(40)))
+
+        def states() -> set[str]:
+            return {problem["state"] for problem in running.probes.ready().body["problems"]}
+
+        wait_until(lambda: "paused" in states(), "fetching to be paused", 60)
+        assert running.probes.alive().ok
+        takes("1048588")
+        assert {receipt.outcome(60) for receipt in receipts} == {Accepted()}
+        wait_until(lambda: running.probes.ready().ok, "the worker to be ready again", 60)
 
 
 @pytest.mark.stack
