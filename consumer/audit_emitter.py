@@ -19,7 +19,7 @@ from core_tables.consumer.checks import defect
 from core_tables.consumer.counts import AuditReopenCause, WorkerCounts
 from core_tables.consumer.lane import Trouble
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
-from core_tables.kafka.errors import RESTORE_TOPIC, translate_running
+from core_tables.kafka.errors import RESTORE_TOPIC, translate_written
 from core_tables.schemas.identity import lane_of, offset_of
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError, UnavailableError
 
@@ -152,7 +152,9 @@ class AuditEmitter:
     def _failed(self, queue: LaneQueue, error: Exception) -> None:
         """Close a lane's producer. Start again after a pause if that can help, otherwise stop the lane."""
         self._close_output(queue.lane)
-        cause = translate_running(error, self._needs(queue)) if isinstance(error, KafkaException) else error
+        cause = error
+        if isinstance(error, KafkaException):
+            cause = translate_written(self._topic, error, self._needs(queue))
         if isinstance(cause, CoreTablesError) and not cause.retryable:
             self._queue.stop(queue, cause)
             return

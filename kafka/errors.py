@@ -145,6 +145,18 @@ def translate_running(error: KafkaError | KafkaException, needs: str = "") -> Co
     return UnavailableError("kafka", cause.message) if meaning in ("topic", "login", "fatal") else cause
 
 
+def translate_written(topic: str, error: KafkaException, needs: str) -> CoreTablesError:
+    """Like `translate_running`, for a program that writes: what is about a record is about one that the broker did not take."""
+    meaning, detail = _read(error)
+    if meaning != "record":
+        return translate_running(error, needs)
+    return UnavailableError(
+        "kafka",
+        f"the broker refused a record for {topic}: {detail}; it is sent again. If its size is refused, raise max.message.bytes of "
+        "the topic to Kafka's default, 1048588",
+    )
+
+
 def translate_creation(topic: str, error: KafkaException) -> CoreTablesError:
     """Like `translate_kafka`, for a topic that could not be created: a code not in the table is a wrong setup."""
     meaning, detail = _read(error)

@@ -52,6 +52,19 @@ def test_an_audit_that_is_not_permitted_stops_its_lane_and_one_that_may_pass_is_
     assert list(queue.stopped()) == ([0] if stops else [])
 
 
+def test_an_outcome_that_the_audit_topic_finds_too_large_is_sent_again_until_it_is_taken(fresh: World) -> None:
+    topic = fresh.settings.audit_topic
+    fresh.set_topic(topic, "max.message.bytes", "60")
+    with fresh.working() as running:
+        fresh.append(make("FIELD_SET"))
+        line = wait_until(lambda: running.log_lines("audit_reopens"), "the broker to refuse the record")[0]
+        fresh.set_topic(topic, "max.message.bytes", "1048588")
+        fresh.drain()
+        assert not running.log_lines("lane_stopped")
+    assert f"refused a record for {topic}" in line["cause"]
+    assert "raise max.message.bytes" in line["cause"]
+
+
 class ReportingProducer(RefusingProducer):
     """A producer that is refused while it serves a delivery report, as Python and the client show that."""
 
