@@ -1,13 +1,15 @@
-"""A release and the one before it, on one database: old workers fold while the new `init` migrates, then both fold."""
+"""The wheels of a release and of the one before it, on one database: old workers fold while the new `init` migrates, then both."""
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
+from zipfile import ZipFile
 
 import pytest
 
@@ -33,34 +35,60 @@ def git(*arguments: str) -> bytes:
         pytest.skip(f"there is no history to take the release before from: {error}")
 
 
-def unpacked_before(folder: Path, change: str) -> Path:
-    """The code before a change, as a wheel of it would have it."""
-    archive = git("archive", f"{change}^")
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        # Python 3.11.3 and older have no filters; the archive is of this repository.
-        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
-        tar.extractall(folder)  # noqa: S202 - filtered
-    return folder / "src"
+def installed(folder: Path) -> Path:
+    """Build the wheel of the source in a folder, and unpack it as pip does: where its packages are."""
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(folder)]
+    subprocess.run(command, cwd=folder / "source", check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with ZipFile(wheel) as packed:
+        packed.extractall(folder / "installed")  # noqa: S202 - built here
+    return folder / "installed"
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the wheel of this release is installed."""
+    folder = tmp_path_factory.mktemp("now")
+    source = folder / "source"  # a copy: a build leaves files behind
+    source.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, source)
+    for room in ROOMS:
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / room, source / room, ignore=ignored, symlinks=True)
+    return installed(folder)
 
 
 @pytest.fixture(scope="module", params=["its newest migration", "its newest change"])
 def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the code of the release before lies: before the newest migration, and before the newest change at all."""
+    """Where the wheel of the release before is installed: before the newest migration, and before the newest change at all."""
     paths = ["projection/postgres/migrations"] if request.param == "its newest migration" else list(ROOMS)
     added = ["--diff-filter=A"] if request.param == "its newest migration" else []
     change = git("log", "-1", "--format=%H", *added, "--", *paths).decode().strip()
-    return unpacked_before(tmp_path_factory.mktemp("before"), change)
+    folder = tmp_path_factory.mktemp("before")
+    with tarfile.open(fileobj=io.BytesIO(git("archive", f"{change}^"))) as tar:
+        # Python 3.11.3 and older have no filters; the archive is of this repository.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+        tar.extractall(folder / "source")  # noqa: S202 - filtered
+    return installed(folder)
 
 
-def run(world: World, source: Path, *arguments: str) -> "subprocess.Popen[bytes]":
-    """The command of a release on this world."""
-    environment = {**world.environment(), "PYTHONPATH": str(source)}
+def run(world: World, release: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """The command of a release on this world. What else it needs comes from this environment."""
+    environment = {**world.environment(), "PYTHONPATH": str(release)}
     return subprocess.Popen(
-        [sys.executable, "-m", "core_tables.cli.main", *arguments],
+        [sys.executable, "-P", "-m", "core_tables.cli.main", *arguments],
+        cwd=release,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
     )
+
+
+def migrated(world: World) -> set[str]:
+    """The migrations that the database has."""
+    return {name for (name,) in world.admin.execute("select name from os_core.migrations").fetchall()}
 
 
 def workers(world: World) -> set[str]:
@@ -71,25 +99,24 @@ def workers(world: World) -> set[str]:
 
 
 def test_old_workers_fold_while_the_new_init_migrates_and_then_beside_new_workers(
-    stack: StackAddresses, before: Path
+    stack: StackAddresses, before: Path, now: Path
 ) -> None:
     world = World(stack, f"upgrade{os.getpid()}{before.parent.name}".replace("-", ""))
     with ExitStack() as running, closing(world):
         assert run(world, before, "init").wait(DEADLINE_S) == 0
         wait_until(world.answers, "the broker to lead the new topic")
-        applied = [name for (name,) in world.admin.execute("select name from os_core.migrations").fetchall()]
+        applied = migrated(world)
         old = run(world, before, "worker")
         running.callback(end, old)
         world.append(*day(200))
         wait_until(lambda: workers(world), "the old worker to have all lanes")
         world.append(*day(400, seed=2))
-        done = world.init()
-        missing = [f"applied the migration {name}" for name in migrations() if name not in applied]
-        assert [line for line in done if line.startswith("applied")] == missing
+        assert run(world, now, "init").wait(DEADLINE_S) == 0
+        assert applied <= migrated(world) == set(migrations())
         world.append(*day(200, seed=3))
         world.drain()
         assert old.poll() is None, "the old worker continues after the migration"
-        new = run(world, ROOT / "src", "worker")
+        new = run(world, now, "worker")
         running.callback(end, new)
         wait_until(lambda: len(workers(world)) == 2, "both workers to have lanes")
         world.append(*day(400, seed=4))
