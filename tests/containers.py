@@ -1,12 +1,17 @@
 """The same three parts from containers, through testcontainers, whose reaper removes them if the run is killed."""
 
 import contextlib
+import functools
 import socket
+import subprocess
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from core_tables.deploy.stack import StackAddresses
 
+ROOT: Final = Path(__file__).parent.parent
+IMAGE: Final = "core-tables:local"  # as the Compose files name it
 CLUSTER = {
     "KAFKA_NODE_ID": "1",
     "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -31,6 +36,14 @@ def docker_answers() -> bool:
         return bool(docker.from_env(timeout=2).ping())
     except docker.errors.DockerException:
         return False
+
+
+@functools.cache
+def build_image() -> None:
+    """Build our image, once for a run. There is no limit: it takes as long as the machine and the package index let it."""
+    command = ["docker", "build", "--quiet", "--file", "deploy/Dockerfile", "--tag", IMAGE, "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def _kafka() -> Any:

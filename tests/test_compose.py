@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,10 @@ from core_tables.deploy.process import free_port
 from core_tables.schemas.json_form import event_to_json
 
 from .builders import make
-from .containers import docker_answers
+from .containers import ROOT, build_image, docker_answers
 from .leftovers import note_project
 
-ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 600
 PORTS = ("KAFKA", "POSTGRES", "REDIS")
 
 pytestmark = [
@@ -27,7 +26,7 @@ pytestmark = [
 
 def compose(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = ["docker", "compose", "-p", environment["PROJECT"], *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,11 @@ def composed() -> Iterator[dict[str, str]]:
     environment = {**os.environ, "PROJECT": note_project(f"ct{os.getpid()}")}
     ports = {name: str(free_port()) for name in PORTS}
     environment |= {f"CORE_TABLES_{name}_PORT": port for name, port in ports.items()}
+    build_image()
     try:
-        done = compose(environment, "up", "--build", "--detach", "--wait", "kafka", "postgres", "redis")
+        done = compose(environment, "up", "--no-build", "--detach", "--wait", "kafka", "postgres", "redis")
         assert done.returncode == 0, done.stderr[-3000:]
-        done = compose(environment, "up", "--build", "--detach", "worker")
+        done = compose(environment, "up", "--no-build", "--detach", "--wait", "worker")
         assert done.returncode == 0, done.stderr[-3000:] + compose(environment, "logs", "init").stdout[-3000:]
         yield environment | {
             "CORE_TABLES_BOOTSTRAP_SERVERS": f"localhost:{ports['KAFKA']}",

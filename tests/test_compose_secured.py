@@ -15,10 +15,10 @@ from core_tables.deploy.process import free_port
 from core_tables.schemas.json_form import event_to_json
 
 from .builders import START, make
-from .containers import docker_answers
+from .containers import ROOT, build_image, docker_answers
 from .leftovers import note, note_project
 
-ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 600
 PORTS = ("KAFKA", "POSTGRES", "REDIS")
 
 pytestmark = [
@@ -37,10 +37,11 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     def compose(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = ["docker", "compose", "-f", "docker-compose.secured.yml", "-p", project, *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
 
+    build_image()
     try:
-        done = compose("up", "--build", "--detach")
+        done = compose("up", "--no-build", "--detach")
         assert done.returncode == 0, (
             done.stderr[-3000:] + compose("logs", "kafka-grants", "init", "postgres-grants").stdout
         )

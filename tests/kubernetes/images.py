@@ -9,13 +9,12 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
+from tests import containers
+
 LOAD: Final = "CORE_TABLES_TEST_KUBE_LOAD"
-OURS: Final = "core-tables:local"
-IMAGES: Final = (OURS, "postgres:18", "redis:8", "apache/kafka:4.4.0")
-_ROOT: Final = Path(__file__).parents[2]
+IMAGES: Final = (containers.IMAGE, "postgres:18", "redis:8", "apache/kafka:4.4.0")
 _LIMIT_S: Final = 1200
 
 
@@ -25,11 +24,10 @@ def build_image(say: Callable[[str], None]) -> None:
         shutil.which("docker") is None
         or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
     ):
-        say(f"no Docker engine answers, so the image {OURS} must be there already")
+        say(f"no Docker engine answers, so the image {containers.IMAGE} must be there already")
         return
-    say(f"build the image {OURS}")
-    command = ["docker", "build", "--quiet", "--file", "deploy/Dockerfile", "--tag", OURS, "."]
-    subprocess.run(command, cwd=_ROOT, check=True, timeout=_LIMIT_S, stdout=subprocess.DEVNULL)
+    say(f"build the image {containers.IMAGE}")
+    containers.build_image()
 
 
 def load_images(say: Callable[[str], None]) -> None:
