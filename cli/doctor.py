@@ -4,12 +4,12 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from enum import StrEnum
 from functools import partial
 from itertools import product
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import click
 import redis
@@ -23,7 +23,7 @@ from core_tables.kafka.clients import admin_client
 from core_tables.kafka.errors import translate_kafka
 from core_tables.kafka.group import describe_group
 from core_tables.kafka.reported import reported
-from core_tables.kafka.rights import check_rights, rights_of
+from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.topics import check_topics, describe_topics
 from core_tables.projection.cache.pending_cache import connect_cache
 from core_tables.projection.postgres.connection import Connection, connect
@@ -40,6 +40,7 @@ _LEAST_REDIS: Final = 7
 _CLOCKS_APART_S: Final = 1.0
 _ROLES: Final = ("worker", "reader", "operator", "scheduler")
 _ANY: Final = ("operator", "worker", "reader")
+_WITH_RIGHTS: Final[Sequence[Program]] = ("worker", "operator")
 
 
 class State(StrEnum):
@@ -229,28 +230,36 @@ def _topics(settings: Settings) -> tuple[State, str]:
 
 
 def _rights(settings: Settings) -> tuple[State, str]:
+    """Those of a worker; in the monitor's pod, which has no worker's login, those of an operator."""
+    for program in _WITH_RIGHTS:
+        with contextlib.suppress(SetupError):
+            getattr(settings.databases()[0], program)()
+            break
+    else:
+        return State.SKIPPED, "the login of no worker and of no operator is set here"
     kafka = settings.kafka_settings()
-    check_rights(admin_client(kafka), rights_of("worker", settings.topic, settings.audit_topic, kafka.group_id))
-    return State.OK, "those of a worker, as far as the broker says"
+    check_rights(admin_client(kafka), rights_of(program, settings.topic, settings.audit_topic, kafka.group_id))
+    return State.OK, f"those of the {program}, as far as the broker says"
 
 
 def _cache(settings: Settings) -> tuple[State, str]:
     url = settings.current_cache()
     if url is None:
         return State.SKIPPED, "none is set; pending lists come from Postgres"
+    server: dict[str, Any] = {}
     try:
-        with closing(connect_cache(url)) as client:
-            server = client.info("server")
+        with closing(connect_cache(url)) as client, contextlib.suppress(redis.exceptions.NoPermissionError):
+            server = client.info("server")  # the least rights do not have it
     except redis.RedisError as error:
         return State.NOTE, (
             f"does not answer, so pending lists come from Postgres ({error}); see that it runs, and CORE_TABLES_REDIS_URL"
         )
-    version = str(server.get("valkey_version") or server["redis_version"])
-    name = "Valkey" if "valkey_version" in server else "Redis"
-    if int(version.partition(".")[0]) < _LEAST_REDIS:
+    version = str(server.get("valkey_version") or server.get("redis_version") or "")
+    name = f"{'Valkey' if 'valkey_version' in server else 'Redis'} {version or '(no right to see its version)'}"
+    if version and int(version.partition(".")[0]) < _LEAST_REDIS:
         return (
             State.NOTE,
-            f"{name} {version} is too old, so pending lists come from Postgres; use {_LEAST_REDIS} or newer",
+            f"{name} is too old, so pending lists come from Postgres; use {_LEAST_REDIS} or newer",
         )
     with _connected(settings) as connection:
         topic = wiring.registered_topic(settings, connection)
@@ -260,9 +269,9 @@ def _cache(settings: Settings) -> tuple[State, str]:
             if cache.failed is not None:
                 return (
                     State.NOTE,
-                    f"{name} {version} does not let pending lists be read ({cache.failed}); see its rights",
+                    f"{name} does not let pending lists be read ({cache.failed}); see its rights",
                 )
-    return State.OK, f"{name} {version}"
+    return State.OK, name
 
 
 def _workers(settings: Settings) -> tuple[State, str]:

@@ -17,7 +17,7 @@ from core_tables.settings.environment import Settings
 # The login that a program has unless another one is given. In Postgres, `init` creates a role of this name for some.
 DEFAULT_LOGIN: Final = "core_tables_{program}"
 ROLES: Final = ("worker", "reader", "operator", "scheduler")
-_ON_KAFKA: Final = ("producer", "worker", "reader", "operator", "administrator")
+_ON_KAFKA: Final = ("producer", "worker", "reader", "operator", "administrator", "keda")
 _ON_REDIS: Final = ("worker", "filler", "operator")
 _OPTIONS: Final[Mapping[str, str]] = {
     "topic": "--topic",

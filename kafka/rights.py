@@ -18,7 +18,7 @@ from core_tables.kafka.group import answered, questions
 from core_tables.kafka.reported import hearing
 
 Kind = Literal["topic", "consumer group", "transactional id"]
-Program = Literal["producer", "canceler", "worker", "worker-no-audit", "reader", "operator", "administrator"]
+Program = Literal["producer", "canceler", "worker", "worker-no-audit", "reader", "operator", "administrator", "keda"]
 
 
 class Right(NamedTuple):
@@ -37,6 +37,7 @@ _READ, _WRITE = AclOperation.READ, AclOperation.WRITE
 # L and A are the ledger topic and the audit topic, G is the workers' consumer group.
 _PRODUCER: Final = [Right(_WRITE, "topic", "L")]
 _ON_LEDGER: Final = [Right(_READ, "topic", "L"), Right(_CONFIGS, "topic", "L")]
+_AUDIT_SEEN: Final = [Right(_DESCRIBE, "topic", "A"), Right(_CONFIGS, "topic", "A")]
 _ON_GROUPS: Final = [Right(_READ, "consumer group", "G"), Right(_READ, "consumer group", "G.audit-tail")]
 RIGHTS: Final[Mapping[Program, Sequence[Right]]] = {
     "producer": _PRODUCER,
@@ -47,16 +48,18 @@ RIGHTS: Final[Mapping[Program, Sequence[Right]]] = {
         *_ON_GROUPS,
         Right(_WRITE, "transactional id", "A."),
     ],
-    "worker-no-audit": [*_ON_LEDGER, Right(_DESCRIBE, "topic", "A"), Right(_CONFIGS, "topic", "A"), *_ON_GROUPS],
+    "worker-no-audit": [*_ON_LEDGER, *_AUDIT_SEEN, *_ON_GROUPS],
     "reader": [Right(_READ, "topic", "A"), Right(_READ, "consumer group", "G.audit-tail")],
     "operator": [
-        Right(_READ, "topic", "L"),
+        *_ON_LEDGER,
+        *_AUDIT_SEEN,
         Right(_DESCRIBE, "consumer group", "G"),
         Right(_READ, "consumer group", "G.audit-tail"),
     ],
     "administrator": [
         Right(operation, "topic", topic) for topic in "LA" for operation in (_CREATE, _DESCRIBE, _CONFIGS)
     ],
+    "keda": [Right(_DESCRIBE, "topic", "L"), Right(_DESCRIBE, "consumer group", "G")],
 }
 _COORDINATOR_COMES: Final = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,

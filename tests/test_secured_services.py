@@ -18,6 +18,8 @@ import psycopg
 import pytest
 import redis
 from click.testing import CliRunner, Result
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from psycopg.conninfo import make_conninfo
 
 from core_tables.cli import output
@@ -39,7 +41,7 @@ from .world import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group(secured.GROUP)]
 
-ON_KAFKA = ("producer", "worker", "reader", "operator", "administrator")
+ON_KAFKA = ("producer", "worker", "reader", "operator", "administrator", "keda")
 PAGE = Path(__file__).parent.parent / "docs" / "SECURING.md"
 STEPS = re.findall(r"^core-tables (.+?)(?: \||$)", PAGE.read_text("utf-8"), re.MULTILINE)
 WITH_PASSWORD, WITH_CERTIFICATE = ("worker", "reader"), ("operator", "scheduler")
@@ -209,9 +211,11 @@ def test_each_program_does_its_work_with_the_rights_that_grants_prints(services:
     assert f"-{worker.process.pid}" in status.stdout
     assert worker.lines("lane_stopped") == []
     assert "permission" not in str(worker.lines("cache_failed"))
-    for words in (["verify"], ["verify", "--topic"], ["refused", "list"]):
+    for words in (["verify"], ["verify", "--topic"], ["refused", "list"], ["doctor"]):
         done = services.run("operator", *words)
         assert done.exit_code == 0, done.output
+    assert re.search(r"^ok +rights on Kafka +those of the operator", done.output, re.MULTILINE)
+    assert re.search(r"^(ok +cache +Redis|skipped +cache)", done.output, re.MULTILINE)
     listed = services.run("operator", "refused", "list", "--tenant", "acme", "--json").stdout
     shown = services.run("operator", "refused", "show", str(json.loads(listed)["event_id"]))
     assert shown.exit_code == 0, shown.output
@@ -231,6 +235,27 @@ def test_a_reader_reads_and_awaits_outcomes_through_a_pooler_that_speaks_tls_on_
         assert found.exit_code == 0, found.output
         with pytest.raises(psycopg.OperationalError, match="SSL required"):
             psycopg.connect(make_conninfo(dsn, sslmode="disable"))
+
+
+def test_an_autoscaler_sees_the_lag_and_reads_nothing(services: Services) -> None:
+    topic, group = "core-tables.ledger.v1", "core-tables"
+    user: dict[str, Any] = {
+        "bootstrap.servers": services.broker.scram,
+        **services.broker.with_scram(login("keda"), password("keda")),
+    }
+    admin = AdminClient(user)
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result()
+    lanes = [TopicPartition(topic, partition.id) for partition in described.partitions]
+    latest: Any = OffsetSpec
+    ends = admin.list_offsets(dict.fromkeys(lanes, latest.latest()))
+    assert all(end.result().offset >= 0 for end in ends.values())
+    asked = ConsumerGroupTopicPartitions(group, lanes)
+    committed = admin.list_consumer_group_offsets([asked])[group].result().topic_partitions
+    assert len(committed) == len(lanes)
+    with closing(Consumer({**user, "group.id": group})) as consumer:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        answer = wait_until(lambda: consumer.poll(1), "the broker to refuse a read")
+    assert answer.error().code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
 
 
 class Missed(NamedTuple):
