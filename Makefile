@@ -75,10 +75,10 @@ dist: $(READY)  ## build the wheels into build/dist: the compiled one for this m
 	@ls -1 build/dist/*.whl
 
 bench: $(VENV)/.bench build/compiled  ## the whole benchmark (three quarters of an hour): docs/BENCHMARKS.md, results.json, plots
-	@$(BIN)/python -m peers $(ARGS)
+	@PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m peers $(ARGS)
 
 bench-quick: $(VENV)/.bench build/compiled  ## every section at a small size, in about four minutes, into build/
-	@$(BIN)/python -m peers --quick --into build/bench-quick $(ARGS)
+	@PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m peers --quick --into build/bench-quick $(ARGS)
 
 check: $(READY)  ## lint, format, strict types, and the rules of the code base (imports, statements, language)
 	@$(BIN)/ruff check .

@@ -67,7 +67,8 @@ def command(
         chosen = list(only) or list(sections.SECTIONS)
         size = events or (QUICK_EVENTS if quick else EVENTS)
         times = f" --rounds {rounds}" if rounds else ""
-        rerun = f"python -m {program}{' --quick' if quick else ''} --only {{}}{times} --events {size}"
+        build = f"PYTHONPATH={compiled_build.FOLDER.relative_to(ROOT)} " if compiled_build.runs() else ""
+        rerun = f"{build}python -m {program}{' --quick' if quick else ''} --only {{}}{times} --events {size}"
         try:
             check()
             if not report_only:

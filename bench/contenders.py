@@ -27,15 +27,12 @@ def ours(settings: Settings, folder: Path) -> Contender:
 
 
 def variants(settings: Settings, folder: Path) -> list[Contender]:
-    """Core Tables with two processes and, if `make build/compiled` built it, compiled."""
+    """Core Tables with two processes and, if the others run the compiled build, in pure Python."""
     two = ("--processes", "2")
     ways: list[tuple[str, tuple[str, ...], bool]] = [("2 processes", two, False)]
-    if compiled_build.FOLDER.exists():
-        ways += [("compiled", (), True), ("compiled, 2 processes", two, True)]
-    runs = {
-        name: partial(drain.drain, folder=folder, arguments=arguments, compiled=compiled)
-        for name, arguments, compiled in ways
-    }
+    if compiled_build.runs():
+        ways += [("pure Python", (), True), ("pure Python, 2 processes", two, True)]
+    runs = {name: partial(drain.drain, folder=folder, arguments=arguments, pure=pure) for name, arguments, pure in ways}
     return [Contender(f"{OURS}, {name}", in_fresh_tables(settings, run), role="variant") for name, run in runs.items()]
 
 

@@ -19,7 +19,7 @@ _Databases = Sequence[psycopg.Connection[TupleRow]]
 
 
 def drain(
-    settings: Settings, folder: Path, *, arguments: Sequence[str] = (), workers: int = 1, compiled: bool = False
+    settings: Settings, folder: Path, *, arguments: Sequence[str] = (), workers: int = 1, pure: bool = False
 ) -> Measured:
     """Let workers fold everything in the topic, into tables that nothing was folded into yet.
 
@@ -35,7 +35,7 @@ def drain(
         ]
         done = sum(applied for _, applied in _lanes(connections, "applied"))
         started = [
-            processes.enter_context(running.ended(place.worker(settings, *arguments, compiled=compiled)))
+            processes.enter_context(running.ended(place.worker(settings, *arguments, pure=pure)))
             for _ in range(workers)
         ]
         pids = [process.pid for process in started]

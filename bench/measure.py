@@ -83,7 +83,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def machine() -> dict[str, str]:
-    """The machine of the run, in words."""
+    """The machine of the run, and the interpreter, in words."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {

@@ -116,9 +116,12 @@ def environment(settings: Settings) -> Mapping[str, str]:
     }
 
 
-def worker(settings: Settings, *arguments: str, compiled: bool = False) -> "subprocess.Popen[bytes]":
-    """A worker as an operator starts it; its log lines come from its standard error."""
-    variables = {**environment(settings), **(compiled_build.environment() if compiled else {})}
+def worker(settings: Settings, *arguments: str, pure: bool = False) -> "subprocess.Popen[bytes]":
+    """A worker as an operator starts it; its log lines come from its standard error.
+
+    It runs the build that the benchmark runs, which is the compiled one if there is one; with `pure`, the plain Python.
+    """
+    variables = {**environment(settings), **(compiled_build.without() if pure else {})}
     return subprocess.Popen(
         [sys.executable, "-m", "core_tables.cli.main", "worker", *arguments],
         env=variables,

@@ -12,7 +12,7 @@ import orjson
 import psycopg
 import redis
 
-from bench import measure
+from bench import compiled_build, measure
 from core_tables.deploy.parts import KAFKA_VERSION
 from core_tables.deploy.stack import StackAddresses
 
@@ -101,4 +101,5 @@ def surroundings(stack: StackAddresses) -> Row:
     versions["Postgres"] = database.pop("server_version")
     server: Any = redis.Redis.from_url(stack.redis_url).info("server")
     versions["Redis"] = server["redis_version"]
-    return {"machine": measure.machine(), "versions": versions, "database": database}
+    build = "compiled" if compiled_build.runs() else "pure Python"
+    return {"machine": measure.machine(), "build": build, "versions": versions, "database": database}

@@ -13,6 +13,7 @@ What Core Tables costs. It is compared with what you might use instead, with the
 simplest loop that does anything at all. The contenders of a table took turns (A B A B) on one machine, with the same
 events, the same broker and the same Postgres with its default durability. Figures are medians of the rounds. Everything
 that takes part in a run (worker, database, broker and the measuring clients) shares the cores of that machine.
+Core Tables is the compiled build, as in the image and the wheels, unless a row says *pure Python*.
 
 `make bench` writes this file from [bench/results.json](bench/results.json). If only some sections are run again, the
 others keep their earlier results, so each section states when it ran, with which command, and how busy the machine was.
@@ -240,6 +241,7 @@ def _surroundings(results: Results) -> list[str]:
     machine, versions, database = found["machine"], found["versions"], found["database"]
     lines = [
         f"- machine: {machine['cpu']}, {machine['memory']}, {machine['system']}",
+        f"- Core Tables: the {found['build']} build",
         f"- versions: Python {machine['python']}, " + _listed(versions),
         "- Postgres: " + _listed(database),
         "- one Kafka broker (KRaft), one Redis, all on this machine",
