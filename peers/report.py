@@ -13,7 +13,6 @@ What Core Tables costs. It is compared with what you might use instead, with the
 simplest loop that does anything at all. The contenders of a table took turns (A B A B) on one machine, with the same
 events, the same broker and the same Postgres with its default durability. Figures are medians of the rounds. Everything
 that takes part in a run (worker, database, broker and the measuring clients) shares the cores of that machine.
-Core Tables is the compiled build, as in the image and the wheels, unless a row says *pure Python*.
 
 `make bench` writes this file from [bench/results.json](bench/results.json). If only some sections are run again, the
 others keep their earlier results, so each section states when it ran, with which command, and how busy the machine was.
@@ -21,12 +20,13 @@ Ratios carry over to other machines better than rates do: run it on yours.
 """
 
 # Shown until every section has run since then.
-CHANGED: Final = "2026-11-28"
+CHANGED: Final = "2026-11-28 07:00"
 BEFORE: Final = """Sections that ran before 2026-11-27 sent rows to Postgres as arrays of columns, and not as JSON
 ([ADR 9](adr/0009-rows-as-json.md)), and had Redis 6.2.14 as their cache, where the local stack now has Valkey.
 Those that ran before 2026-11-28 did so before pending lists were read from an index in their order, and cached in sorted
 sets: what that changes is in [ADR 10](adr/0010-pending-lists-from-an-index.md) and
-[ADR 11](adr/0011-cached-lists-in-order.md).
+[ADR 11](adr/0011-cached-lists-in-order.md). Rows of sections that ran before 2026-11-28 07:00 UTC are of pure Python,
+unless they say *compiled*.
 """
 
 Cell = Callable[[Row], str]
@@ -241,7 +241,7 @@ def _surroundings(results: Results) -> list[str]:
     machine, versions, database = found["machine"], found["versions"], found["database"]
     lines = [
         f"- machine: {machine['cpu']}, {machine['memory']}, {machine['system']}",
-        f"- Core Tables: the {found['build']} build",
+        f"- Core Tables: {found['build']}, where a row does not say otherwise",
         f"- versions: Python {machine['python']}, " + _listed(versions),
         "- Postgres: " + _listed(database),
         "- one Kafka broker (KRaft), one Redis, all on this machine",
