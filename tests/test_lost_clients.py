@@ -1,6 +1,9 @@
 """Clients that do not find the brokers any more, although these answer others."""
 
 import logging
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -135,3 +138,15 @@ class Sending:
     def poll(self, _seconds: float) -> int:
         self.polls += 1
         return 0
+
+
+@pytest.mark.parametrize(("who", "ends"), [("ours", 0), ("client", -signal.SIGABRT)])
+def test_a_question_about_a_group_that_is_given_up_does_not_end_the_process_as_a_timeout_of_the_client_does(
+    who: str, ends: int
+) -> None:
+    """If `client` ends with 0, the client has been mended, and `kafka/group.py` need not wait on its own side any more."""
+    asker = subprocess.run(
+        [sys.executable, "-m", "tests.faults.late_group", who], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert asker.returncode == ends, asker.stderr
+    assert asker.stdout.splitlines() == ["not answered"] * 4 + ["refused"] * (ends == 0)

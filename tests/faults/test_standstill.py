@@ -148,6 +148,7 @@ def test_a_worker_that_postgres_leaves_waiting_folds_on_afterwards(folder: Path,
 def test_questions_about_a_group_that_a_suspended_kafka_leaves_open_do_not_end_the_process(
     folder: Path, world: World, tmp_path: Path
 ) -> None:
+    """Whether a suspended broker meets the fault of the client is chance; tests/test_lost_clients.py meets it each time."""
     written = tmp_path / "answers"
     with written.open("wb") as answers:
         asker = subprocess.Popen(
