@@ -144,7 +144,7 @@ class Sending:
 def test_a_question_about_a_group_that_is_given_up_does_not_end_the_process_as_a_timeout_of_the_client_does(
     who: str, ends: int
 ) -> None:
-    """If `client` ends with 0, the client has been mended, and `kafka/group.py` need not wait on its own side any more."""
+    """If `client` ends with 0, the client has been repaired, and `kafka/group.py` need not wait on its own side any more."""
     asker = subprocess.run(
         [sys.executable, "-m", "tests.faults.late_group", who], capture_output=True, text=True, timeout=60, check=False
     )
