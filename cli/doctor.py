@@ -16,6 +16,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from core_tables.cli import output, wiring
+from core_tables.cli.certificate_check import look_at_certificates
 from core_tables.cli.formats import Format, Listing, screen_width
 from core_tables.cli.layout import record_lines
 from core_tables.cli.options import format_option
@@ -75,7 +76,7 @@ class _Check(NamedTuple):
 @click.command(epilog=output.EXIT_CODES)
 @format_option
 def doctor(form: Format) -> None:
-    """Check connections, versions, rights, topics, tables and clocks.
+    """Check certificates, connections, versions, rights, topics, tables and clocks.
 
     Each line says ok, or what is wrong and what to do about it; none takes longer than some seconds. It changes nothing.
     Exits with the code of the first thing that is wrong.
@@ -99,6 +100,7 @@ def findings(settings: Settings) -> Iterator[tuple[Finding, CoreTablesError | No
     """What each check finds, as it is found; with the error if something is wrong."""
     checks = (
         _Check("settings", "postgres", _settings),
+        _Check("certificates", "kafka", _certificates),
         _Check("Kafka", "kafka", _kafka),
         *(
             _Check(f"Postgres, {role}{database.place}", "postgres", partial(_login, database, role))
@@ -170,6 +172,11 @@ def _settings(settings: Settings) -> tuple[State, str]:
             f"{name} is not a setting, and is ignored: {advice}" for name, advice in unknown.items()
         )
     return State.OK, f"{len(settings.model_fields_set)} from the environment; `core-tables config` shows them"
+
+
+def _certificates(settings: Settings) -> tuple[State, str]:
+    state, what = look_at_certificates(settings)
+    return State(state), what
 
 
 def _kafka(settings: Settings) -> tuple[State, str]:

@@ -28,7 +28,9 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "console": Listed("console", "console", "Show the ledger in a browser, read-only."),
     "correlation": Listed("history", "correlation", "Show all records of a correlation id, oldest first."),
     "demo": Listed("demo", "demo", "Start the local stack and send a day of events through it."),
-    "doctor": Listed("doctor", "doctor", "Check connections, versions, rights, topics, tables and clocks."),
+    "doctor": Listed(
+        "doctor", "doctor", "Check certificates, connections, versions, rights, topics, tables and clocks."
+    ),
     "due": Listed("due", "due", "Show what is due: retries, timeouts, leases, approvals."),
     "due-tenants": Listed("due", "due_tenants", "Show which tenants have something due, and how much."),
     "get": Listed("read", "get", "Show the current record of a work order, or an earlier one."),

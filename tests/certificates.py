@@ -38,6 +38,16 @@ class Authority:
         _openssl(*signed, "-keyout", made.key, "-out", made.certificate, "-subj", subject)
         return made
 
+    def issue_expired(self, name: str, subject: str) -> Certificate:
+        """One that ended yesterday."""
+        made = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        ask = ["openssl", "req", "-new", *KEY, "-keyout", str(made.key), "-subj", subject]
+        asked = subprocess.run(ask, check=True, capture_output=True).stdout
+        signer = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial"]
+        sign = ["openssl", "x509", "-req", *signer, "-days", "-1", "-out", str(made.certificate)]
+        subprocess.run(sign, input=asked, check=True, capture_output=True)
+        return made
+
 
 def _openssl(*arguments: str | Path) -> None:
     words = ["openssl", "req", "-x509", *KEY, "-days", "2", *map(str, arguments)]

@@ -1,9 +1,17 @@
-"""When a worker makes its Kafka clients again: other certificates are there, and a client can be made with them."""
+"""When a worker makes its Kafka clients again, because other certificates are there; and what is said before one ends."""
 
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from core_tables.cli.certificate_check import look_at_certificates
 from core_tables.kafka.certificate_files import CertificateFiles
 from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.schemas.reasons import SetupError
+from core_tables.settings.certificates import CertificateFile
+from core_tables.settings.environment import Settings
 
 from .certificates import Authority
 
@@ -30,3 +38,61 @@ def test_certificates_are_new_when_they_fit_their_key_and_not_halfway(tmp_path: 
     assert files.changed()
     assert files.why_unusable() is not None
     assert not CertificateFiles(KafkaSettings("127.0.0.1:1", extra={"ssl.ca.location": "probe"})).changed()
+
+
+def with_certificate(path: Path, authority: Path) -> Settings:
+    """Settings that name a client's certificate and an authority for each of the servers."""
+    return Settings(
+        bootstrap_servers="127.0.0.1:1",
+        kafka={"ssl.certificate.location": str(path), "ssl.ca.location": str(authority)},
+        postgres_dsn=f"host=127.0.0.1 sslcert={path} sslrootcert={authority}",
+        redis_url=f"rediss://127.0.0.1:1/0?ssl_certfile={path}&ssl_ca_certs={authority}",
+    )
+
+
+def test_each_certificate_that_ends_soon_is_named_with_its_server_and_the_day(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.issue("own", "/CN=worker")  # for two days
+    state, what = look_at_certificates(with_certificate(own.certificate, authority.certificate))
+    assert state == "note"
+    for service in ("Kafka", "Postgres", "Redis"):
+        for path in (own.certificate, authority.certificate):
+            assert (
+                f"{path} ({service}) ends on {CertificateFile(path, 'Kafka', False).ends():%Y-%m-%d}, in 1 days" in what
+            )
+    assert "replace the file" in what
+
+
+def test_a_certificate_that_has_ended_or_cannot_be_read_is_wrong(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    expired = authority.issue_expired("expired", "/CN=worker")
+    with pytest.raises(SetupError) as ended:
+        look_at_certificates(with_certificate(expired.certificate, authority.certificate))
+    for service in ("Kafka", "Postgres", "Redis"):
+        assert f"{expired.certificate} ({service}) ended on " in ended.value.message
+    assert str(authority.certificate) not in ended.value.message
+    with pytest.raises(SetupError, match=r"missing.pem \(Kafka\) cannot be read: No such file"):
+        look_at_certificates(with_certificate(tmp_path / "missing.pem", authority.certificate))
+    with pytest.raises(SetupError, match=r"expired.key \(Redis\) cannot be read: there is no certificate in it"):
+        look_at_certificates(with_certificate(expired.key, authority.certificate))
+
+
+def test_of_several_authorities_in_a_file_the_last_to_end_counts(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    expired = authority.issue_expired("expired", "/CN=before")
+    both = tmp_path / "both.pem"
+    both.write_text(expired.certificate.read_text("ascii") + authority.certificate.read_text("ascii"), "ascii")
+    assert CertificateFile(both, "Kafka", authorities=True).ends() > datetime.now(UTC)
+    assert CertificateFile(both, "Kafka", authorities=False).ends() < datetime.now(UTC)
+
+
+def test_where_no_certificate_is_named_none_is_looked_at() -> None:
+    plain = Settings(bootstrap_servers="127.0.0.1:1", postgres_dsn="host=127.0.0.1", redis_url="none")
+    assert look_at_certificates(plain) == ("ok", "the settings name none")
+
+
+def test_the_end_of_a_certificate_is_what_openssl_reads_in_it(tmp_path: Path) -> None:
+    context = ssl.create_default_context(cafile=str(Authority(tmp_path).certificate))
+    (shown,) = [each for each in context.get_ca_certs() if "tests" in str(each["subject"])]
+    read = CertificateFile(tmp_path / "authority.pem", "Kafka", authorities=True).ends()
+    assert read.timestamp() == ssl.cert_time_to_seconds(str(shown["notAfter"]))

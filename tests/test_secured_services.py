@@ -70,9 +70,10 @@ class Services:
     def write_dsn(self, program: str, **more: str) -> None:
         self._file(program, "dsn").write_text(self.postgres.dsn(login(program), **more), "utf-8")
 
-    def write_redis(self, program: str, given: str) -> None:
+    def write_redis(self, program: str, given: str, **more: str) -> None:
         place = urlsplit(self.redis)
-        address = place._replace(netloc=f"{login(program)}:{given}@{place.netloc.rpartition('@')[2]}")
+        query = "&".join([place.query, *(f"{name}={value}" for name, value in more.items())])
+        address = place._replace(netloc=f"{login(program)}:{given}@{place.netloc.rpartition('@')[2]}", query=query)
         self._file(program, "redis").write_text(address.geturl(), "utf-8")
 
     def cache(self) -> Any:
@@ -386,6 +387,52 @@ def test_certificates_of_kafka_are_replaced_under_load_without_a_restart(service
     assert len(worker.lines("certificates_changed")) == 1
     assert worker.lines("lane_stopped") == []
     services.write_kafka("worker", broker.with_scram(login("worker"), password("worker")))
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="the Redis of the stack does not speak TLS")
+def test_certificates_that_have_ended_are_named_and_renewed_ones_are_taken_without_a_restart(
+    services: Services, tmp_path: Path
+) -> None:
+    broker, given = services.broker, password("worker")
+    topics = ("core-tables.ledger.v1", "core-tables.audit.v1", "core-tables")
+    broker.grant("CN=renewed", *(str(right) for right in rights_of("worker", *topics)))
+    servers = ("kafka", "postgres", "redis")
+    own, new = ({each: broker.authority.issue(f"{name}-{each}", "/CN=renewed") for each in servers} for name in "ab")
+    ended = {each: broker.authority.issue_expired(f"ended-{each}", "/CN=renewed") for each in servers}
+    for certificates in (own, new, ended):
+        certificates["postgres"].key.chmod(0o600)
+    services.write_kafka("worker", broker.with_certificate(own["kafka"]))
+    postgres, on_redis = own["postgres"], own["redis"]
+    services.write_dsn("worker", password=given, sslcert=str(postgres.certificate), sslkey=str(postgres.key))
+    services.write_redis("worker", given, ssl_certfile=str(on_redis.certificate), ssl_keyfile=str(on_redis.key))
+    with (
+        working(services, tmp_path, bootstrap_servers=broker.mutual) as worker,
+        appending(services) as receipts,
+        closing(services.cache()) as cache,
+    ):
+        accepted_from_now_on(receipts)
+        for each in ("postgres", "redis"):
+            own[each].replace_with(ended[each])
+        cache.execute_command("CLIENT", "KILL", "USER", login("worker"))
+        wait_until(lambda: "expired" in str(worker.lines("cache_failed")), "Redis to refuse the certificate")
+        sessions = f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{login('worker')}'"
+        services.postgres.execute(sessions)
+        wait_until(lambda: "expired" in str(worker.lines("lane_reopens")), "Postgres to refuse the certificate")
+        for each in ("postgres", "redis"):
+            own[each].replace_with(new[each])
+        wait_until(lambda: worker.lines("cache_answers"), "the cache to answer again")
+        accepted_from_now_on(receipts)
+    own["kafka"].replace_with(ended["kafka"])
+    done = services.run("worker", "doctor", "--json", bootstrap_servers=broker.mutual)
+    assert done.exit_code == output.EXIT_MACHINE
+    found = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert f"{own['kafka'].certificate} (Kafka) ended on " in found["certificates"]["what"]
+    assert "certificate unknown" in found["Kafka"]["what"], "Java's alert to a client says no more than this"
+    assert len(worker.lines("worker_started")) == 1
+    assert worker.lines("lane_stopped") == []
+    services.write_kafka("worker", broker.with_scram(login("worker"), given))
+    services.write_dsn("worker", password=given)
+    services.write_redis("worker", given)
 
 
 def test_passwords_are_replaced_under_load_without_a_restart(services: Services, tmp_path: Path) -> None:
