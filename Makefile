@@ -11,7 +11,7 @@ BROKERS := JDK_JAVA_OPTIONS="$(or $(JDK_JAVA_OPTIONS),-XX:TieredStopAtLevel=1)"
 # Side by side; what shares fixtures stays together, in the order of tests/order.py.
 PYTEST := $(BIN)/pytest -n $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo stop test test-quick test-kube kube check docs screenshots generate format simulate faults dist bench bench-quick clean
+.PHONY: help demo stop test test-quick test-kube kube check docs screenshots generate format simulate faults dist image bench bench-quick clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,14 @@ dist: $(READY)  ## build the wheels into build/dist: the compiled one for this m
 	  CORE_TABLES_COMPILED=$$compiled $(BIN)/python -m build --wheel --no-isolation --outdir build/dist . >build/dist.log 2>&1 \
 	    || { tail -20 build/dist.log; exit 1; }; done
 	@ls -1 build/dist/*.whl
+
+image:  ## build the image (IMAGE) on a base with a digest: make image BASE=python:3.13-slim@sha256:... (docs/PRODUCTION.md)
+	@case "$(BASE)" in *@sha256:*) ;; *) [ "$(ALLOW_TAG)" = 1 ] || { \
+	  echo "BASE needs a digest, so that everybody builds on the same base: docs/PRODUCTION.md says how to find it;"; \
+	  echo "to try something on this machine: make image ALLOW_TAG=1"; exit 1; }; esac
+	@base="$(or $(BASE),python:3.13-slim)"; case "$$base" in *@*) digest="$${base#*@}" ;; *) digest=none ;; esac; \
+	  docker build --file deploy/Dockerfile --build-arg BASE="$$base" --build-arg REVISION="$$(git rev-parse HEAD)" \
+	    --label org.opencontainers.image.base.digest="$$digest" --tag "$(or $(IMAGE),core-tables:local)" .
 
 bench: $(VENV)/.bench build/compiled  ## the whole benchmark (three quarters of an hour): docs/BENCHMARKS.md, results.json, plots
 	@PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m peers $(ARGS)

