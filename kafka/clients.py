@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from operator import methodcaller
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
+from weakref import WeakSet
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
@@ -195,16 +196,22 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
 
 
 class _Renewal:
-    """The callback of a client whose password may change: after a refused login it gives the client the current one.
+    """The callback of a client whose password may change: after a refused login it gives every client the current one.
 
-    A client reports the same refusal only every 30 s. So if there is no other password yet, it is looked for again.
+    A client reports the same refusal only every 30 s. So if there is no other password yet, it is looked for again. A client
+    that nobody polls reports nothing, so each renews all of this process.
     """
+
+    _all: ClassVar["WeakSet[_Renewal]"] = WeakSet()
+    _changing: ClassVar = threading.Lock()
 
     def __init__(self, credentials: Credentials, given: tuple[str, str]) -> None:
         self._credentials = credentials
         self._given = given
         self._renewing = threading.Lock()
         self.client: Any = None
+        with self._changing:
+            self._all.add(self)
 
     def __call__(self, error: KafkaError) -> None:
         note(error)
@@ -220,10 +227,14 @@ class _Renewal:
                     time.sleep(_LOOK_EVERY_S)
             finally:
                 self._renewing.release()
+            with self._changing:
+                others = [other for other in self._all if other is not self]
+            for other in others:
+                other._renewed()
 
     def _renewed(self) -> bool:
         """Whether there are other credentials than the client has; it gets them."""
-        with contextlib.suppress(CoreTablesError, KafkaException):
+        with contextlib.suppress(CoreTablesError, KafkaException, RuntimeError):  # the last if it is closed
             current = self._credentials()
             if self.client is not None and current != self._given:
                 self.client.set_sasl_credentials(*current)

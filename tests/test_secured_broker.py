@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, KafkaException
 
 from core_tables.cli import output
 from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.clients import partition_consumer
 from core_tables.kafka.rights import rights_of
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.schemas.outcomes import Accepted
@@ -135,10 +138,19 @@ def test_a_password_that_was_changed_is_read_again_when_the_login_is_refused(
     file.write_text(json.dumps(broker.as_user("producer", "the old one")["kafka"]), "utf-8")
     program = other_settings(world, bootstrap_servers=broker.login, kafka={}, kafka_file=file)
     receipt = program.ledger.append(make("FIELD_SET"))
+    unpolled = partition_consumer(program.settings.kafka_settings())  # so it does not report that it was refused
     with pytest.raises(UnavailableError, match="Invalid username or password"):
         receipt.place(1)
     file.write_text(json.dumps(broker.as_user("producer")["kafka"]), "utf-8")
     assert receipt.place(20)
+    with closing(unpolled):
+        wait_until(lambda: finds_brokers(unpolled), "a client that nobody polls to log in")
+
+
+def finds_brokers(client: Consumer) -> bool:
+    with suppress(KafkaException):
+        return bool(client.list_topics(timeout=1).brokers)
+    return False
 
 
 def test_tokens_come_from_a_function_that_is_named_by_its_import_path(world: World, broker: SecuredBroker) -> None:
