@@ -45,7 +45,7 @@ class IdleChecks:
         self._counts = dependencies.counts
         self._summary = Timer(clock, SUMMARY_S)
         self._summed_up = self._sums()
-        self._cache_failed: str | None = None
+        self._cache_failed = set[str]()  # what was logged since the cache last answered
         self._sessions = 0  # how many sessions of Postgres had been opened at the last check
 
     def run_if_due(self) -> None:
@@ -172,14 +172,14 @@ class IdleChecks:
             )
 
     def _report_cache(self) -> None:
-        """Log when the cache stops answering, and when it answers again: lists come from Postgres meanwhile."""
+        """Log why the cache does not answer, each cause once, and when it answers again: lists come from Postgres meanwhile."""
         failed = None if self._cache is None else self._cache.failed
-        if (failed is None) != (self._cache_failed is None):
-            if failed is None:
-                self._log.info("cache_answers")
-            else:
-                self._log.warning("cache_failed", cause=failed)
-        self._cache_failed = failed
+        if failed is None and self._cache_failed:
+            self._log.info("cache_answers")
+            self._cache_failed.clear()
+        elif failed is not None and failed not in self._cache_failed:
+            self._log.warning("cache_failed", cause=failed)
+            self._cache_failed.add(failed)
 
     def _compare_rows(self) -> list[Lane]:
         """Reopen the lanes whose rows in Postgres are not as in memory, and write the audited watermarks that have risen.
