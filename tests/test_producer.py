@@ -228,6 +228,7 @@ def test_an_outcome_arrives_though_every_session_of_the_reader_was_terminated(fr
 def test_while_the_database_is_away_an_outcome_is_tried_until_its_deadline(fresh: World) -> None:
     ledger = Ledger.connect(ledger_settings(fresh))
     receipt = ledger.append(make("WORK_ORDER_CREATED"))
+    receipt.event_id()  # or a slow broker is what the first second waits for
     server = psycopg.connect(fresh.stack.postgres_dsn, autocommit=True)
     server.execute(f"alter database {fresh.name} allow_connections false".encode())
     fresh.admin.execute(f"select pg_terminate_backend(pid) {READERS_SESSIONS}".encode())
