@@ -391,9 +391,13 @@ def test_certificates_of_kafka_are_replaced_under_load_without_a_restart(service
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="the Redis of the stack does not speak TLS")
 def test_certificates_that_have_ended_are_named_and_renewed_ones_are_taken_without_a_restart(
-    services: Services, tmp_path: Path
+    services: Services, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     broker, given = services.broker, password("worker")
+    # The tests after this one log in with passwords.
+    request.addfinalizer(lambda: services.write_kafka("worker", broker.with_scram(login("worker"), given)))
+    request.addfinalizer(lambda: services.write_dsn("worker", password=given))
+    request.addfinalizer(lambda: services.write_redis("worker", given))
     topics = ("core-tables.ledger.v1", "core-tables.audit.v1", "core-tables")
     broker.grant("CN=renewed", *(str(right) for right in rights_of("worker", *topics)))
     servers = ("kafka", "postgres", "redis")
@@ -430,9 +434,6 @@ def test_certificates_that_have_ended_are_named_and_renewed_ones_are_taken_witho
     assert "certificate unknown" in found["Kafka"]["what"], "Java's alert to a client says no more than this"
     assert len(worker.lines("worker_started")) == 1
     assert worker.lines("lane_stopped") == []
-    services.write_kafka("worker", broker.with_scram(login("worker"), given))
-    services.write_dsn("worker", password=given)
-    services.write_redis("worker", given)
 
 
 def test_passwords_are_replaced_under_load_without_a_restart(services: Services, tmp_path: Path) -> None:
