@@ -17,10 +17,9 @@ from core_tables.cli.ledger_log import verify_against_topic
 from core_tables.producer import Receipt
 from core_tables.schemas.reasons import CoreTablesError
 from core_tables.settings.environment import Settings
-from tests.cluster import NODES, Cluster, three_brokers
+from tests.cluster import Cluster, three_brokers
 
 Phase = Literal["all up", "one killed", "started again"]
-ALL: Final = NODES
 PHASES: Final[tuple[Phase, ...]] = ("all up", "one killed", "started again")
 WARM_S: Final = 5.0  # connections and plans
 

@@ -41,7 +41,7 @@ def command(
     """
 
     @click.command()
-    @click.option("--quick", is_flag=True, help="About four minutes: fewer events, one round, small sizes.")
+    @click.option("--quick", is_flag=True, help="Some minutes: fewer events, one round, small sizes.")
     @click.option("--only", multiple=True, type=click.Choice(list(sections.SECTIONS)), help="One section. Repeatable.")
     @click.option(
         "--rounds", type=click.IntRange(1), help="Rounds of each section.  [default: 1 to 3, or 1 with --quick]"

@@ -25,6 +25,7 @@ from bench.results import Row
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
+from tests.cluster import NODES
 
 ROUNDS: Final = 3
 FEWER: Final = 2  # for what takes long and differs little from round to round
@@ -143,7 +144,7 @@ def neighbouring(plan: Plan) -> list[Row]:
 
 def breaking(plan: Plan) -> list[Row]:
     """Three brokers of its own, of which one after the other is killed under load; one round, since it has a round of brokers."""
-    nodes, rate, seconds = (brokers.ALL[:1], 300.0, 12.0) if plan.quick else (brokers.ALL, 500.0, 25.0)
+    nodes, rate, seconds = (NODES[:1], 300.0, 12.0) if plan.quick else (NODES, 500.0, 25.0)
     settings = place.topic_of(plan.stack, "brokers")
     found = brokers.measure(settings, plan.folder, nodes, rate, seconds)
     return results.medians(_shown(plan, found), ("node", "phase"))
