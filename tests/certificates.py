@@ -21,6 +21,10 @@ class Certificate:
         for old, new in ((self.key, other.key), (self.certificate, other.certificate)):
             new.replace(old)
 
+    def in_one_file(self) -> bytes:
+        """The key and the certificate, as a keystore of a broker in PEM has them."""
+        return self.key.read_bytes() + self.certificate.read_bytes()
+
 
 class Authority:
     """Signs certificates for servers on this machine, and for clients. Its files are in a folder, with those of its own."""

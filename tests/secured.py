@@ -19,6 +19,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -93,6 +96,23 @@ class SecuredBroker:
         for future in admin.alter_user_scram_credentials(
             [UserScramCredentialUpsertion(name, given, password.encode())]
         ).values():
+            future.result()
+
+    def use_stores(self, **files: Path) -> None:
+        """Let `mutual` read its `keystore` or `truststore` from a file, or again from the same one. Open connections stay."""
+        self._change_stores(AlterConfigOpType.SET, {name: str(path) for name, path in files.items()})
+
+    def usual_stores(self) -> None:
+        """The opposite: let it have those of the other listeners."""
+        self._change_stores(AlterConfigOpType.DELETE, dict.fromkeys(("keystore", "truststore"), ""))
+
+    def _change_stores(self, change: AlterConfigOpType, files: dict[str, str]) -> None:
+        entries = [
+            ConfigEntry(f"listener.name.mutual.ssl.{name}.location", path, incremental_operation=change)
+            for name, path in files.items()
+        ]
+        admin, node = self.admin(), ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=entries)
+        for future in admin.incremental_alter_configs([node]).values():
             future.result()
 
     def run_grants(self, script: str) -> None:
@@ -171,7 +191,7 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
     authority = Authority(folder)
     own = authority.issue("broker", "/CN=127.0.0.1")
     both = folder / "both.pem"
-    both.write_text(own.key.read_text("ascii") + own.certificate.read_text("ascii"), "ascii")
+    both.write_bytes(own.in_one_file())
     prepare = Kafka.prepare
 
     def prepared(kafka: Kafka, directory: Path, port: int, progress: ShowLine) -> Start:

@@ -1,0 +1,104 @@
+"""Programs that work while a test replaces what they log in with: one that appends all the time, and a worker."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core_tables.producer import Ledger, LedgerSettings, Receipt
+from core_tables.schemas.outcomes import Accepted
+
+from .builders import make
+from .world import World, wait_until
+
+TENANTS = 7
+_EVERY_S = 0.03
+
+
+class Load:
+    """Appends all the time, in a thread; each append must be acknowledged, and in the end accepted."""
+
+    def __init__(self, world: World) -> None:
+        self.receipts: list[Receipt] = []
+        self._world = world
+        self._ledger = self._connect()
+        self._changing = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def renew(self) -> None:
+        """What a program does whose files were replaced: it makes a new Ledger, and closes the old one."""
+        new = self._connect()
+        with self._changing:
+            old, self._ledger = self._ledger, new
+        old.close()
+
+    def accepted_from_now_on(self) -> None:
+        """Wait for the outcome of an append that is still to come."""
+        count = len(self.receipts)
+        wait_until(lambda: len(self.receipts) > count, "another append")
+        assert self.receipts[count].outcome(60) == Accepted()
+
+    def end(self) -> None:
+        """Stop appending, and note what was acknowledged; everything was."""
+        self.stop()
+        for receipt in self.receipts:
+            self._world.note(receipt)
+        assert set(self._ledger.outcomes(self.receipts, 60)) == {Accepted()}
+        self._ledger.close()
+
+    def stop(self) -> None:
+        """Stop appending."""
+        self._ended.set()
+        self._thread.join()
+
+    def _connect(self) -> Ledger:
+        return Ledger.connect(LedgerSettings.of(self._world.settings))
+
+    def _run(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            number = len(self.receipts)
+            names = {"tenant_id": f"load-{number % TENANTS}", "work_order_id": f"{number}"}
+            event = make("FIELD_SET", **names) if number % 5 else make("WORK_ORDER_CREATED", **names)
+            with self._changing:
+                self.receipts.append(self._ledger.append(event))
+
+
+class WorkerLog:
+    """The log of a worker process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The lines with an event code."""
+        named = (line for line in self._path.read_text("utf-8").splitlines() if f'"event": "{event}"' in line)
+        return [json.loads(line) for line in named]
+
+
+@contextmanager
+def worker_and_load(world: World, folder: Path) -> Iterator[tuple[WorkerLog, Load]]:
+    """Both, as long as the block runs; then everything is folded and audited, and the worker still runs."""
+    path = folder / "worker.log"
+    with path.open("wb") as file:
+        process = world.worker_process(log=file)
+        try:
+            load = Load(world)
+            try:
+                yield WorkerLog(path), load
+                load.end()
+            finally:
+                load.stop()
+            world.drain()
+            assert process.poll() is None, path.read_text("utf-8")
+        finally:
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(60)
