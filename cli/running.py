@@ -87,18 +87,12 @@ class RunningWorker:
     def _watch(
         self, certificates: CertificateFiles, worker: Worker, changed: threading.Event, done: threading.Event
     ) -> None:
-        """Stop the worker when there are new certificates, and a client can be made with them."""
-        reported = None
+        """Stop the worker when there are new certificates that clients can use."""
         while not done.wait(_LOOK_EVERY_S):
-            if certificates.changed():
-                unusable = certificates.why_unusable()
-                if unusable is None:
-                    self._log.info("certificates_changed", topic=worker.topic.topic)
-                    changed.set()
-                    # With certificates that are valid no more, its clients may wait for a broker when they are closed.
-                    self._forced = end_by_force_after(GRACE_S, self._log)
-                    worker.stop()
-                    return
-                if unusable != reported:
-                    self._log.warning("certificates_unusable", cause=unusable)
-                reported = unusable
+            if certificates.renewed(lambda cause: self._log.warning("certificates_unusable", cause=cause)):
+                self._log.info("certificates_changed", topic=worker.topic.topic)
+                changed.set()
+                # With certificates that are valid no more, its clients may wait for a broker when they are closed.
+                self._forced = end_by_force_after(GRACE_S, self._log)
+                worker.stop()
+                return

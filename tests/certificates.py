@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -44,12 +45,29 @@ class Authority:
 
     def issue_expired(self, name: str, subject: str) -> Certificate:
         """One that ended yesterday."""
+        return self._issue_for(name, subject, timedelta(days=-2), timedelta(days=-1))
+
+    def issue_early(self, name: str, subject: str) -> Certificate:
+        """One that is valid from tomorrow on."""
+        return self._issue_for(name, subject, timedelta(days=1), timedelta(days=2))
+
+    def _issue_for(self, name: str, subject: str, begins: timedelta, ends: timedelta) -> Certificate:
         made = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        index, config = self._folder / f"{name}.index", self._folder / f"{name}.conf"
+        index.touch()
+        config.write_text(
+            f"[ca]\ndefault_ca=tests\n[tests]\ndatabase={index}\nnew_certs_dir={self._folder}\nrand_serial=yes\n"
+            "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+        )
         ask = ["openssl", "req", "-new", *KEY, "-keyout", str(made.key), "-subj", subject]
         asked = subprocess.run(ask, check=True, capture_output=True).stdout
-        signer = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial"]
-        sign = ["openssl", "x509", "-req", *signer, "-days", "-1", "-out", str(made.certificate)]
-        subprocess.run(sign, input=asked, check=True, capture_output=True)
+        now = datetime.now(UTC)
+        dates = [f"-{end}date={now + after:%Y%m%d%H%M%SZ}" for end, after in (("start", begins), ("end", ends))]
+        signer = ["-config", str(config), "-cert", str(self.certificate), "-keyfile", str(self._key)]
+        words = ["openssl", "ca", "-batch", "-notext", *signer, *[word for date in dates for word in date.split("=")]]
+        subprocess.run(
+            [*words, "-in", "-", "-out", str(made.certificate)], check=True, capture_output=True, input=asked
+        )
         return made
 
 

@@ -13,31 +13,67 @@ from core_tables.schemas.reasons import SetupError
 from core_tables.settings.certificates import CertificateFile
 from core_tables.settings.environment import Settings
 
-from .certificates import Authority
+from .certificates import Authority, Certificate
+
+
+def settings_with(own: Certificate, authority: Path) -> KafkaSettings:
+    """Those of a client that has a certificate."""
+    names = {
+        "ssl.certificate.location": own.certificate,
+        "ssl.key.location": own.key,
+        "ssl.ca.location": authority,
+    }
+    return KafkaSettings("127.0.0.1:1", extra={"security.protocol": "SSL", **{k: str(v) for k, v in names.items()}})
 
 
 def test_certificates_are_new_when_they_fit_their_key_and_not_halfway(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     own, new = authority.issue("own", "/CN=worker"), authority.issue("new", "/CN=worker")
-    names = {
-        "ssl.certificate.location": own.certificate,
-        "ssl.key.location": own.key,
-        "ssl.ca.location": authority.certificate,
-    }
-    settings = KafkaSettings("127.0.0.1:1", extra={"security.protocol": "SSL", **{k: str(v) for k, v in names.items()}})
-    files = CertificateFiles(settings)
-    assert not files.changed()
-    assert files.why_unusable() is None
+    files, reports = CertificateFiles(settings_with(own, authority.certificate)), list[str]()
+    assert not files.renewed(reports.append)
+    assert reports == []
     new.key.replace(own.key)
-    assert files.changed()
-    assert "key" in str(files.why_unusable())
+    assert not files.renewed(reports.append)
+    assert not files.renewed(reports.append)
+    (report,) = reports
+    assert "key" in report
     new.certificate.replace(own.certificate)
-    assert files.changed()
-    assert files.why_unusable() is None
+    assert files.renewed(reports.append)
     own.key.unlink()
-    assert files.changed()
-    assert files.why_unusable() is not None
-    assert not CertificateFiles(KafkaSettings("127.0.0.1:1", extra={"ssl.ca.location": "probe"})).changed()
+    assert not files.renewed(reports.append)
+    assert len(reports) == 2
+    probe = CertificateFiles(KafkaSettings("127.0.0.1:1", extra={"ssl.ca.location": "probe"}))
+    assert not probe.renewed(reports.append)
+    assert len(reports) == 2
+
+
+def test_new_files_that_no_broker_would_accept_are_reported_once_for_each_change(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own, good = authority.issue("own", "/CN=worker"), authority.issue("good", "/CN=worker")
+    ended, early = authority.issue_expired("ended", "/CN=worker"), authority.issue_early("early", "/CN=worker")
+    ended_authority = authority.issue_expired("ended-authority", "/CN=before").certificate
+    trusted, bundle = authority.certificate.read_text("ascii"), tmp_path / "bundle.pem"
+    bundle.write_text(trusted, "ascii")
+    files, reports = CertificateFiles(settings_with(own, bundle)), list[str]()
+    used = {path: path.read_bytes() for path in (own.certificate, own.key)}
+    for given in (ended, early):
+        own.replace_with(given)
+        for _ in range(2):
+            assert not files.renewed(reports.append)
+    for path, content in used.items():
+        path.write_bytes(content)
+    assert not files.renewed(reports.append)
+    bundle.write_text(ended_authority.read_text("ascii"), "ascii")
+    for _ in range(2):
+        assert not files.renewed(reports.append)
+    bundle.write_text(trusted, "ascii")
+    of_client, of_early, of_authorities = reports
+    assert f"the client's certificate in {own.certificate} ended at " in of_client
+    assert f"the client's certificate in {own.certificate} is valid from " in of_early
+    assert f"the last of the authorities in {bundle} ended at " in of_authorities
+    own.replace_with(good)
+    assert files.renewed(reports.append)
+    assert len(reports) == 3
 
 
 def with_certificate(path: Path, authority: Path) -> Settings:

@@ -371,15 +371,22 @@ def accepted_from_now_on(receipts: Sequence[Receipt]) -> None:
     assert receipts[count].outcome(60) == Accepted()
 
 
-def test_certificates_of_kafka_are_replaced_under_load_without_a_restart(services: Services, tmp_path: Path) -> None:
+def test_certificates_of_kafka_are_replaced_under_load_without_a_restart_and_never_by_one_that_has_ended(
+    services: Services, tmp_path: Path
+) -> None:
     broker, topics = services.broker, ("core-tables.ledger.v1", "core-tables.audit.v1", "core-tables")
     rights = [str(right) for right in rights_of("worker", *topics)]
     own, new = (broker.authority.issue(name, f"/OU={name}/CN=worker") for name in ("first", "second"))
+    ended = broker.authority.issue_expired("ended", "/CN=worker")
     for name in ("first", "second"):
         broker.grant(f"CN=worker,OU={name}", *rights)
     services.write_kafka("worker", broker.with_certificate(own))
     with working(services, tmp_path, bootstrap_servers=broker.mutual) as worker, appending(services) as receipts:
         accepted_from_now_on(receipts)
+        own.replace_with(ended)
+        wait_until(lambda: "ended at" in str(worker.lines("certificates_unusable")), "the worker to look at the files")
+        accepted_from_now_on(receipts)
+        assert len(worker.lines("worker_started")) == 1, "the clients that work were kept"
         own.replace_with(new)
         wait_until(lambda: len(worker.lines("worker_started")) == 2, "the worker to make new clients")
         broker.revoke("CN=worker,OU=first", *rights)
