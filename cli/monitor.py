@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from core_tables.cli import output, wiring
+from core_tables.cli.certificate_metrics import CertificateCollector
 from core_tables.cli.drift import Drift
 from core_tables.cli.ledger_metrics import LedgerCollector, LedgerView, Source
 from core_tables.cli.log_lines import logger_of
@@ -156,12 +157,13 @@ class Monitor:
             self._disconnect(at)
 
 
-def monitor_pages(monitor: Monitor) -> HttpPages:
-    """What a monitor serves."""
+def monitor_pages(monitor: Monitor, settings: Settings) -> HttpPages:
+    """What a monitor serves; the settings are its own."""
+    ledger = LedgerCollector(monitor.view, monitor.compared)
     return {
         "/healthz": lambda: json_page(monitor.alive(), {"alive": monitor.alive()}),
         "/readyz": lambda: json_page(not monitor.view().failed, {"failed": dict(monitor.view().failed)}),
-        "/metrics": metrics_page(LedgerCollector(monitor.view, monitor.compared)),
+        "/metrics": metrics_page(ledger, CertificateCollector(settings)),
     }
 
 
@@ -197,7 +199,7 @@ def monitor(every: float, sample: int, drift_every: float) -> None:
             "CORE_TABLES_HTTP is not set; set it to the address to listen on, such as 0.0.0.0:9464", "machine"
         )
     watch, ended = Monitor(settings, log, sample=sample, every_s=every, drift_every_s=drift_every), threading.Event()
-    server = HttpServer(address.host, address.port, monitor_pages(watch))
+    server = HttpServer(address.host, address.port, monitor_pages(watch, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     log.info("monitor_started", every_s=every)

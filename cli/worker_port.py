@@ -20,11 +20,13 @@ class WorkerPort:
         if address is None:
             self._collector = None
             return
-        from core_tables.consumer.metric_families import metrics_page  # imports what nobody else needs
+        from core_tables.cli.certificate_metrics import CertificateCollector  # imports what nobody else needs
+        from core_tables.consumer.metric_families import metrics_page
         from core_tables.consumer.worker_metrics import WorkerCollector
 
         self._collector = WorkerCollector()
-        pages = {**probe_pages(self._probes), "/metrics": metrics_page(self._collector)}
+        metrics = metrics_page(self._collector, CertificateCollector(settings))
+        pages = {**probe_pages(self._probes), "/metrics": metrics}
         HttpServer(address.host, address.port, pages)
 
     def waits_to_start(self, cause: str) -> None:

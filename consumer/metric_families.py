@@ -44,10 +44,11 @@ def histogram(name: str, text: str, samples: Mapping[Any, Durations], *labels: s
     return family
 
 
-def metrics_page(collector: Collector) -> Callable[[], HttpPage]:
-    """The page of a collector's metrics, and of the process."""
+def metrics_page(*collectors: Collector) -> Callable[[], HttpPage]:
+    """The page of the metrics of collectors, and of the process."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     ProcessCollector(registry=registry)
 
     def page() -> HttpPage:

@@ -130,7 +130,7 @@ def watched(world: World, folder: Path) -> Iterator[Watched]:
 
     with contextlib.ExitStack() as open_:
         targets = []
-        for pages in ({"/metrics": metrics_page(seen.collector)}, monitor_pages(seen.monitor)):
+        for pages in ({"/metrics": metrics_page(seen.collector)}, monitor_pages(seen.monitor, world.settings)):
             server = HttpServer("127.0.0.1", 0, pages)
             open_.callback(server.close)
             targets.append(f"127.0.0.1:{server.port}")

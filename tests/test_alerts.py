@@ -15,6 +15,7 @@ from .promtool import firing
 
 RUNBOOK = OPERATIONS.with_name("RUNBOOK.md")
 SUFFIXES = ("", "_total", "_bucket", "_count", "_sum")
+DAY_S = 86_400  # series begin at 0
 QUIET = {
     'core_tables_worker_info{instance="w",fold_version="1"}': "1x400",
     'core_tables_ledger_lanes{instance="m"}': "12x400",
@@ -37,6 +38,7 @@ QUIET = {
     'core_tables_cache_failures_total{instance="w"}': "0x400",
     'core_tables_drift_work_orders{instance="m"}': "0x400",
     'core_tables_monitor_source_answers{instance="m",source="kafka"}': "1x400",
+    'core_tables_certificate_not_after_timestamp_seconds{instance="w",service="kafka",kind="client"}': f"{30 * DAY_S}x400",
 }
 
 
@@ -92,6 +94,11 @@ STUCK = {"lane_lag_records": "50x400", "lane_log_end_offset": "150x400", "lane_l
         (changed(cache_failures_total="0+3x400"), 12, {"CacheDown"}),
         (changed(cache_failures_total="0x20 1x400"), 20, set()),
         (changed(monitor_source_answers="0x400"), 12, {"MonitorBlind"}),
+        (changed(certificate_not_after_timestamp_seconds=f"{20 * DAY_S}x400"), 59, set()),
+        (changed(certificate_not_after_timestamp_seconds=f"{20 * DAY_S}x400"), 65, {"CertificateEndsSoon"}),
+        (changed(certificate_not_after_timestamp_seconds=f"{2 * DAY_S}x400"), 65, {"CertificateEnds"}),
+        (changed(certificate_not_after_timestamp_seconds="60x400"), 10, {"CertificateEnds"}),
+        (changed("core_tables_certificate"), 65, set()),
         (
             {
                 **changed(lane_behind_seconds="0+15x400", **STUCK),
@@ -148,6 +155,11 @@ STUCK = {"lane_lag_records": "50x400", "lane_log_end_offset": "150x400", "lane_l
         "no cache",
         "a cache that failed once",
         "a monitor without answers",
+        "a certificate that is renewed within the hour",
+        "a certificate that ends within three weeks",
+        "a certificate that ends within three days",
+        "a certificate that has ended",
+        "no certificate",
         "a stopped lane",
         "a rollout",
         "two fold versions",

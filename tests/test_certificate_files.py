@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core_tables.cli.certificate_check import look_at_certificates
+from core_tables.cli.certificate_metrics import READ_EVERY_S, CertificateCollector
 from core_tables.kafka.certificate_files import CertificateFiles
 from core_tables.kafka.client_settings import KafkaSettings
 from core_tables.schemas.reasons import SetupError
@@ -14,6 +15,7 @@ from core_tables.settings.certificates import CertificateFile
 from core_tables.settings.environment import Settings
 
 from .certificates import Authority, Certificate
+from .metric_tables import samples, scrape
 
 
 def settings_with(own: Certificate, authority: Path) -> KafkaSettings:
@@ -125,6 +127,44 @@ def test_of_several_authorities_in_a_file_the_last_to_end_counts(tmp_path: Path)
 def test_where_no_certificate_is_named_none_is_looked_at() -> None:
     plain = Settings(bootstrap_servers="127.0.0.1:1", postgres_dsn="host=127.0.0.1", redis_url="none")
     assert look_at_certificates(plain) == ("ok", "the settings name none")
+
+
+def ends_shown(collector: CertificateCollector) -> dict[tuple[str, str], float]:
+    """By service and kind."""
+    found = samples(scrape(collector), "core_tables_certificate_not_after_timestamp_seconds")
+    return {(sample.labels["service"], sample.labels["kind"]): sample.value for sample in found}
+
+
+def test_the_metric_has_the_first_end_of_each_service_and_kind_and_the_files_are_read_once_a_minute(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    own, ended = authority.issue("own", "/CN=worker"), authority.issue_expired("ended", "/CN=worker")
+    settings = with_certificate(own.certificate, authority.certificate)
+    settings = settings.model_copy(update={"reader_dsn": f"host=127.0.0.1 sslcert={ended.certificate}"})
+    now = 0.0
+    collector = CertificateCollector(settings, lambda: now)
+    shown = ends_shown(collector)
+    ends = {
+        path: CertificateFile(path, "Kafka", False).ends().timestamp() for path in (own.certificate, ended.certificate)
+    }
+    client = {service: shown.pop((service, "client")) for service in ("kafka", "postgres", "redis")}
+    assert client == {
+        "kafka": ends[own.certificate],
+        "postgres": ends[ended.certificate],
+        "redis": ends[own.certificate],
+    }
+    assert shown.keys() == {(service, "authority") for service in client}
+    own.certificate.unlink()
+    now = READ_EVERY_S - 1
+    assert ("kafka", "client") in ends_shown(collector)
+    now = READ_EVERY_S
+    assert ends_shown(collector).keys() == {*shown, ("postgres", "client")}
+
+
+def test_no_metric_is_shown_where_no_certificate_is_named() -> None:
+    plain = Settings(bootstrap_servers="127.0.0.1:1", postgres_dsn="host=127.0.0.1", redis_url="none")
+    assert scrape(CertificateCollector(plain)) == ""
 
 
 def test_the_end_of_a_certificate_is_what_openssl_reads_in_it(tmp_path: Path) -> None:

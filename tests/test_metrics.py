@@ -1,6 +1,7 @@
 """The metrics of a worker: those of the table in docs/OPERATIONS.md, true at each scrape, and none with a tenant."""
 
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from prometheus_client.samples import Sample
 
 from core_tables.cli import wiring
+from core_tables.cli.certificate_metrics import CertificateCollector
 from core_tables.consumer.audit_emitter import AuditEmitter
 from core_tables.consumer.audit_queue import LaneQueue
 from core_tables.consumer.caught_up import CaughtUp
@@ -21,6 +23,7 @@ from core_tables.schemas.outcomes import ACCEPTED, Accepted, Refused, Replayed
 from core_tables.schemas.reasons import CONTRACT_VALIDATION_FAILED, LaneStoppedError, UnavailableError
 
 from .builders import make
+from .certificates import Authority
 from .metric_tables import OF_THE_LEDGER, all_samples, documented, of_lanes, samples, scrape, scraped
 from .world import DEADLINE_S, RunningWorker, World, wait_until
 
@@ -52,7 +55,8 @@ def assert_states_sum_to_one(text: str) -> None:
 
 
 @pytest.mark.stack
-def test_a_real_worker_shows_the_metrics_of_the_table_and_never_a_tenant(world: World) -> None:
+def test_a_real_worker_shows_the_metrics_of_the_table_and_never_a_tenant(world: World, tmp_path: Path) -> None:
+    trusted = {"ssl.ca.location": str(Authority(tmp_path).certificate)}
     with world.working() as running:
         collector = followed(world, running)
         assert scrape(WorkerCollector()) == "", "a worker that is not there yet shows none"
@@ -62,13 +66,14 @@ def test_a_real_worker_shows_the_metrics_of_the_table_and_never_a_tenant(world: 
         world.drain()
         lane = wait_until(lambda: running.worker.lanes.get(7), "a lane to be assigned")
         lane.stopped, lane.opened = LaneStoppedError("planted", "records_lost"), False
-        text = metrics_page(collector)().body.decode()
+        certificates = CertificateCollector(world.settings.model_copy(update={"kafka": trusted}))
+        text = metrics_page(collector, certificates)().body.decode()
         lane.stopped, lane.opened = None, True
         table = {row for row in documented().values() if not row.name.startswith(OF_THE_LEDGER)}
         assert set(scraped(text).values()) == table
         assert {sample.name for sample in all_samples(text)} >= {"process_cpu_seconds_total", "process_open_fds"}
         values = [label for sample in all_samples(text) for pair in sample.labels.items() for label in pair]
-        assert not [each for each in values if "acme" in each or "tenant" in each or "order-1" in each]
+        assert not [each for each in values if "acme" in each or "tenant" in each or "order-1" in each or "/" in each]
         assert_states_sum_to_one(text)
         stopped = [sample.labels for sample in samples(text, "core_tables_lane_stopped_info")]
         assert stopped == [{"lane": "7", "cause": "records_lost"}]

@@ -1,11 +1,13 @@
 """The monitor: what no worker shows, and nothing that is not true any more."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import structlog
@@ -18,6 +20,7 @@ from core_tables.schemas.reasons import UnavailableError
 from core_tables.settings.forms import HttpAddress
 
 from .builders import make
+from .certificates import Authority
 from .metric_tables import OF_THE_LEDGER, documented, of_lanes, samples, scrape, scraped
 from .world import World, free_ports, wait_until
 
@@ -98,12 +101,18 @@ def test_what_does_not_answer_is_absent_and_the_rest_is_shown(world: World, monk
     monitor.close()
 
 
-def test_the_command_serves_until_it_is_asked_to_end_and_logs_as_a_monitor(world: World) -> None:
+def test_the_command_serves_until_it_is_asked_to_end_and_logs_as_a_monitor(world: World, tmp_path: Path) -> None:
+    trusted = {**world.settings.kafka, "ssl.ca.location": str(Authority(tmp_path).certificate)}
     assert b"CORE_TABLES_HTTP is not set" in world.command("monitor").stderr
     address = HttpAddress("127.0.0.1", free_ports())
     process = subprocess.Popen(
         [sys.executable, "-m", "core_tables.cli.main", "monitor"],
-        env={**world.environment(), "CORE_TABLES_HTTP": str(address), "CORE_TABLES_LOG_FORMAT": "text"},
+        env={
+            **world.environment(),
+            "CORE_TABLES_HTTP": str(address),
+            "CORE_TABLES_LOG_FORMAT": "text",
+            "CORE_TABLES_KAFKA": json.dumps(trusted),
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -113,6 +122,8 @@ def test_the_command_serves_until_it_is_asked_to_end_and_logs_as_a_monitor(world
             text = answer.read().decode()
         wait_until(lambda: (answer := ask(address, "/healthz")) and answer.body["alive"], "the monitor to be alive")
         assert "process_cpu_seconds_total" in text
+        (of_its_own,) = samples(text, "core_tables_certificate_not_after_timestamp_seconds")
+        assert of_its_own.labels == {"service": "kafka", "kind": "authority"}
     finally:
         process.send_signal(signal.SIGTERM)
         _, lines = process.communicate(timeout=30)

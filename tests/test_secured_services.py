@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -36,8 +38,9 @@ from . import encrypted, poolers, secured
 from .builders import START, make
 from .certificates import Authority
 from .encrypted import EncryptedPostgres, encrypted_postgres, encrypted_redis
+from .metric_tables import samples
 from .secured import SecuredBroker
-from .world import wait_until
+from .world import free_ports, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group(secured.GROUP)]
 
@@ -381,12 +384,19 @@ def test_certificates_of_kafka_are_replaced_under_load_without_a_restart_and_nev
     for name in ("first", "second"):
         broker.grant(f"CN=worker,OU={name}", *rights)
     services.write_kafka("worker", broker.with_certificate(own))
-    with working(services, tmp_path, bootstrap_servers=broker.mutual) as worker, appending(services) as receipts:
+    listens = f"127.0.0.1:{free_ports()}"
+    with (
+        working(services, tmp_path, bootstrap_servers=broker.mutual, http=listens) as worker,
+        appending(services) as receipts,
+    ):
         accepted_from_now_on(receipts)
         own.replace_with(ended)
         wait_until(lambda: "ended at" in str(worker.lines("certificates_unusable")), "the worker to look at the files")
         accepted_from_now_on(receipts)
         assert len(worker.lines("worker_started")) == 1, "the clients that work were kept"
+        with urllib.request.urlopen(f"http://{listens}/metrics", timeout=10) as answer:
+            shown = samples(answer.read().decode(), "core_tables_certificate_not_after_timestamp_seconds")
+        assert {each.value < time.time() for each in shown if each.labels["kind"] == "client"} == {True}
         own.replace_with(new)
         wait_until(lambda: len(worker.lines("worker_started")) == 2, "the worker to make new clients")
         broker.revoke("CN=worker,OU=first", *rights)

@@ -26,6 +26,8 @@ _BURNS: Final = (
     '(1 - sum(rate(core_tables_commit_age_seconds_bucket{{le="1.0"}}[{0}])) / sum(rate(core_tables_commit_age_seconds_count[{0}])))'
     " > 14.4 * 0.01"
 )
+_VALID_FOR: Final = "core_tables_certificate_not_after_timestamp_seconds - time()"
+_DAY_S: Final = 86_400
 
 ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
@@ -115,6 +117,15 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "first-look",
     ),
     Alert(
+        "CertificateEnds",
+        "page",
+        "5m",
+        f"{_VALID_FOR} < {3 * _DAY_S}",
+        "A certificate that {{ $labels.instance }} uses with {{ $labels.service }} ({{ $labels.kind }}) "
+        "{{ if lt $value 0.0 }}has ended{{ else }}ends in {{ $value | humanizeDuration }}{{ end }}",
+        "a-certificate-ends",
+    ),
+    Alert(
         "OpenTransaction",
         "ticket",
         "10m",
@@ -163,6 +174,15 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "count(count by (fold_version) (core_tables_worker_info or core_tables_database_fold_versions)) > 1",
         "Workers or tables are of more than one fold version; run `core-tables rebuild` when all workers run one release",
         "upgrade",
+    ),
+    Alert(
+        "CertificateEndsSoon",
+        "ticket",
+        "1h",
+        f"({_VALID_FOR} < {21 * _DAY_S}) >= {3 * _DAY_S}",
+        "A certificate that {{ $labels.instance }} uses with {{ $labels.service }} ({{ $labels.kind }}) "
+        "ends in {{ $value | humanizeDuration }}",
+        "a-certificate-ends",
     ),
     Alert(
         "MonitorBlind",
