@@ -1,6 +1,7 @@
 """A cluster as kubectl shows it, and what the tests do to it."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.world import wait_until
 NAMESPACE: Final = "core-tables-test"
 WORKER: Final = "core-tables-worker"
 WORKERS: Final = "app.kubernetes.io/component=worker"
+OVERLAY: Final = "CORE_TABLES_TEST_KUBE_OVERLAY"
 OVERLAYS: Final = Path(__file__).parent / "overlays"
 DEADLINE_S: Final = 240.0
 _ASK_EVERY_S: Final = 1.0  # each question starts a program
@@ -42,9 +44,16 @@ class Cluster:
         )
         return found
 
-    def has_keda(self) -> bool:
-        """Whether KEDA serves its metrics, so that it can scale."""
-        command = ["get", "apiservice", "v1beta1.external.metrics.k8s.io", "--ignore-not-found"]
+    def overlay(self) -> str:
+        """The overlay of what can scale here: `keda`, `hpa` if there are metrics of pods only, else `plain`."""
+        if given := os.environ.get(OVERLAY):
+            return given
+        if self._serves("v1beta1.external.metrics.k8s.io"):
+            return "keda"
+        return "hpa" if self._serves("v1beta1.metrics.k8s.io") else "plain"
+
+    def _serves(self, metrics: str) -> bool:
+        command = ["get", "apiservice", metrics, "--ignore-not-found"]
         ready = 'jsonpath={.status.conditions[?(@.type=="Available")].status}'
         return self.kubectl(*command, "-o", ready) == "True"
 
@@ -54,6 +63,14 @@ class Cluster:
         self.kubectl("apply", "--filename", "-", stdin=manifests)
         program = f"--from-file={Path(__file__).parent / 'bad_release.py'}"
         self.kubectl("create", "configmap", "bad-release", program)
+
+    def kinds(self) -> set[str]:
+        """The kinds of objects that it knows."""
+        return {line.split()[-1] for line in self.kubectl("api-resources", "--no-headers").splitlines()}
+
+    def admit(self, manifests: str) -> None:
+        """See that the API server would take manifests as they are. Raises AssertionError if it would not."""
+        self.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename", "-", stdin=manifests)
 
     def remove(self) -> None:
         """Remove everything."""

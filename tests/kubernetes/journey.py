@@ -52,7 +52,7 @@ _BAD_RELEASE: Final = {
 def set_up(cluster: Cluster, say: Say) -> World:
     """Everything in its namespace, and a world that is reached from here. `init` comes when its database is there."""
     cluster.remove()
-    overlay = "keda" if cluster.has_keda() else "plain"
+    overlay = cluster.overlay()
     say(f"apply tests/kubernetes/overlays/{overlay}")
     cluster.apply(overlay)
     node = cluster.address()
@@ -132,19 +132,22 @@ class Journey:
         assert self._cluster.ready_workers(), "no worker is ready"
 
     def _scale(self) -> None:
-        if not self._cluster.has_keda():
-            self._say("  there is no KEDA, so kubectl scales")
+        scaler = {"keda": "KEDA", "hpa": "the autoscaler"}.get(self._cluster.overlay())
+        if scaler is None:
+            self._say("  there is no autoscaler, so kubectl scales")
             for count in (MANY, FEW):
                 self._cluster.kubectl("scale", f"deployment/{WORKER}", f"--replicas={count}")
                 self._cluster.wait_for_workers(count)
             return
-        pods = self._cluster.wait_until(self._lagging(MANY), f"KEDA to ask for {MANY} workers")
-        self._say(f"  KEDA asks for {pods} workers, {self._backlog} records later")
+        pods = self._cluster.wait_until(self._lagging(MANY), f"{scaler} to ask for {MANY} workers")
+        self._say(f"  {scaler} asks for {pods} workers, {self._backlog} records later")
         self._cluster.wait_for_workers(MANY)
         self._say(f"  {MANY} workers are ready")
         self._world.drain(DEADLINE_S)
         self._cluster.wait_for_workers(FEW)
         self._say(f"  all is folded, and {FEW} workers are left")
+        # Whatever follows starts workers, and a start looks like a backlog to an autoscaler that follows CPU time.
+        self._cluster.kubectl("delete", "hpa", WORKER, "--ignore-not-found")
 
     def _lagging(self, wanted: int) -> Callable[[], int]:
         """Keeps a lag there; how many workers the Deployment shall have, once that is `wanted`."""

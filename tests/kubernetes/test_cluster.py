@@ -1,13 +1,15 @@
 """A ledger in a real cluster, from nothing to two workers, through all that happens to workers there: `make test-kube`."""
 
+import json
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.manifests import objects
 from tests.world import World
 
-from .cluster import Cluster
+from .cluster import NAMESPACE, OVERLAYS, Cluster
 from .images import load_images
 from .journey import Journey, restarts, set_up
 
@@ -41,6 +43,18 @@ def installed(cluster: Cluster) -> Iterator[World]:
         yield world
     finally:
         world.close()
+
+
+def test_the_example_for_production_and_the_recipe_without_keda_are_admitted(cluster: Cluster) -> None:
+    """Without what this cluster has nothing for, as the page for production says."""
+    cluster.remove()
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    known = cluster.kinds() - {"Namespace"}
+    example = [each for each in objects("production-example") if each["kind"] in known]
+    assert {"Deployment", "Job", "NetworkPolicy", "PodDisruptionBudget"} <= {each["kind"] for each in example}
+    for each in example:
+        cluster.admit(json.dumps({**each, "metadata": {**each["metadata"], "namespace": NAMESPACE}}))
+    cluster.admit(cluster.kubectl("kustomize", str(OVERLAYS / "hpa")))
 
 
 def test_workers_that_start_before_their_database_and_before_init_wait_for_them(
