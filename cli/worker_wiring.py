@@ -29,6 +29,7 @@ from core_tables.kafka.log import TopicReader, ask_ends, log_bounds, log_ends
 from core_tables.kafka.lost_clients import RenewedAdmin, WatchedClients
 from core_tables.kafka.rights import Program, check_rights, rights_of
 from core_tables.kafka.tail import AuditTail, LogProbe
+from core_tables.kafka.tokens import with_logged_tokens
 from core_tables.kafka.topics import check_again, check_topics, describe_topics
 from core_tables.producer.waiter import answers_of
 from core_tables.projection.postgres.connection import PROBES, Connection, CurrentDsn, connect
@@ -44,7 +45,7 @@ def worker(
     settings: Settings, worker_settings: WorkerSettings, *, audit: bool, log: Any, traced: Traced | None = None
 ) -> tuple[Worker, AuditThread | None]:
     """A worker and its audit thread, after the checks at startup. Raises SetupError or UnavailableError."""
-    kafka = settings.kafka_settings()
+    kafka = with_logged_tokens(settings.kafka_settings(), log)
     name = f"core-tables worker {socket.gethostname()} {os.getpid()}"
     databases = settings.databases()
     # Those that do not answer now are waited for while the lanes of the others are folded.

@@ -1,7 +1,7 @@
 """The Kafka clients, each with the settings that its job needs.
 
 `KafkaSettings.extra` overrides some defaults, but no setting that the job depends on. Every function raises
-ClientSettingError if the client rejects a setting.
+ClientSettingError if the client rejects a setting, and UnavailableError if the function for tokens gives none.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ from confluent_kafka.admin import AdminClient
 
 from core_tables.kafka.client_settings import ClientSettingError, Credentials, KafkaSettings
 from core_tables.kafka.reported import forget_refusals, note
-from core_tables.schemas.reasons import CoreTablesError
+from core_tables.kafka.tokens import OAUTH, Tokens
+from core_tables.schemas.reasons import CoreTablesError, UnavailableError
 
 REQUEST_TIMEOUT_S: Final = 10.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
@@ -181,8 +182,12 @@ def header(headers: Any, name: str) -> bytes | None:
 
 def _common(settings: KafkaSettings) -> dict[str, Any]:
     """The settings of every client: with the current credentials, since a worker opens audit producers all its life."""
-    extra, callback = dict(settings.extra), note
-    if settings.credentials is not None and "sasl.password" in extra:
+    extra = dict(settings.extra)
+    callback: Callable[[KafkaError], None] = note
+    if OAUTH in extra:
+        tokens = extra[OAUTH] if isinstance(extra[OAUTH], Tokens) else Tokens(extra[OAUTH])
+        extra[OAUTH], callback = tokens, tokens.note
+    elif settings.credentials is not None and "sasl.password" in extra:
         with contextlib.suppress(CoreTablesError):  # then those of before; the callback looks again
             extra["sasl.username"], extra["sasl.password"] = settings.credentials()
         callback = _Renewal(settings.credentials, (str(extra["sasl.username"]), str(extra["sasl.password"])))
@@ -251,6 +256,13 @@ def _client(kind: Callable[..., Client], config: dict[str, Any], log: logging.Lo
         cause = error.args[0]
         if isinstance(cause, KafkaError) and cause.code() == KafkaError._INVALID_ARG:
             raise ClientSettingError(cause.str()) from error
+        tokens = config.get(OAUTH)
+        if isinstance(tokens, Tokens):
+            raise UnavailableError(
+                "kafka",
+                f"there is no token for Kafka: {tokens.failure or cause}; check the function that gives tokens, and what it asks "
+                "(set CORE_TABLES_KAFKA_OAUTH)",
+            ) from error
         raise
     callback = config["error_cb"]
     if isinstance(callback, _Renewal):

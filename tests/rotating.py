@@ -1,19 +1,23 @@
 """Programs that work while a test replaces what they log in with: one that appends all the time, and a worker."""
 
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core_tables.kafka.rights import rights_of
 from core_tables.producer import Ledger, LedgerSettings, Receipt
 from core_tables.schemas.outcomes import Accepted
 
 from .builders import make
-from .world import World, wait_until
+from .secured import SecuredBroker
+from .token_service import ASK, TokenService
+from .world import World, other_settings, wait_until
 
+USER = "tokens"
+LIFETIME_S = 10  # of a token; it is renewed when four fifths of that are over
 TENANTS = 7
 _EVERY_S = 0.03
 
@@ -81,24 +85,42 @@ class WorkerLog:
 
 
 @contextmanager
+def appending(world: World) -> Iterator[Load]:
+    """A program that appends, as long as the block runs; then everything is folded and audited."""
+    load = Load(world)
+    try:
+        yield load
+        load.end()
+    finally:
+        load.stop()
+    world.drain()
+
+
+@contextmanager
 def worker_and_load(world: World, folder: Path) -> Iterator[tuple[WorkerLog, Load]]:
-    """Both, as long as the block runs; then everything is folded and audited, and the worker still runs."""
+    """A worker as an operator starts it, and a program that appends; the worker runs to the end."""
     path = folder / "worker.log"
     with path.open("wb") as file:
         process = world.worker_process(log=file)
         try:
-            load = Load(world)
-            try:
+            with appending(world) as load:
                 yield WorkerLog(path), load
-                load.end()
-            finally:
-                load.stop()
-            world.drain()
             assert process.poll() is None, path.read_text("utf-8")
         finally:
-            _end(process)
+            process.terminate()
+            process.wait(60)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    process.wait(60)
+def grant_all(world: World, broker: SecuredBroker, user: str) -> None:
+    """Grant what a worker needs, and what a program that appends does."""
+    settings = world.settings
+    rights = rights_of("worker", settings.topic, settings.audit_topic, settings.group_id)
+    broker.grant(user, *map(str, rights), f"WRITE on the topic {settings.topic}")
+
+
+def with_tokens(world: World, broker: SecuredBroker, service: TokenService) -> World:
+    """The same world, reached with tokens of the service."""
+    grant_all(world, broker, USER)
+    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "OAUTHBEARER"}
+    kafka = {**login, "sasl.oauthbearer.config": service.url}
+    return other_settings(world, bootstrap_servers=broker.login, kafka=kafka, kafka_oauth=ASK)

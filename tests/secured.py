@@ -1,12 +1,9 @@
 """A broker that obeys access rules and asks for a login, next to the stack: for what no stack of ours can show."""
 
 import contextlib
-import json
 import os
 import shlex
 import subprocess
-import time
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +33,7 @@ from core_tables.deploy.process import Start, free_port
 
 from .certificates import Authority, Certificate
 from .leftovers import note
+from .token_service import unsigned_token
 from .world import wait_until
 
 GROUP = "tests/secured.py"  # of the modules whose tests share the broker
@@ -44,7 +42,7 @@ USERS = ("administrator", "worker", "filler", "producer")
 ALLOW = AclPermissionType.ALLOW
 # Beyond the one that asks nobody anything; by name, the protocol.
 LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "ENCRYPTED": "SSL", "SCRAM": "SASL_SSL", "MUTUAL": "SSL"}
-REAUTH_MS = 4_000  # how often a SCRAM client must log in again on a connection that it has
+REAUTH_MS = 4_000  # how often a client of SCRAM or with a token must log in again on a connection that it has
 
 
 @dataclass(frozen=True)
@@ -162,10 +160,7 @@ class SecuredBroker:
 
 def token_of_a_worker(_settings: str) -> tuple[str, float]:
     """A token that this broker believes, since nobody signs it, and when it expires."""
-    now = int(time.time())
-    claims = {"sub": "worker", "iat": now, "exp": now + 3600}
-    parts = (json.dumps(part).encode() for part in ({"alg": "none"}, claims))
-    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + ".", now + 3600.0
+    return unsigned_token("worker", 3600)
 
 
 def binding(user: str, text: str) -> Any:
@@ -241,6 +236,7 @@ def _security(keystore: Path, authority: Path) -> str:
         "sasl.enabled.mechanisms=PLAIN,OAUTHBEARER\n"
         f"listener.name.login.plain.sasl.jaas.config={package}.plain.PlainLoginModule required {users};\n"
         f"listener.name.login.oauthbearer.sasl.jaas.config={oauth};\n"
+        f"listener.name.login.oauthbearer.connections.max.reauth.ms={REAUTH_MS}\n"
         "listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512\n"
         f"listener.name.scram.scram-sha-512.sasl.jaas.config={package}.scram.ScramLoginModule required;\n"
         f"listener.name.scram.scram-sha-512.connections.max.reauth.ms={REAUTH_MS}\n"

@@ -2,6 +2,7 @@
 
 import shutil
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from core_tables.deploy.stack import StackAddresses
-from core_tables.kafka.rights import rights_of
 
 from . import secured
 from .certificates import Authority
 from .oracle import check_everything
-from .rotating import WorkerLog, worker_and_load
+from .rotating import LIFETIME_S, USER, appending, grant_all, with_tokens, worker_and_load
 from .secured import SecuredBroker
+from .token_service import token_service
 from .world import World, new_world, other_settings, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group(secured.GROUP)]
+MOMENT = 3  # how often the service of tokens fails
 
 
 @pytest.fixture
@@ -27,13 +29,6 @@ def world(stack: StackAddresses, broker: SecuredBroker) -> Iterator[World]:
     made = new_world(replace(stack, bootstrap_servers=broker.plain), partitions=3)
     yield made
     made.close()
-
-
-def grant_all(world: World, broker: SecuredBroker, user: str) -> None:
-    """What a worker needs, and what a program that appends does."""
-    settings = world.settings
-    rights = [str(right) for right in rights_of("worker", settings.topic, settings.audit_topic, settings.group_id)]
-    broker.grant(user, *rights, f"WRITE on the topic {settings.topic}")
 
 
 def test_the_authority_of_kafka_is_replaced_under_load_without_a_restart(
@@ -70,7 +65,28 @@ def test_the_authority_of_kafka_is_replaced_under_load_without_a_restart(
         renewed(4)
         with pytest.raises(ssl.SSLCertVerificationError):
             ssl.get_server_certificate(address(broker.mutual), ca_certs=str(old.certificate))
-    assert_nothing_stopped(log, starts=4)
+    assert len(log.lines("worker_started")) == 4
+    assert log.lines("lane_stopped") == []
+    check_everything(world, len(load.receipts))
+
+
+def test_short_lived_tokens_are_renewed_under_load_though_their_service_fails_for_a_moment(
+    world: World, broker: SecuredBroker
+) -> None:
+    """The broker asks for a login again on open connections, and closes those whose token has expired."""
+    with token_service(USER, LIFETIME_S) as service, token_service(USER, LIFETIME_S) as steady:
+        program, outside = with_tokens(world, broker, service), with_tokens(world, broker, steady)
+        with program.working() as running, appending(outside) as load:
+            load.accepted_from_now_on()
+            before = max(service.given)
+            service.refuse(MOMENT)
+            wait_until(lambda: running.log_lines("token_given"), "the worker to have a token again")
+            wait_until(lambda: time.time() > before, "every token of before to expire")
+            load.accepted_from_now_on()
+    assert service.refused == MOMENT
+    assert "503" in running.log_lines("token_failed")[0]["cause"]
+    assert running.errors == []
+    assert running.log_lines("lane_stopped") == []
     check_everything(world, len(load.receipts))
 
 
@@ -84,9 +100,3 @@ def trust(file: Path, *authorities: Authority) -> None:
 def address(text: str) -> tuple[str, int]:
     host, _, port = text.partition(":")
     return host, int(port)
-
-
-def assert_nothing_stopped(log: WorkerLog, starts: int) -> None:
-    assert len(log.lines("worker_started")) == starts
-    assert log.lines("lane_stopped") == []
-    assert log.lines("lane_reopens") == []
