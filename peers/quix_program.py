@@ -64,7 +64,7 @@ def sink(table: str, keys: tuple[str, ...], *, upsert: bool) -> PostgreSQLSink:
         port=int(at["port"]),
         dbname=at["dbname"],
         user=at["user"],
-        password="",
+        password=at.get("password", ""),
         schema_name="os_core",
         table_name=table,
         schema_auto_update=False,
