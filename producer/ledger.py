@@ -88,8 +88,8 @@ class Ledger:
 
         Without settings it has those of `LedgerSettings.from_environment`. `with Ledger.connect() as ledger:` closes it.
 
-        Raises UnavailableError if Postgres does not answer, and SetupError if the database does not know the topic, the Kafka
-        client rejects a setting, or an address is missing in the environment.
+        Raises UnavailableError if Postgres does not answer or there is no token for Kafka, and SetupError if the database does
+        not know the topic, the Kafka client rejects a setting, or an address is missing in the environment.
         """
         settings = settings or LedgerSettings.from_environment()
         open_producer = partial(ledger_producer, settings.kafka_settings, log or logging.getLogger(__name__))

@@ -97,14 +97,13 @@ def appending(world: World) -> Iterator[Load]:
 
 
 @contextmanager
-def worker_and_load(world: World, folder: Path) -> Iterator[tuple[WorkerLog, Load]]:
-    """A worker as an operator starts it, and a program that appends; the worker runs to the end."""
+def working_process(world: World, folder: Path) -> Iterator[WorkerLog]:
+    """A worker as an operator starts it, which still runs when the block ends."""
     path = folder / "worker.log"
     with path.open("wb") as file:
         process = world.worker_process(log=file)
         try:
-            with appending(world) as load:
-                yield WorkerLog(path), load
+            yield WorkerLog(path)
             assert process.poll() is None, path.read_text("utf-8")
         finally:
             process.terminate()

@@ -14,7 +14,7 @@ from core_tables.deploy.stack import StackAddresses
 from . import secured
 from .certificates import Authority
 from .oracle import check_everything
-from .rotating import LIFETIME_S, USER, appending, grant_all, with_tokens, worker_and_load
+from .rotating import LIFETIME_S, USER, appending, grant_all, with_tokens, working_process
 from .secured import SecuredBroker
 from .token_service import token_service
 from .world import World, new_world, other_settings, wait_until
@@ -43,7 +43,7 @@ def test_the_authority_of_kafka_is_replaced_under_load_without_a_restart(
     shutil.copy(old.certificate, trusted)
     kafka = {**broker.with_certificate(own), "ssl.ca.location": str(trusted)}
     program = other_settings(world, bootstrap_servers=broker.mutual, kafka=kafka)
-    with worker_and_load(program, tmp_path) as (log, load):
+    with working_process(program, tmp_path) as log, appending(program) as load:
 
         def renewed(count: int) -> None:
             wait_until(lambda: len(log.lines("worker_started")) == count, "the worker to make new clients")

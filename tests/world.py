@@ -288,6 +288,7 @@ class World:
             "CORE_TABLES_PARTITIONS": str(settings.partitions),
             "CORE_TABLES_KAFKA": json.dumps(dict(settings.kafka)),
             **({} if settings.postgres_lanes is None else {"CORE_TABLES_POSTGRES_LANES": settings.postgres_lanes}),
+            **({} if settings.kafka_oauth is None else {"CORE_TABLES_KAFKA_OAUTH": settings.kafka_oauth}),
         }
 
     def command(self, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
