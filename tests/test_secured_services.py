@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ from core_tables.settings.environment import Settings
 
 from . import encrypted, poolers, secured
 from .builders import START, make
-from .certificates import Authority
+from .certificates import Authority, Certificate
 from .encrypted import EncryptedPostgres, encrypted_postgres, encrypted_redis
 from .metric_tables import samples
 from .secured import SecuredBroker
@@ -451,6 +452,69 @@ def test_certificates_that_have_ended_are_named_and_renewed_ones_are_taken_witho
     assert "certificate unknown" in found["Kafka"]["what"], "Java's alert to a client says no more than this"
     assert len(worker.lines("worker_started")) == 1
     assert worker.lines("lane_stopped") == []
+
+
+@contextmanager
+def presenting(services: Services, admin: Any, cache: Any) -> Iterator[Callable[[Certificate], None]]:
+    """A function that lets Postgres and Redis show another certificate; after the block they show their usual one again."""
+    folder, names = services.postgres.folder, ("tls-key-file", "tls-cert-file")
+    files = (folder / "server.key", folder / "server.pem")
+    usual, usual_of_redis = [path.read_bytes() for path in files], cache.config_get(*names)
+
+    def show(contents: Sequence[bytes], of_redis: Sequence[str]) -> None:
+        for path, content in zip(files, contents, strict=True):
+            path.write_bytes(content)
+        admin.execute("select pg_reload_conf()")
+        cache.execute_command("CONFIG", "SET", names[0], of_redis[0], names[1], of_redis[1])
+
+    try:
+        yield lambda own: show(
+            (own.key.read_bytes(), own.certificate.read_bytes()), (str(own.key), str(own.certificate))
+        )
+    finally:
+        show(usual, [usual_of_redis[name] for name in names])
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="the Redis of the stack does not speak TLS")
+def test_the_authority_of_postgres_and_redis_is_replaced_under_load_without_a_restart(
+    services: Services, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In the three steps of docs/SECURING.md; each connection reads the authorities again."""
+    old, new, user = services.broker.authority, Authority(tmp_path), login("worker")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(old.certificate.read_bytes())
+    for program in WITH_PASSWORD:
+        request.addfinalizer(partial(services.write_dsn, program, password=password(program)))
+        services.write_dsn(program, password=password(program), sslrootcert=str(trusted))
+    request.addfinalizer(partial(services.write_redis, "worker", password("worker")))
+    address = services.redis.replace(str(old.certificate), str(trusted))
+    replace(services, redis=address).write_redis("worker", password("worker"))
+    superuser = services.postgres.dsn(encrypted.SUPERUSER, password=encrypted.PASSWORD, dbname="postgres")
+    with (
+        psycopg.connect(superuser, autocommit=True) as admin,
+        closing(services.cache()) as cache,
+        presenting(services, admin, cache) as show,
+        working(services, tmp_path) as worker,
+        appending(services) as receipts,
+    ):
+
+        def connected_again() -> None:
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", [user])
+            cache.execute_command("CLIENT", "KILL", "USER", user)
+            accepted_from_now_on(receipts)
+            wait_until(lambda: user in {client["user"] for client in cache.client_list()}, "a connection to Redis")
+
+        accepted_from_now_on(receipts)
+        trusted.write_bytes(old.certificate.read_bytes() + new.certificate.read_bytes())
+        show(new.issue("server-of-both", "/CN=127.0.0.1"))
+        connected_again()
+        trusted.write_bytes(new.certificate.read_bytes())
+        connected_again()
+        with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+            psycopg.connect(superuser)
+    assert len(worker.lines("worker_started")) == 1
+    assert worker.lines("lane_stopped") == []
+    assert "certificate" not in str(worker.lines("cache_failed"))
 
 
 def test_passwords_are_replaced_under_load_without_a_restart(services: Services, tmp_path: Path) -> None:
