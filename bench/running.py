@@ -26,6 +26,7 @@ READY_S: Final = 60.0
 STOP_S: Final = 30.0
 FOLDED_S: Final = 900.0
 LOOK_S: Final = 0.05
+AFTER_FAILURE: Final = 10  # lines of a log
 
 
 @contextlib.contextmanager
@@ -81,6 +82,7 @@ class Log:
         self._ready_at: float | None = None
         self._known = threading.Event()
         self._last: deque[bytes] = deque(maxlen=30)
+        self._after_failure = 0  # how many lines came since
         self._thread = threading.Thread(target=self._read, args=(lines or (),), daemon=True)
         self._thread.start()
 
@@ -92,7 +94,7 @@ class Log:
         return self._ready_at
 
     def end(self) -> str:
-        """The end of the log: the lines before the failure, if there was one."""
+        """The end of the log; if there was a failure, the lines around it, since those after it may say why."""
         self._thread.join(1)
         return b"".join(self._last).decode("utf-8", "replace")
 
@@ -101,7 +103,8 @@ class Log:
             if self._kept is not None and not self._kept.closed:
                 self._kept.write(line)
                 self._kept.flush()
-            if not self.failed:
+            self._after_failure += self.failed
+            if self._after_failure <= AFTER_FAILURE:
                 self._last.append(line)
             if self._ready_at is None and self._says_ready(line):
                 self._missing -= 1

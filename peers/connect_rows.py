@@ -58,11 +58,11 @@ def prepare(settings: Settings, want: Expected) -> None:
 
 
 def columns_of(settings: Settings, table: str) -> list[tuple[str, str, bool]]:
-    """The columns of a table in order: name, type, whether it may be null."""
+    """The columns of a table that are written, in order: name, type, whether it may be null."""
     with psycopg.connect(settings.admin()) as connection:
         return connection.execute(
             "select column_name, data_type, is_nullable = 'YES' from information_schema.columns "
-            "where table_schema = 'os_core' and table_name = %s order by ordinal_position",
+            "where table_schema = 'os_core' and table_name = %s and is_generated = 'NEVER' order by ordinal_position",
             (table,),
         ).fetchall()
 
