@@ -14,8 +14,8 @@ from core_tables.consumer.audit_queue import AuditQueue, LaneQueue
 from core_tables.kafka.clients import REQUEST_TIMEOUT_S
 
 CLOSE_TIMEOUT_S: Final = 5.0
-GATHER_S: Final = 0.25
-MAX_PAUSE_S: Final = 0.03
+GATHER_S: Final = 0.5
+MAX_PAUSE_S: Final = 0.05
 FAILED_PAUSE_S: Final = 5.0
 
 
