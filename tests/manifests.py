@@ -11,7 +11,11 @@ import pytest
 import yaml
 
 KUBERNETES = Path(__file__).parent.parent / "deploy" / "kubernetes"
-OVERLAYS = ("local", "production-example")
+OVERLAYS = {
+    "local": KUBERNETES / "overlays" / "local",
+    "production-example": KUBERNETES / "overlays" / "production-example",
+    "recipes": Path(__file__).parent / "kubernetes" / "overlays" / "recipes",
+}
 
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl is not installed, and builds the manifests"
@@ -21,7 +25,7 @@ needs_kubectl = pytest.mark.skipif(
 @cache
 def built(overlay: str) -> str:
     """What would be applied, as YAML."""
-    command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
+    command = ["kubectl", "kustomize", str(OVERLAYS[overlay])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.manifests import objects
 from tests.world import World
 
-from .cluster import NAMESPACE, OVERLAYS, Cluster
+from .cluster import DEADLINE_S, NAMESPACE, OVERLAYS, Cluster
 from .images import load_images
 from .journey import Journey, restarts, set_up
 
@@ -75,3 +76,15 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_the_workers(
         raise
     with capsys.disabled():
         print("\nseconds from append to outcome, of events appended meanwhile:", *report, sep="\n")
+
+
+def test_a_job_makes_the_derived_tables_from_the_ledger_again(cluster: Cluster, installed: World) -> None:
+    changed = installed.admin.execute("update os_core.work_orders_current set turn_id = turn_id + 1")
+    assert changed.rowcount > 0
+    manifests = yaml.safe_load_all(cluster.kubectl("kustomize", str(OVERLAYS / "rebuild")))
+    (job,) = (each for each in manifests if each["metadata"]["name"] == "core-tables-rebuild")
+    cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(job))
+    complete = ("job/core-tables-rebuild", "--for=condition=complete", f"--timeout={DEADLINE_S:.0f}s")
+    cluster.kubectl("wait", *complete, timeout_s=300)
+    assert f"{changed.rowcount} repaired" in cluster.kubectl("logs", "job/core-tables-rebuild")
+    assert not installed.verify().differences
