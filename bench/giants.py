@@ -31,9 +31,10 @@ insert into os_core.work_orders_current (
     resolved_fields_json, prompt_dedupe_keys_json, external_approval_pending, created_at
 )
 select
-    'tenant-0', 'of-' || %(open)s || '-' || n, 200000000000::numeric + %(open)s * 10 + n, 1,
-    (array['DRAFT', 'CLARIFY', 'CONFIRM'])[1 + mod(n, 3)], %(open)s * 10 + n, 1000, %(at)s + n, 'requester-' || %(open)s,
-    'booking', 'BOOK_TRIP', '{"city": "Lisbon"}', '["date", "party"]', '{}', '{}', '[]', false, %(at)s + n
+    'tenant-0', %(orders)s || n, 200000000000::numeric + %(first)s + n, 1,
+    (array['DRAFT', 'CLARIFY', 'CONFIRM'])[1 + mod(n, 3)], %(first)s + n, 1000, %(at)s + n,
+    %(requester)s || case when %(shared)s then '' else '-' || n end, 'booking', 'BOOK_TRIP', '{"city": "Lisbon"}',
+    '["date", "party"]', '{}', '{}', '[]', false, %(at)s + n
 from generate_series(1::bigint, %(open)s) as n
 """
 _WORK_ORDER: Final[LiteralString] = """
@@ -81,16 +82,44 @@ class Size(NamedTuple):
 LARGE: Final = Size(1_000_000, 100_000, 5_000, 2_500)
 
 
+class Orders(NamedTuple):
+    """Open work orders: how many, and whether they are of one requester or each of another."""
+
+    open: int
+    shared: bool = True
+
+    @property
+    def first(self) -> int:
+        """What their numbers are added to, in ids."""
+        return self.open * (10 if self.shared else 20)
+
+    def order(self, number: object = "") -> str:
+        """The id of one of them."""
+        return f"of-{self.open}-{number}" if self.shared else f"of-as-many-{number}"
+
+
 def requesters(settings: Settings, sizes: tuple[int, ...]) -> None:
     """Requesters with that many open work orders each."""
     for size in sizes:
-        stocked.fill(settings, {"open": size}, (_REQUESTER,), ("work_orders_current",))
+        _insert_orders(settings, Orders(size))
 
 
 def insert(settings: Settings, size: Size) -> None:
-    """The requester and the work order."""
-    given = {**size._asdict(), "open": size.open}
-    stocked.fill(settings, given, (_REQUESTER, _WORK_ORDER, _ITS_LEDGER, _ITS_ATTEMPTS))
+    """The requester, as many requesters with one work order each, and the work order."""
+    for orders in (Orders(size.open), Orders(size.open, shared=False)):
+        _insert_orders(settings, orders)
+    stocked.fill(settings, size._asdict(), (_WORK_ORDER, _ITS_LEDGER, _ITS_ATTEMPTS))
+
+
+def _insert_orders(settings: Settings, orders: Orders) -> None:
+    given = {
+        "open": orders.open,
+        "shared": orders.shared,
+        "orders": orders.order(),
+        "first": orders.first,
+        "requester": REQUESTER.format(orders.open),
+    }
+    stocked.fill(settings, given, (_REQUESTER,), ("work_orders_current",))
 
 
 def neighbour() -> str:
@@ -113,17 +142,17 @@ def ordinary(name: str, tenant: str | None = None) -> Iterator[LedgerEvent]:
         )
 
 
-def of_the_requester(open_orders: int) -> Iterator[LedgerEvent]:
-    """A field of one of the requester's work orders after the other, far apart."""
+def of_orders(orders: Orders) -> Iterator[LedgerEvent]:
+    """A field of one of these work orders after the other, far apart."""
     base = next(ordinary("requester"))
     for number in range(10_000_000):
-        order = 1 + number * 7_919 % open_orders
+        order = 1 + number * 7_919 % orders.open
         yield replace(
             base,
-            created_at=_AT + open_orders + number * events.STEP_NS,
+            created_at=_AT + orders.open + number * events.STEP_NS,
             tenant_id=TENANT,
-            work_order_id=f"of-{open_orders}-{order}",
-            correlation_id=_CORRELATION + open_orders * 10 + order,
+            work_order_id=orders.order(order),
+            correlation_id=_CORRELATION + orders.first + order,
             event_type="FIELD_SET",
             work_order_status="CLARIFY",
             idempotency_key=f"now:{number}",

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,14 +61,19 @@ class Measured(NamedTuple):
 
 
 def cpu_of(pid: int) -> float:
-    """The CPU seconds of a process and its children, including those that have ended."""
-    try:
-        process = psutil.Process(pid)
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
+    """The CPU seconds of a process and its children, including those that have ended; 0 if it has ended itself."""
+    while psutil.pid_exists(pid):
+        with suppress(
+            psutil.NoSuchProcess
+        ):  # a child ended meanwhile, and its time is its parent's now: read all again
+            return _used(psutil.Process(pid))
+    return 0.0
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
     used = times.user + times.system + times.children_user + times.children_system
-    return float(used + sum(cpu_of(child.pid) for child in process.children()))
+    return float(used + sum(map(_used, process.children())))
 
 
 def peak_memory_mb(pid: int) -> float:

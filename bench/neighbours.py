@@ -23,8 +23,8 @@ from core_tables.projection.postgres.reads import Reads
 from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
 
-Large = Literal["nothing large", "a requester", "a tenant", "a work order"]
-CASES: Final[tuple[Large, ...]] = ("nothing large", "a requester", "a tenant", "a work order")
+Large = Literal["nothing large", "as many requesters", "a requester", "a tenant", "a work order"]
+CASES: Final[tuple[Large, ...]] = ("nothing large", "as many requesters", "a requester", "a tenant", "a work order")
 RATE: Final = 600  # appends a second, of which one in ONE_IN is watched
 ONE_IN: Final = 6
 READ_EVERY_S: Final = 0.02
@@ -85,8 +85,8 @@ def _traffic(case: Large, size: Size) -> Iterator[LedgerEvent]:
     match case:
         case "nothing large":
             return giants.ordinary("theirs")
-        case "a requester":
-            return giants.of_the_requester(size.open)
+        case "as many requesters" | "a requester":
+            return giants.of_orders(giants.Orders(size.open, shared=case == "a requester"))
         case "a tenant":
             return giants.ordinary("theirs", giants.TENANT)
         case "a work order":

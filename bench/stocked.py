@@ -4,7 +4,7 @@ They are of the same 50 tenants, so that the events that are folded next lie amo
 random inserts leave them. Their ids are in a lane that this topic does not have, so they do not affect its positions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
@@ -112,7 +112,10 @@ def order(number: int) -> tuple[str, str]:
 
 
 def fill(
-    settings: Settings, sizes: dict[str, int], statements: Sequence[LiteralString], tables: Sequence[str] = _TABLES
+    settings: Settings,
+    sizes: Mapping[str, int | str],
+    statements: Sequence[LiteralString],
+    tables: Sequence[str] = _TABLES,
 ) -> None:
     """Run statements that insert many rows into tables; `sizes` are parameters of theirs."""
     given = {"tenants": events.TENANTS, "lane": LANE, "life": LIFE, "list": LIST, "at": events.START, **sizes}

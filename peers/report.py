@@ -186,7 +186,8 @@ TABLES: Final = (
         "them open, gets most of the traffic. First a backlog is drained of which half is its, then one in six of 600 appends a "
         "second is an ordinary one, of the same tenant, or with a large tenant of another one in its lane. The outcomes are "
         "those of ordinary appends, and the reads are of the same work orders, from Postgres: the first ten pending, the record, "
-        "the first page of its history. In the first row, the other traffic is ordinary, too.",
+        "the first page of its history. In the first row, the other traffic is ordinary, too. In the second, it is spread over the "
+        "work orders of as many requesters as the large one has work orders; the large requester is compared with that.",
         (
             ("next to", text("large")), ("worker µs", number("drain_worker_us", 1)),
             ("Postgres µs", number("drain_postgres_us", 1)), ("outcome p50 ms", number("outcome_p50_ms", 1)),
