@@ -112,7 +112,7 @@ def insert(settings: Settings, size: Size) -> None:
 
 
 def _insert_orders(settings: Settings, orders: Orders) -> None:
-    given = {
+    given: dict[str, int | str] = {
         "open": orders.open,
         "shared": orders.shared,
         "orders": orders.order(),

@@ -19,16 +19,6 @@ others keep their earlier results, so each section states when it ran, with whic
 Ratios carry over to other machines better than rates do: run it on yours.
 """
 
-# Shown until every section has run since then.
-CHANGED: Final = "2026-11-28 07:00"
-BEFORE: Final = """Sections that ran before 2026-11-27 sent rows to Postgres as arrays of columns, and not as JSON
-([ADR 9](adr/0009-rows-as-json.md)), and had Redis 6.2.14 as their cache, where the local stack now has Valkey.
-Those that ran before 2026-11-28 did so before pending lists were read from an index in their order, and cached in sorted
-sets: what that changes is in [ADR 10](adr/0010-pending-lists-from-an-index.md) and
-[ADR 11](adr/0011-cached-lists-in-order.md). Rows of sections that ran before 2026-11-28 07:00 UTC are of pure Python,
-unless they say *compiled*.
-"""
-
 Cell = Callable[[Row], str]
 
 
@@ -215,8 +205,7 @@ TABLES: Final = (
 
 def write(path: Path, results: Results) -> None:
     """Write the file. It links the plots that exist."""
-    earlier = any(found["date"] < CHANGED for found in results["sections"].values())
-    parts = [PREFACE, *([BEFORE] if earlier else []), *_reached(results), *_surroundings(results)]
+    parts = [PREFACE, *_reached(results), *_surroundings(results)]
     for table in TABLES:
         if table.section in results["sections"]:
             parts += _section(table, results["sections"][table.section], path.parent / "bench")

@@ -170,7 +170,7 @@ def test_an_autoscaler_and_a_fixed_number_of_workers_are_not_both_there(overlay:
 
 def test_what_is_scaled_keeps_to_one_range_and_pace_whatever_scales_it(overlay: str) -> None:
     """Postgres is the limit of both autoscalers, and both have to be as slow as a rebalance asks for."""
-    example = {each["kind"]: each["spec"] for each in objects("production-example")}["ScaledObject"]
+    (example,) = (each["spec"] for each in objects("production-example") if each["kind"] == "ScaledObject")
     for scaler in (each["spec"] for each in objects(overlay) if each["kind"] == "HorizontalPodAutoscaler"):
         assert (scaler["minReplicas"], scaler["maxReplicas"]) == (
             example["minReplicaCount"],
