@@ -202,7 +202,8 @@ def console_server(app: Any, host: str, port: int) -> "tuple[uvicorn.Server, soc
     )
     try:
         bound = config.bind_socket()
-    except SystemExit:  # it logs why, and ends the process
+        bound.listen(config.backlog)  # not only once the loop runs: a client may come as soon as the address is logged
+    except (SystemExit, OSError):  # it logs why, and ends the process
         raise SetupError(
             f"cannot listen at {host}, port {port}; another program may have it: give another --port", "machine"
         ) from None

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from core_tables.cli.console import console_server
 from core_tables.console.tail_page import ROWS_PER_SECOND
 from core_tables.schemas.events import FieldSet
 from core_tables.schemas.identity import partition_of
@@ -363,6 +364,12 @@ def test_a_tail_that_is_closed_is_forgotten(console: RunningConsole) -> None:
             browser.sendall(b"GET /tail/events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             wait_until(lambda: console.feed.followers == 1, "the stream to begin")
         wait_until(lambda: console.feed.followers == 0, "the stream to end")
+
+
+def test_connections_are_taken_from_when_the_address_is_known() -> None:
+    server, bound = console_server(None, "127.0.0.1", 0)
+    with bound, socket.create_connection(bound.getsockname()):
+        assert not server.started
 
 
 def test_the_command_serves_until_it_is_asked_to_end(world: World, ids: dict[str, int]) -> None:
