@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests.builders import day
 from tests.manifests import objects
 from tests.world import World
 
-from .cluster import DEADLINE_S, NAMESPACE, OVERLAYS, Cluster
+from .cluster import DEADLINE_S, NAMESPACE, OVERLAYS, WORKER, Cluster
 from .images import load_images
 from .journey import Journey, restarts, set_up
 
@@ -79,6 +80,9 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_the_workers(
 
 
 def test_a_job_makes_the_derived_tables_from_the_ledger_again(cluster: Cluster, installed: World) -> None:
+    cluster.kubectl("scale", f"deployment/{WORKER}", "--replicas=2")
+    installed.append(*day(200))
+    installed.drain(DEADLINE_S)
     changed = installed.admin.execute("update os_core.work_orders_current set turn_id = turn_id + 1")
     assert changed.rowcount > 0
     manifests = yaml.safe_load_all(cluster.kubectl("kustomize", str(OVERLAYS / "rebuild")))
