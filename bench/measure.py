@@ -63,9 +63,8 @@ class Measured(NamedTuple):
 def cpu_of(pid: int) -> float:
     """The CPU seconds of a process and its children, including those that have ended; 0 if it has ended itself."""
     while psutil.pid_exists(pid):
-        with suppress(
-            psutil.NoSuchProcess
-        ):  # a child ended meanwhile, and its time is its parent's now: read all again
+        # If a child ends meanwhile, its time becomes its parent's, so all are read again.
+        with suppress(psutil.NoSuchProcess):
             return _used(psutil.Process(pid))
     return 0.0
 

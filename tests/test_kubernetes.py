@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
 
 from core_tables.cli.lazy_group import COMMANDS
 from core_tables.settings.environment import Settings, unknown_variables
@@ -12,57 +11,6 @@ from core_tables.settings.environment import Settings, unknown_variables
 from .manifests import OVERLAYS, needs_kubectl, objects, ours, pods
 
 pytestmark = [needs_kubectl, pytest.mark.parametrize("overlay", OVERLAYS)]
-DURATION = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-
-
-class Read(BaseModel):
-    """A part of an object that is read as it is here, and has nothing else; the API server drops what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Endpoint(Read):
-    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMetricsEndpoint"""
-
-    port: str
-    path: str
-    interval: str = Field(pattern=DURATION)
-
-
-class Selector(Read):
-    """Which pods."""
-
-    labels: dict[str, str] = Field(alias="matchLabels")
-
-
-class PodMonitor(Read):
-    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitorSpec"""
-
-    selector: Selector
-    endpoints: list[Endpoint] = Field(alias="podMetricsEndpoints")
-
-
-class Rule(Read):
-    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.Rule"""
-
-    alert: str
-    expr: str
-    lasting: str = Field(alias="for", pattern=DURATION)
-    labels: dict[str, str]
-    annotations: dict[str, str]
-
-
-class Rules(Read):
-    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.RuleGroup"""
-
-    name: str
-    rules: list[Rule]
-
-
-class PrometheusRule(Read):
-    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRuleSpec"""
-
-    groups: list[Rules]
 
 
 def environment(overlay: str, pod: dict[str, Any]) -> dict[str, str]:
@@ -166,32 +114,3 @@ def test_an_autoscaler_and_a_fixed_number_of_workers_are_not_both_there(overlay:
     for each in objects(overlay):
         if each["kind"] == "Deployment" and each["metadata"]["name"] in scaled:
             assert "replicas" not in each["spec"]
-
-
-def test_what_is_scaled_keeps_to_one_range_and_pace_whatever_scales_it(overlay: str) -> None:
-    """Postgres is the limit of both autoscalers, and both have to be as slow as a rebalance asks for."""
-    (example,) = (each["spec"] for each in objects("production-example") if each["kind"] == "ScaledObject")
-    for scaler in (each["spec"] for each in objects(overlay) if each["kind"] == "HorizontalPodAutoscaler"):
-        assert (scaler["minReplicas"], scaler["maxReplicas"]) == (
-            example["minReplicaCount"],
-            example["maxReplicaCount"],
-        )
-        assert scaler["behavior"] == example["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-
-
-def test_the_prometheus_operator_reads_all_that_is_written_for_it(overlay: str) -> None:
-    for each in objects(overlay):
-        if each["kind"] == "PrometheusRule":
-            assert PrometheusRule.model_validate(each["spec"]).groups
-        elif each["kind"] == "PodMonitor":
-            monitor = PodMonitor.model_validate(each["spec"])
-            (endpoint,) = monitor.endpoints
-            (port,) = {port["name"] for pod in ours(overlay).values() for port in pod["containers"][0].get("ports", [])}
-            assert endpoint.port == port
-            labels = [
-                made["spec"]["template"]["metadata"]["labels"]
-                for made in objects(overlay)
-                if made["kind"] == "Deployment" and made["metadata"]["name"].startswith("core-tables")
-            ]
-            assert len(labels) == 2
-            assert all(monitor.selector.labels.items() <= of_pod.items() for of_pod in labels)

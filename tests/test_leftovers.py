@@ -34,9 +34,9 @@ def test_a_process_that_a_test_left_behind_is_killed_and_its_folder_removed(
     end = leftovers.begin()
     folder = leftovers.note(tmp_path / "noted")
     folder.mkdir()
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    end()
-    assert not psutil.pid_exists(sleeper.pid)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as waiting:
+        end()
+        assert not psutil.pid_exists(waiting.pid)
     assert not folder.exists()
 
 

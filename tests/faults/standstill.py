@@ -10,6 +10,7 @@ import psutil
 
 from core_tables.deploy import stack as local_stack
 from core_tables.deploy.parts import PartName
+from tests.world import wait_until
 
 
 @contextmanager
@@ -24,8 +25,16 @@ def standing_still(folder: Path, part: PartName) -> Iterator[None]:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGSTOP)
                 stopped.append(process.pid)
+        # On busy cores, a server answers for a moment more.
+        wait_until(lambda: all(map(_is_stopped, stopped)), f"{part} to be suspended")
         yield
     finally:
         for pid in reversed(stopped):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether none of its threads runs (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)."""
+    states = [stat.read_text("utf-8").rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) <= {"T"}
