@@ -35,6 +35,9 @@ def standing_still(folder: Path, part: PartName) -> Iterator[None]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether none of its threads runs (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)."""
-    states = [stat.read_text("utf-8").rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return set(states) <= {"T"}
+    """Whether none of its threads runs; one that has ended stays until its parent goes on (proc_pid_stat(5): T and Z)."""
+    try:
+        states = {stat.read_text("utf-8").rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended just now
+        return False
+    return states <= {"T", "Z"}
