@@ -44,7 +44,7 @@ def command(
     @click.option("--quick", is_flag=True, help="Some minutes: fewer events, one round, small sizes.")
     @click.option("--only", multiple=True, type=click.Choice(list(sections.SECTIONS)), help="One section. Repeatable.")
     @click.option(
-        "--rounds", type=click.IntRange(1), help="Rounds of each section.  [default: 1 to 3, or 1 with --quick]"
+        "--rounds", type=click.IntRange(1), help="Rounds of each section.  [default: 1 to 5, or 1 with --quick]"
     )
     @click.option(
         "--events", type=click.IntRange(1000), help="Events to drain.  [default: 200000, or 50000 with --quick]"

@@ -35,7 +35,7 @@ def standing_still(folder: Path, part: PartName) -> Iterator[None]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether none of its threads runs; one that has ended stays until its parent goes on (proc_pid_stat(5): T and Z)."""
+    """Whether none of its threads runs; one that has ended is a zombie (Z in proc_pid_stat(5)) until its parent runs again."""
     try:
         states = {stat.read_text("utf-8").rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
     except (FileNotFoundError, ProcessLookupError):  # a thread ended just now
