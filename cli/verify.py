@@ -13,7 +13,7 @@ from core_tables.cli.options import json_option
 from core_tables.cli.progress import progress_bar
 from core_tables.kafka.errors import RESTORE_TOPIC
 from core_tables.projection.fold.evolve import FOLD_VERSION
-from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.connection import IN_ORDER, Connection, connect
 from core_tables.projection.postgres.lanes import only_these_lanes
 from core_tables.projection.postgres.migrate import check_release
 from core_tables.projection.postgres.tenant_reads import checked_parameters
@@ -162,6 +162,7 @@ def _rebuilding(database: Settings) -> Connection:
         name="core-tables rebuild",
         statement_timeout_ms=600_000,
         transaction_timeout_ms=REBUILD_TRANSACTION_MS,
+        plans=IN_ORDER,
     )
     check_release(connection)
     return connection if database.lanes is None else only_these_lanes(connection, database.lanes)

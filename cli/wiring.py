@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from core_tables.producer.connected_reads import DsnOfLanes, connect_reads, connect_scheduler
-from core_tables.projection.postgres.connection import Connection, connect
+from core_tables.projection.postgres.connection import IN_ORDER, Connection, connect
 from core_tables.projection.postgres.lanes import (
     LanePosition,
     lane_positions,
@@ -88,7 +88,8 @@ def ledger(settings: Settings) -> "Ledger":
 
 def operator(database: Settings, statement_timeout_ms: int = 600_000) -> Connection:
     """A connection to a database as the role of an operator: it sees every tenant and changes nothing."""
-    connection = connect(database.operator, name="core-tables operator", statement_timeout_ms=statement_timeout_ms)
+    name = "core-tables operator"
+    connection = connect(database.operator, name=name, statement_timeout_ms=statement_timeout_ms, plans=IN_ORDER)
     return connection if database.lanes is None else only_these_lanes(connection, database.lanes)
 
 

@@ -25,7 +25,11 @@ from .world import World
 
 pytestmark = pytest.mark.stack
 
-APPLIED = ["applied the migration 0001.work-order-tables", "applied the migration 0002.pending-lists"]
+APPLIED = [
+    "applied the migration 0001.work-order-tables",
+    "applied the migration 0002.pending-lists",
+    "applied the migration 0003.due-tenants",
+]
 LATER = "-- A migration of a later release.\n-- compatible: {}\n\ncomment on table os_core.lanes is 'later';\n"
 
 

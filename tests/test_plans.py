@@ -6,9 +6,10 @@ from contextlib import closing
 import pytest
 
 from core_tables.deploy.stack import StackAddresses
-from core_tables.projection.postgres.connection import PLANNED_ONCE, connect
+from core_tables.projection.postgres.connection import IN_ORDER, connect
 from core_tables.projection.postgres.read_pool import ReadPool
 from core_tables.projection.postgres.reads import Reads
+from core_tables.projection.postgres.statements import sql
 
 from .builders import make
 from .world import World, new_world, wait_until
@@ -34,7 +35,7 @@ def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(w
     dsn = world.settings.reader()
     pool = ReadPool.connect(dsn, "test reads")
     # Outcomes are read all the time, so no plan of theirs may be bad even for a moment: these are never dropped.
-    keeping = ReadPool(lambda: connect(dsn, name="test reads", plans=PLANNED_ONCE), plan_pause_s=math.inf)
+    keeping = ReadPool(lambda: connect(dsn, name="test reads", plans=IN_ORDER), plan_pause_s=math.inf)
     reads, kept = Reads(pool), Reads(keeping)
     for _ in range(10):  # from the sixth time on, a plan is kept
         assert kept.outcomes("bells", [1]) == {}
@@ -57,6 +58,16 @@ def test_reads_over_a_connection_from_before_read_only_what_they_are_asked_for(w
     )
     for index, entries in entries_read(world).items():
         assert entries - before[index] < 20 * WORK_ORDERS, f"{index}: {entries - before[index]} entries were read"
+
+
+def test_a_transaction_of_a_pooled_session_plans_as_a_session_of_ours(world: World) -> None:
+    planned = "select name, setting from pg_settings where name like 'enable_%' and setting != boot_val order by name"
+    with closing(connect(world.settings.reader(), name="test reads", plans=IN_ORDER)) as session:
+        expected = session.execute(planned).fetchall()
+    with closing(connect(world.settings.reader(), name="test pooled")) as session, session.transaction():
+        session.execute(sql("set_pooled_session"))
+        assert session.execute(planned).fetchall() == expected
+        assert len(expected) == 6
 
 
 def entries_read(world: World) -> dict[str, int]:

@@ -21,6 +21,9 @@ PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
 # For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
 # A plan made while the tables were empty reads them whole for every batch until they are analyzed.
 PROBES: Final = PLANNED_ONCE + " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+# A read takes the beginning of one range of one index, in its order. A plan that reads a whole range and sorts it looks as good
+# where statistics are missing, or are from a time when one large work order had nearly all rows.
+IN_ORDER: Final = PROBES + " -c enable_bitmapscan=off -c enable_sort=off -c enable_incremental_sort=off"
 # Compiling a plan that looks costly while statistics are missing takes longer than any of our statements.
 _NO_JIT: Final = " -c jit=off"
 # What our statements mean depends on these, and a database, a role, a DSN or the environment may set each of them.
@@ -72,7 +75,7 @@ def connect(
     transactions does not: in the middle of a pipeline the server does not count its wait for the client as idle.
     `pooled`: the DSN leads to a pooler in transaction mode. It refuses or drops the settings of a session, so each transaction
     must set them (set_pooled_session.sql), and nothing may be prepared.
-    `plans`: how statements are planned; PLANNED_ONCE where one plan fits all parameters, PROBES where they only look keys up.
+    `plans`: how statements are planned; PROBES where they only look keys up, IN_ORDER where they also read pages.
     """
     options = (
         f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms} "

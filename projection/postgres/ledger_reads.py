@@ -84,6 +84,7 @@ class LedgerReads(TenantReads):
     ) -> Page[LedgerEntry]:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
         of_one: dict[str, Any] = {} if work_order_id is None else {"work_order_id": work_order_id}
+        above: dict[str, Any] = {} if work_order_id is None else {"after_work_order_id": work_order_id}
         return self._page(
             LedgerRow,
             tenant_id,
@@ -94,6 +95,7 @@ class LedgerReads(TenantReads):
             at_least=at_least,
             **of_one,
             last_id=last_id,
+            **above,
         ).made(_entry)
 
     def ledger_by_creation(
@@ -155,12 +157,8 @@ class LedgerReads(TenantReads):
             tenant_id,
             "read_records_of_correlation",
             at_least=at_least,
-            bound_tenant=tenant_id,
-            bound_correlation=number,
-            after_event=last_seen,
-            outcome_tenant=tenant_id,
-            outcome_correlation=number,
-            after_outcome=last_seen,
+            correlation=number,
+            after=last_seen,
             limit=page_size + 1,
         )
         records = [_decided_record(row, number) for row in merged(tenant_id, rows, _BY_ID, page_size + 1)]

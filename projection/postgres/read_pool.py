@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from core_tables.projection.postgres.connection import PLANNED_ONCE, Connection, CurrentDsn, connect
+from core_tables.projection.postgres.connection import IN_ORDER, Connection, CurrentDsn, connect
 from core_tables.projection.postgres.failures import translated
 from core_tables.projection.postgres.forks import reset_after_fork
 from core_tables.projection.postgres.lanes import only_these_lanes
@@ -106,7 +106,7 @@ class ReadPool:
         """
 
         def opened() -> Connection:
-            connection = connect(dsn, name=name, plans=PLANNED_ONCE, pooled=pooled)
+            connection = connect(dsn, name=name, plans=IN_ORDER, pooled=pooled)
             return connection if lanes is None else only_these_lanes(connection, lanes)
 
         return cls(opened, size, pooled=pooled)

@@ -78,6 +78,7 @@ class RecordReads(TenantReads):
             page_size=page_size,
             at_least=at_least,
             status=status,
+            after_status=status,
         ).made(current_record)
 
     def closed_after(

@@ -6,4 +6,9 @@ select
     row.reason_code, row.idempotency_key, row.due_at
     /* end */
 from jsonb_to_recordset(%b::jsonb) as asked (/* record WorkOrderName */ tenant_id text, work_order_id text /* end */)
-inner join os_core.work_order_step_attempts as row using (tenant_id, work_order_id)
+cross join lateral (
+    select *
+    from os_core.work_order_step_attempts as candidate
+    where candidate.tenant_id = asked.tenant_id and candidate.work_order_id = asked.work_order_id
+    offset 0
+) as row

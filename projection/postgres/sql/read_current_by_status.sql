@@ -1,4 +1,4 @@
--- A page of the current records of a tenant in one status, by work_order_id.
+-- A page of the current records of a tenant in one status, by work_order_id. A range of pairs, as in read_ledger_of_work_order.sql.
 select
     /* select CurrentRow */
     row.tenant_id, row.work_order_id, row.correlation_id::text, row.turn_id, row.work_order_status,
@@ -13,6 +13,8 @@ select
     row.next_retry_at, row.last_failure_reason_code, row.created_at, row.closed_at
     /* end */
 from os_core.work_orders_current as row
-where row.tenant_id = %b and row.work_order_status = %b and row.work_order_id > %b
-order by row.work_order_id
+where
+    row.tenant_id = %b and row.work_order_status <= %b
+    and (row.work_order_status, row.work_order_id) > (%b, %b)
+order by row.work_order_status, row.work_order_id
 limit %b

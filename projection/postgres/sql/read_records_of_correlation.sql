@@ -1,6 +1,9 @@
 -- A page of the records that carry a correlation_id, in id order: the accepted events of its work order, and the records that were
--- replayed or refused. The keys are merged first, so that no more rows are read than the page has. correlation_id is left out of the
--- rows: JSON numbers do not hold it.
+-- replayed or refused. The keys are merged first, so that no more rows are read than the page has; they are ranges of pairs, as in
+-- read_ledger_of_work_order.sql. correlation_id is left out of the rows: JSON numbers do not hold it.
+with asked as (
+    select %b as tenant_id, %b as correlation, %b as after, %b as most
+)
 select
     record.tenant_id, record.event_id, record.accepted,
     case
@@ -31,22 +34,33 @@ select
             ) as named
         )
     end as columns
-from (
-    select ledger.tenant_id, ledger.work_order_event_id as event_id, true as accepted
-    from os_core.work_order_ledger as ledger
-    where
-        ledger.tenant_id = %b
-        and ledger.work_order_id = (
-            select current.work_order_id
-            from os_core.work_orders_current as current
-            where current.tenant_id = %b and current.correlation = %b
-        )
-        and ledger.work_order_event_id > %b
+from asked
+cross join lateral (
+    (
+        select bound.tenant_id, bound.event_id, true as accepted
+        from os_core.work_orders_current as current
+        cross join lateral (
+            select ledger.tenant_id, ledger.work_order_event_id as event_id
+            from os_core.work_order_ledger as ledger
+            where
+                ledger.tenant_id = current.tenant_id and ledger.work_order_id <= current.work_order_id
+                and (ledger.work_order_id, ledger.work_order_event_id) > (current.work_order_id, asked.after)
+            order by ledger.work_order_id, ledger.work_order_event_id
+            limit asked.most
+        ) as bound
+        where current.tenant_id = asked.tenant_id and current.correlation = asked.correlation
+    )
     union all
-    select other.tenant_id, other.event_id, false as accepted
-    from os_core.work_order_outcomes as other
-    where other.tenant_id = %b and other.correlation = %b and other.event_id > %b
+    (
+        select other.tenant_id, other.event_id, false as accepted
+        from os_core.work_order_outcomes as other
+        where
+            other.tenant_id = asked.tenant_id and other.correlation <= asked.correlation
+            and (other.correlation, other.event_id) > (asked.correlation, asked.after)
+        order by other.correlation, other.event_id
+        limit asked.most
+    )
     order by event_id
-    limit %b
+    limit asked.most
 ) as record
 order by record.event_id

@@ -23,29 +23,29 @@ select
     (
         select count(*) from (
             select from os_core.work_orders_current as row
-            where row.tenant_id = found.tenant_id and row.work_order_status = 'DRAFT'
-            order by row.work_order_id limit 1000
+            where row.tenant_id = found.tenant_id and row.work_order_status between 'DRAFT' and 'DRAFT'
+            order by row.work_order_status limit 1000
         ) as counted
     ) as draft,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
-            where row.tenant_id = found.tenant_id and row.work_order_status = 'CLARIFY'
-            order by row.work_order_id limit 1000
+            where row.tenant_id = found.tenant_id and row.work_order_status between 'CLARIFY' and 'CLARIFY'
+            order by row.work_order_status limit 1000
         ) as counted
     ) as clarify,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
-            where row.tenant_id = found.tenant_id and row.work_order_status = 'CONFIRM'
-            order by row.work_order_id limit 1000
+            where row.tenant_id = found.tenant_id and row.work_order_status between 'CONFIRM' and 'CONFIRM'
+            order by row.work_order_status limit 1000
         ) as counted
     ) as confirm,
     (
         select count(*) from (
             select from os_core.work_orders_current as row
-            where row.tenant_id = found.tenant_id and row.work_order_status = 'EXECUTING'
-            order by row.work_order_id limit 1000
+            where row.tenant_id = found.tenant_id and row.work_order_status between 'EXECUTING' and 'EXECUTING'
+            order by row.work_order_status limit 1000
         ) as counted
     ) as executing
 from found
