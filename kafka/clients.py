@@ -35,11 +35,11 @@ _READING: Final = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 10,
 }
-_CLASSIC_GROUP: Final = {
-    "partition.assignment.strategy": "cooperative-sticky",
+_CLASSIC_TIMES: Final = {
     "session.timeout.ms": 10_000,
     "heartbeat.interval.ms": 1_000,  # a member learns about a rebalance by a heartbeat, and a rebalance takes two
 }
+_CLASSIC_ASSIGNOR: Final = {"partition.assignment.strategy": "cooperative-sticky"}
 Client = TypeVar("Client")
 # The client sets an exception there, and returns a list with a missing item all the same. Only a call through the C API sees
 # that; the interpreter's own, once it is specialized, hands out the list, and reading it is a segmentation fault.
@@ -52,13 +52,14 @@ def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = 
     The consumer group shares the partitions among the workers. No position is ever read from it. With
     `group.protocol=consumer` (KIP-848) the brokers choose some settings, which the client then rejects.
     """
-    classic = {} if settings.extra.get("group.protocol") == "consumer" else _CLASSIC_GROUP
+    classic = settings.extra.get("group.protocol") != "consumer"
     return _client(
         Consumer,
         {
             "client.id": client_id,
+            **(_CLASSIC_TIMES if classic else {}),
             **_common(settings),
-            **classic,
+            **(_CLASSIC_ASSIGNOR if classic else {}),
             "group.id": settings.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

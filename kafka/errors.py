@@ -141,8 +141,14 @@ def translate_running(error: KafkaError | KafkaException, needs: str = "") -> Co
     producer passes: it is replaced.
     """
     cause = translate_kafka(error, needs)
-    meaning, _ = _read(error)
-    return UnavailableError("kafka", cause.message) if meaning in ("topic", "login", "fatal") else cause
+    meaning, detail = _read(error)
+    if meaning == "topic":
+        return UnavailableError(
+            "kafka",
+            f"Kafka does not show a topic now: {detail}; it is asked again. This passes after a broker was lost. If it "
+            f"lasts, see that this user has DESCRIBE on the topic; if it was deleted, {RESTORE_TOPIC}",
+        )
+    return UnavailableError("kafka", cause.message) if meaning in ("login", "fatal") else cause
 
 
 def translate_written(topic: str, error: KafkaException, needs: str) -> CoreTablesError:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.kafka import clients, reported
 from core_tables.kafka.client_settings import ClientSettingError, KafkaSettings
-from core_tables.kafka.clients import ledger_producer, no_log, partition_consumer
+from core_tables.kafka.clients import ledger_consumer, ledger_producer, no_log, partition_consumer
 from core_tables.kafka.errors import (
     MEANINGS,
     translate_creation,
@@ -156,6 +156,12 @@ def test_a_setting_that_the_client_rejects_is_an_error_of_the_setup(extra: dict[
         with pytest.raises(ClientSettingError, match="rejects a setting") as caught:
             make(settings)
         assert isinstance(caught.value, SetupError)
+
+
+def test_the_times_of_the_group_can_be_set() -> None:
+    with pytest.raises(ClientSettingError, match=r"max.poll.interval.ms.*session.timeout.ms"):
+        ledger_consumer(KafkaSettings("127.0.0.1:1", extra={"session.timeout.ms": 130_000}), 1)
+    ledger_consumer(KafkaSettings("127.0.0.1:1", extra={"session.timeout.ms": 20_000}), 1).close()
 
 
 @pytest.mark.parametrize(("replication", "in_sync"), [(1, "1"), (2, "1"), (3, "2"), (5, "2")])
