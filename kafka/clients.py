@@ -148,6 +148,9 @@ def admin_client(settings: KafkaSettings) -> AdminClient:
             **_common(settings),
             # Not to be overridden: to ask about a topic must not create it.
             "allow.auto.create.topics": False,
+            # Else a client whose question waits for a lost broker connects to it without a pause, and keeps a core busy: each
+            # change of a connection makes it look again at once (rd_kafka_broker_find_by_nodeid0 in librdkafka 2.16).
+            "enable.sparse.connections": False,
         },
     )
 

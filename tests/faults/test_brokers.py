@@ -1,4 +1,4 @@
-"""Three brokers, of which each is killed once under load: that of the group's coordinator first."""
+"""Three brokers, of which each is killed once under load: that of the group's coordinator first. And one without any load."""
 
 import os
 import subprocess
@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 
 from core_tables.deploy.stack import StackAddresses
+from core_tables.kafka.clients import admin_client
 from core_tables.producer import Receipt
 from core_tables.schemas.reasons import UnavailableError
+from core_tables.settings.environment import Settings
 from tests.builders import day
 from tests.cluster import NODES, three_brokers
 from tests.leftovers import note
@@ -26,6 +29,9 @@ SMALL = ("-Xmx256m", "-XX:TieredStopAtLevel=1")
 AT_ONCE, EVERY_S = 30, 0.1  # 300 events a second
 WORKERS = 2
 PATIENCE_S = 180.0
+MINUTES = pytest.mark.skipif(
+    "FAULT_ROUNDS" not in os.environ, reason="three brokers take minutes of two cores: `make faults`"
+)
 
 
 class Load:
@@ -57,7 +63,7 @@ class Load:
         return unknown
 
 
-@pytest.mark.skipif("FAULT_ROUNDS" not in os.environ, reason="three brokers take minutes of two cores: `make faults`")
+@MINUTES
 def test_each_of_three_brokers_is_killed_under_load_and_nothing_is_lost_or_doubled(
     stack: StackAddresses, tmp_path: Path, recovery: Recovery
 ) -> None:
@@ -92,6 +98,28 @@ def test_each_of_three_brokers_is_killed_under_load_and_nothing_is_lost_or_doubl
             _end(process)
         records = sum(world.log_ends().values())
         check_everything(world, records, unknown=[receipt.event for receipt in unknown])
+
+
+@MINUTES
+def test_an_open_question_looks_for_a_lost_broker_only_now_and_then(tmp_path: Path) -> None:
+    """Each client of each program would else keep a core busy until the question ends."""
+    with three_brokers(note(tmp_path), SMALL) as brokers:
+        settings = Settings(bootstrap_servers=brokers.servers)
+        brokers.wait(settings)
+        admin = admin_client(settings.kafka_settings())
+        controller = admin.describe_cluster(request_timeout=30).result().controller
+        assert controller is not None
+        brokers.kill(controller.id)
+        before = _refused_connections()
+        with pytest.raises(KafkaException):
+            admin.describe_cluster(request_timeout=3).result()
+        assert _refused_connections() - before < 1_000
+
+
+def _refused_connections() -> int:
+    """How many connections programs of this machine did not get so far (proc_net(5): AttemptFails)."""
+    names, values = (line.split() for line in Path("/proc/net/snmp").read_text("utf-8").splitlines() if "Tcp:" in line)
+    return int(dict(zip(names, values, strict=True))["AttemptFails"])
 
 
 def _folds_on(world: World) -> None:
