@@ -82,7 +82,7 @@ image:  ## build the image (IMAGE) on a base with a digest: make image BASE=pyth
 	  docker build --file deploy/Dockerfile --build-arg BASE="$$base" --build-arg REVISION="$$(git rev-parse HEAD)" \
 	    --label org.opencontainers.image.base.digest="$$digest" --tag "$(or $(IMAGE),core-tables:local)" .
 
-bench: $(VENV)/.bench build/compiled  ## the whole benchmark (about an hour): docs/BENCHMARKS.md, results.json, plots
+bench: $(VENV)/.bench build/compiled  ## the whole benchmark (over an hour): docs/BENCHMARKS.md, results.json, plots
 	@PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m peers $(ARGS)
 
 bench-quick: $(VENV)/.bench build/compiled  ## every section at a small size (some minutes), into build/

@@ -17,10 +17,10 @@ CONNECT_TIMEOUT_S: Final = 5
 _GRACE_S: Final = 5.0
 # Left alone, Postgres plans for each small batch again, since a plan for two rows looks cheaper than one for any number of them;
 # planning was a seventh of its work at 1 000 events/s.
-PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
+_PLANNED_ONCE: Final = " -c plan_cache_mode=force_generic_plan"
 # For each key of a batch, one look into an index: right whatever the statistics say, which of a table that fills are stale.
 # A plan made while the tables were empty reads them whole for every batch until they are analyzed.
-PROBES: Final = PLANNED_ONCE + " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+PROBES: Final = _PLANNED_ONCE + " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 # A read takes the beginning of one range of one index, in its order. A plan that reads a whole range and sorts it looks as good
 # where statistics are missing, or are from a time when one large work order had nearly all rows.
 IN_ORDER: Final = PROBES + " -c enable_bitmapscan=off -c enable_sort=off -c enable_incremental_sort=off"

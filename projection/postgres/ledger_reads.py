@@ -83,6 +83,7 @@ class LedgerReads(TenantReads):
         at_least: int = 0,
     ) -> Page[LedgerEntry]:
         """A page of ledger events in work_order_event_id order, from `first_id` to `last_id`, both included."""
+        # Both ends of the range of a work order name it.
         of_one: dict[str, Any] = {} if work_order_id is None else {"work_order_id": work_order_id}
         above: dict[str, Any] = {} if work_order_id is None else {"after_work_order_id": work_order_id}
         return self._page(
