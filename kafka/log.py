@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
@@ -18,7 +19,7 @@ from core_tables.kafka.errors import (
     translate_running,
     unread,
 )
-from core_tables.kafka.reported import hearing
+from core_tables.kafka.reported import answered_within, hearing
 from core_tables.schemas.reasons import CoreTablesError, LaneStoppedError
 
 LOOK_EVERY_S: Final = 0.25
@@ -75,6 +76,9 @@ def _offsets(
     targets = {partition: TopicPartition(topic, partition) for partition in partitions}
     try:
         with hearing(admin):
+            # Else a new client may answer only after 3 s: its question for the leaders is lost when it leaves the first
+            # connection, that to a configured address, and is repeated after 3 s (librdkafka 2.16).
+            answered_within(admin, partial(admin.list_topics, topic), timeout_s)
             asked = dict.fromkeys(targets.values(), spec)
             answers = admin.list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
             return {partition: int(answers[target].result(timeout_s).offset) for partition, target in targets.items()}

@@ -1,13 +1,18 @@
 """Where a log ends: strangers leave transactions open, and a topic is given more partitions than it has lanes."""
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
+from core_tables.kafka.client_settings import KafkaSettings
+from core_tables.kafka.clients import admin_client
+from core_tables.kafka.log import LogEnd, log_ends
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.schemas.identity import partition_of
 from core_tables.schemas.outcomes import Accepted, Refused
@@ -32,6 +37,42 @@ def open_transaction(world: World, topic: str, partition: int, value: bytes = b"
     stranger.flush(20)
     yield
     stranger.abort_transaction(20)
+
+
+class FirstConnection:
+    """A proxy before a broker, for the first connection of a client, which asks for the brokers' addresses there.
+
+    The answer to that is held back until the client puts its next question.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        host, _, port = bootstrap_servers.partition(":")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._broker = socket.create_connection((host, int(port)))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked = [threading.Event() for _ in ("what the broker knows to do", "its brokers", "the next question")]
+        threading.Thread(target=self._questions, daemon=True).start()
+
+    def close(self) -> None:
+        """Close what is open."""
+        for opened in (self._listener, self._broker):
+            opened.close()
+
+    def _questions(self) -> None:
+        client, _ = self._listener.accept()
+        threading.Thread(target=self._answers, args=(client,), daemon=True).start()
+        with suppress(OSError):
+            unasked = iter(self.asked)
+            while question := client.recv(65_536):
+                self._broker.sendall(question)
+                next(unasked, self.asked[-1]).set()
+
+    def _answers(self, client: socket.socket) -> None:
+        with suppress(OSError):
+            client.sendall(self._broker.recv(65_536))
+            while answer := self._broker.recv(65_536):
+                self.asked[-1].wait(30)
+                client.sendall(answer)
 
 
 def status(world: World) -> tuple[list[dict[str, object]], str]:
@@ -129,3 +170,12 @@ def test_the_audit_trail_is_whole_whatever_number_of_partitions_the_settings_nam
     shown = fresh.command("audit", "--last", "100", "--json", CORE_TABLES_PARTITIONS="6")
     assert shown.returncode == 0, shown.stderr
     assert {json.loads(line)["tenant_id"] for line in shown.stdout.splitlines()} == set(tenants)
+
+
+def test_a_new_client_is_told_the_end_of_a_log_also_while_it_leaves_its_first_connection(world: World) -> None:
+    """The client repeats a question that it lost with that connection after 3 s."""
+    with closing(FirstConnection(world.stack.bootstrap_servers)) as first:
+        admin = admin_client(KafkaSettings(first.address))
+        assert first.asked[1].wait(30)
+        ends = log_ends(admin, world.settings.audit_topic, [0], timeout_s=2.5)
+    assert isinstance(ends[0], LogEnd)
