@@ -6,6 +6,7 @@ ClientSettingError if the client rejects a setting, and UnavailableError if the 
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _CLASSIC_TIMES: Final = {
     "session.timeout.ms": 10_000,
     "heartbeat.interval.ms": 1_000,  # a member learns about a rebalance by a heartbeat, and a rebalance takes two
 }
+_DELIVERY_TIMEOUT: Final = ("delivery.timeout.ms", "message.timeout.ms")  # two names of one setting; 0 means never
 _CLASSIC_ASSIGNOR: Final = {"partition.assignment.strategy": "cooperative-sticky"}
 Client = TypeVar("Client")
 # The client sets an exception there, and returns a list with a missing item all the same. Only a call through the C API sees
@@ -74,6 +76,19 @@ def ledger_consumer(settings: KafkaSettings, fetch_ahead: int, client_id: str = 
             "max.partition.fetch.bytes": 131_072,
         },
     )
+
+
+def delivery_timeout_s(settings: KafkaSettings) -> float:
+    """How long a record of the ledger may be without an answer, in seconds. Raises ClientSettingError if it is no number."""
+    name, given = next(
+        ((name, settings.extra[name]) for name in _DELIVERY_TIMEOUT if name in settings.extra),
+        ("", DELIVERY_TIMEOUT_S * 1000),
+    )
+    try:
+        milliseconds = int(given)
+    except (TypeError, ValueError):
+        raise ClientSettingError(f"{name} is not a number of milliseconds: {given!r}") from None
+    return milliseconds / 1000 or math.inf
 
 
 def tail_group(settings: KafkaSettings) -> str:
@@ -121,14 +136,17 @@ def audit_producer(settings: KafkaSettings, transactional_id: str) -> Producer:
 
 
 def ledger_producer(settings: KafkaSettings, log: logging.Logger) -> Producer:
-    """The producer of the ledger topic. Log lines of the client itself go to `log`."""
+    """The producer of the ledger topic. Log lines of the client itself go to `log`.
+
+    It gives no record up: who sends with it discards it after `delivery_timeout_s` (producer/deliveries.py says why).
+    """
     return _client(
         Producer,
         {
-            "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
             "linger.ms": 2,
             "compression.type": "lz4",
-            **_common(settings),
+            **{name: value for name, value in _common(settings).items() if name not in _DELIVERY_TIMEOUT},
+            "message.timeout.ms": 0,
             # Not to be overridden: the contract promises durable appends in order, and names the partitioner. It is that of
             # the Java client, not librdkafka's default.
             "enable.idempotence": True,

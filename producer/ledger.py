@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, ledger_producer
+from core_tables.kafka.clients import DELIVERY_TIMEOUT_S, delivery_timeout_s, ledger_producer
 from core_tables.kafka.log import PartitionLog
 from core_tables.producer.act import KnownOfOrder, NowNs
 from core_tables.producer.connected_reads import connect_reads, connect_scheduler
@@ -70,7 +70,7 @@ class Ledger:
         self._partitions = 0
         if waiter is not None:
             self._first_lane, self._partitions = waiter.lanes_of(settings.topic)
-        self._deliveries = Deliveries(open_producer)
+        self._deliveries = Deliveries(open_producer, delivery_timeout_s(settings.kafka_settings))
         self._scheduler: Reads | None = None
         self._closed = False
 
@@ -129,7 +129,7 @@ class Ledger:
         # The registered count decides: in a topic that was given more partitions, the new ones belong to no lane.
         partition = partition_of(key, self._partitions) if self._partitions else PARTITION_UA
         topic, delivery = self._settings.topic, self._delivery(receipt)
-        if not self._deliveries.send(topic, value, key, partition, trace.headers, delivery):
+        if not self._deliveries.send(receipt, topic, value, key, partition, trace.headers, delivery):
             return None
         trace.follow(receipt)
         return receipt
@@ -286,12 +286,11 @@ class Ledger:
 
     def _delivery(self, receipt: Receipt) -> Delivered:
         def delivered(error: KafkaError | None, message: Message) -> None:
+            self._deliveries.answered(receipt)
             partition, offset = message.partition(), message.offset()
             if error is None and partition is not None and offset is not None:
                 receipt.settle((partition, offset), None, self._first_lane)
             else:
-                if error is not None and error.code() == KafkaError._MSG_TIMED_OUT:
-                    self._deliveries.give_up()
                 receipt.settle(None, delivery_error(receipt.event, error, self._settings.topic))
 
         return delivered

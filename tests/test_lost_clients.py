@@ -16,6 +16,7 @@ from core_tables.kafka.clients import ledger_producer
 from core_tables.kafka.lost_clients import LOST_S, RenewedAdmin, WatchedClients
 from core_tables.producer import Ledger, LedgerSettings
 from core_tables.producer.deliveries import Deliveries
+from core_tables.producer.receipt import Receipt
 from core_tables.schemas.reasons import FatalClientError, UnavailableError
 
 from .builders import make
@@ -95,49 +96,114 @@ def test_a_question_that_was_not_answered_is_asked_of_another_client_the_next_ti
     assert admin.ask(made.index) == 1
 
 
-def test_after_a_record_was_given_up_the_next_one_is_sent_by_a_new_client() -> None:
-    """A real producer, of a broker that does not listen: it gives a record up after `delivery.timeout.ms`."""
+class Silent:
+    """A producer of whose records none is answered, but what `answer` says."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.purged = False
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    def produce(self, *_: Any, on_delivery: Any, **__: Any) -> None:
+        assert not self.purged, "sent with a client that was discarded"
+        self.sent.append(on_delivery)
+
+    def answer(self, index: int, error: KafkaError | None = None) -> None:
+        self.sent.pop(index)(error, None)
+
+    def purge(self) -> None:
+        self.purged = True
+
+    def poll(self, _seconds: float) -> int:
+        return 0
+
+    def flush(self, _seconds: float) -> int:
+        while self.purged and self.sent:
+            self.answer(0, KafkaError(KafkaError._PURGE_QUEUE))
+        return len(self.sent)
+
+
+class Answers:
+    """Sends records through `Deliveries`, and notes what becomes of each."""
+
+    def __init__(self) -> None:
+        self.opened: list[Silent] = []
+        self.now = 0.0
+        self.by_name: dict[str, str] = {}
+        self.deliveries = Deliveries(self._open, 30.0, lambda: self.now)  # type: ignore[arg-type]
+
+    def send(self, name: str) -> None:
+        receipt = Receipt(self.deliveries, make("FIELD_SET"))  # type: ignore[arg-type]
+
+        def answered(error: KafkaError | None, _: Any) -> None:
+            self.deliveries.answered(receipt)
+            self.by_name[name] = str(error)
+
+        self.deliveries.send(receipt, "t", b"", b"", 0, None, answered)
+
+    def _open(self) -> Silent:
+        self.opened.append(Silent())
+        return self.opened[-1]
+
+
+def test_a_client_that_is_not_answered_for_a_record_in_time_is_discarded_with_all_it_has() -> None:
+    """Else it writes what it may have written already once more, under another number."""
+    answers = Answers()
+    answers.send("first")
+    answers.now = 29.5
+    answers.send("second")
+    assert answers.by_name == {}
+    answers.now = 30.0
+    answers.deliveries.serve(0)
+    assert [name for name, error in answers.by_name.items() if "Purged" in error] == ["first", "second"]
+    answers.send("third")
+    assert [len(client) for client in answers.opened] == [0, 1]
+    answers.now = 59.9
+    answers.deliveries.serve(0)
+    assert "third" not in answers.by_name, "its time begins when it was sent"
+
+
+def test_a_client_that_is_answered_is_kept_however_long_it_has_records_to_send() -> None:
+    answers = Answers()
+    for second in range(100):
+        answers.now = float(second)
+        answers.send(str(second))
+        if second >= 20:
+            answers.opened[0].answer(0)
+    assert len(answers.opened) == 1
+    assert len(answers.by_name) == 80
+
+
+def test_an_answer_that_an_interrupt_kept_from_being_noted_discards_nothing() -> None:
+    answers = Answers()
+    answers.send("interrupted")
+    answers.opened[0].sent.clear()
+    answers.now = 31.0
+    answers.deliveries.serve(0)
+    answers.send("next")
+    answers.now = 60.0
+    answers.deliveries.serve(0)
+    assert (answers.by_name, len(answers.opened)) == ({}, 1)
+
+
+def test_after_an_append_that_got_no_answer_the_next_one_is_sent_by_a_new_client() -> None:
+    """A real producer, of a broker that does not listen."""
+    settings = LedgerSettings(f"127.0.0.1:{free_ports()}", kafka={"delivery.timeout.ms": 200})
     opened: list[Any] = []
 
     def open_producer() -> Any:
-        settings = KafkaSettings(f"127.0.0.1:{free_ports()}", extra={"delivery.timeout.ms": 200})
-        opened.append(ledger_producer(settings, logging.getLogger("test")))
+        opened.append(ledger_producer(settings.kafka_settings, logging.getLogger("test")))
         return opened[-1]
 
-    ledger = Ledger(LedgerSettings("127.0.0.1:1"), open_producer)
-    given_up, waits = ledger.append(make("FIELD_SET")), ledger.append(make("FIELD_SET"))
-    for receipt in (given_up, waits):
-        with pytest.raises(UnavailableError):
+    ledger = Ledger(settings, open_producer)
+    for receipt in (ledger.append(make("FIELD_SET")), ledger.append(make("FIELD_SET"))):
+        with pytest.raises(UnavailableError, match="Kafka did not answer this client in time"):
             receipt.event_id(timeout=30)
     assert len(opened) == 1
     ledger.append(make("FIELD_SET"))
     assert len(opened) == 2
-
-
-def test_a_client_that_still_has_records_to_send_is_kept() -> None:
-    producers = [Sending(), Sending()]
-    deliveries = Deliveries(iter(producers).__next__)  # type: ignore[arg-type]
-    deliveries.give_up()
-    deliveries.serve(0)
-    assert producers[1].polls == 0
-    producers[0].unsent = 0
-    deliveries.serve(0)
-    assert (producers[0].polls, producers[1].polls) == (1, 1)
-
-
-class Sending:
-    """A producer that has a record to send."""
-
-    def __init__(self) -> None:
-        self.unsent = 1
-        self.polls = 0
-
-    def flush(self, _seconds: float) -> int:
-        return self.unsent
-
-    def poll(self, _seconds: float) -> int:
-        self.polls += 1
-        return 0
 
 
 @pytest.mark.parametrize(("who", "ends"), [("ours", 0), ("client", -signal.SIGABRT)])
