@@ -44,7 +44,7 @@ def test_the_compiled_build_decides_the_golden_log_as_it_was_decided(tmp_path: P
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / room, source / room, ignore=ignored, symlinks=True)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
-    environment = {**os.environ, "CORE_TABLES_COMPILED": "1", "MYPYC_OPT_LEVEL": "0"}
+    environment = {**os.environ, "CORE_TABLES_COMPILED": "1", "MYPYC_OPT_LEVEL": "0", "CFLAGS": "-g0"}
     done = subprocess.run(build, capture_output=True, text=True, env=environment, cwd=source)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
