@@ -155,11 +155,13 @@ class Deliveries:
     def _required_producer(self) -> Producer:
         if self._closed:
             raise ClosedError("this ledger is closed, and nothing was sent; connect a new one")
-        if self._producer is None:
+        producer = self._producer
+        if producer is None:
             with self._sending:
-                if self._producer is None:
-                    self._producer = self._open_producer()
-        return self._producer
+                producer = self._producer
+                if producer is None:
+                    self._producer = producer = self._open_producer()
+        return producer
 
     def _look_for_overdue(self, now: float) -> None:
         """Discard the client if it was not answered for a record in time: no later record is to overtake an earlier one."""
@@ -170,11 +172,10 @@ class Deliveries:
             producer = self._producer
             if producer is None or not self._is_overdue(producer, now):
                 return
-            self._producer = None
+            self._producer, self._unanswered = None, {}
             self._answers(producer.flush, _LAST_ANSWERS_S)  # what other brokers take is known in a moment
             producer.purge()
             self._answers(producer.flush, _LAST_ANSWERS_S)
-            self._unanswered.clear()
 
     def _is_overdue(self, producer: Producer, now: float) -> bool:
         if not len(producer):

@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -204,6 +205,24 @@ def test_after_an_append_that_got_no_answer_the_next_one_is_sent_by_a_new_client
     assert len(opened) == 1
     ledger.append(make("FIELD_SET"))
     assert len(opened) == 2
+
+
+def test_threads_that_append_while_clients_are_discarded_all_learn_that_nothing_is_known() -> None:
+    ledger = Ledger.connect(LedgerSettings(f"127.0.0.1:{free_ports()}", kafka={"delivery.timeout.ms": 200}))
+
+    def append(_: int) -> list[str]:
+        learnt = []
+        for receipt in [ledger.append(make("FIELD_SET")) for _ in range(10)]:
+            with pytest.raises(UnavailableError) as unknown:
+                receipt.place(30)
+            learnt.append(unknown.value.message)
+        return learnt
+
+    with ThreadPoolExecutor(8) as threads:
+        messages = [message for learnt in threads.map(append, range(24)) for message in learnt]
+    assert len(messages) == 240
+    assert all("Kafka did not answer this client in time" in message for message in messages), set(messages)
+    assert ledger.flush(0) == 0
 
 
 @pytest.mark.parametrize(("who", "ends"), [("ours", 0), ("client", -signal.SIGABRT)])
