@@ -18,7 +18,7 @@ HOT = (
     ),
     *(f"projection/fold/{name}.py" for name in ("batch", "collect", "decide", "evolve", "needs")),
     *(f"projection/postgres/{name}.py" for name in ("from_rows", "loading", "pipeline", "rows", "store")),
-    "projection/cache/pending_cache.py",
+    *(f"projection/cache/{name}.py" for name in ("entries", "pending_cache", "snapshots")),
     *(
         f"schemas/{name}.py"
         for name in (

@@ -9,6 +9,7 @@ That checksum is from where the file is from. Which jars are used is said by jar
 
 import hashlib
 import os
+import ssl
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import requests
 from jgo.maven import MavenContext, PythonResolver
+from requests.adapters import HTTPAdapter
 
 from core_tables.schemas.reasons import SetupError
 
@@ -104,7 +106,7 @@ class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  #
         super().__init__()
         self.files = 0
         self.total: int | None = None  # known once the poms are read
-        self._session = requests.Session()
+        self._session = session()
         self._progress = progress
         self._said = time.monotonic()
 
@@ -118,6 +120,23 @@ class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  #
             self._said = time.monotonic()
             self._progress(f"kafka: {self.files} files downloaded" + (f" of {self.total}" if self.total else ""))
         return path
+
+
+class _TrustingTheSystem(HTTPAdapter):
+    """Trusts the authorities of the system, too: requests knows its own list only, and so not that of a company's proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=ssl.create_default_context(), **kwargs)
+
+
+def session() -> requests.Session:
+    """What downloads are made with."""
+    made = requests.Session()
+    made.mount("https://", _TrustingTheSystem())
+    return made
 
 
 def _fetch(session: requests.Session, url: str) -> bytes:

@@ -5,9 +5,11 @@ import os
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from core_tables.deploy.parts import PartName
 from core_tables.deploy.stack import StackAddresses
 from core_tables.schemas.reasons import SetupError
 
+from .certificates import Authority
 from .leftovers import note
 
 TOPIC = "kept"
@@ -272,3 +275,35 @@ def test_a_download_that_fails_leaves_nothing_that_passes_for_a_jar(
     with pytest.raises(SetupError, match="could not be downloaded"):
         jars.ensure_jars("some-1.0", ["org.slf4j:slf4j-simple:1.7.36"], quiet)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_download_trusts_the_authorities_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a company's proxy has a certificate of the company."""
+
+    class Jars(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+            self.wfile.write(b"jar")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    authority = Authority(tmp_path)
+    own = authority.issue("proxy", "/CN=127.0.0.1")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Jars) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(own.certificate, own.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"https://127.0.0.1:{server.server_port}/a.jar"
+            with pytest.raises(requests.exceptions.SSLError):
+                jars.session().get(address, timeout=10)
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))  # where OpenSSL finds those of the system
+            assert jars.session().get(address, timeout=10).content == b"jar"
+        finally:
+            server.shutdown()
