@@ -28,7 +28,7 @@ from core_tables.schemas.events import LedgerEvent
 from core_tables.settings.environment import Settings
 from tests.cluster import NODES
 
-MORE: Final = 5  # for ratios of 99th percentiles
+MORE: Final = 5  # for what differs much from round to round
 ROUNDS: Final = 3
 FEWER: Final = 2  # for what takes long and differs little from round to round
 
@@ -82,7 +82,7 @@ def reading(plan: Plan) -> list[Row]:
     sizes, clients, seconds = ((10_000,), (1, 16), 1.0) if plan.quick else ((10_000, 1_000_000), reads.CLIENTS, 3.0)
     settings = _topic(plan, "reads")
     keys = ("kind", "open_orders", "clients")
-    return _rounds(plan, lambda: reads.measure(settings, plan.folder, sizes, clients, seconds), keys)
+    return _rounds(plan, lambda: reads.measure(settings, plan.folder, sizes, clients, seconds), keys, MORE)
 
 
 def listing(plan: Plan) -> list[Row]:
