@@ -106,7 +106,7 @@ class _CheckedDownloads(PythonResolver):  # type: ignore[misc, unused-ignore]  #
         super().__init__()
         self.files = 0
         self.total: int | None = None  # known once the poms are read
-        self._session = session()
+        self._session = new_session()
         self._progress = progress
         self._said = time.monotonic()
 
@@ -132,7 +132,7 @@ class _TrustingTheSystem(HTTPAdapter):
         return super().proxy_manager_for(proxy, ssl_context=ssl.create_default_context(), **kwargs)
 
 
-def session() -> requests.Session:
+def new_session() -> requests.Session:
     """What downloads are made with."""
     made = requests.Session()
     made.mount("https://", _TrustingTheSystem())

@@ -84,11 +84,10 @@ def delivery_timeout_s(settings: KafkaSettings) -> float:
         ((name, settings.extra[name]) for name in _DELIVERY_TIMEOUT if name in settings.extra),
         ("", DELIVERY_TIMEOUT_S * 1000),
     )
-    try:
-        milliseconds = int(given)
-    except (TypeError, ValueError):
-        raise ClientSettingError(f"{name} is not a number of milliseconds: {given!r}") from None
-    return milliseconds / 1000 or math.inf
+    with contextlib.suppress(TypeError, ValueError):
+        if (milliseconds := int(given)) >= 0:
+            return milliseconds / 1000 or math.inf
+    raise ClientSettingError(f"{name} is not a number of milliseconds: {given!r}")
 
 
 def tail_group(settings: KafkaSettings) -> str:

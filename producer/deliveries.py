@@ -180,5 +180,6 @@ class Deliveries:
     def _is_overdue(self, producer: Producer, now: float) -> bool:
         if not len(producer):
             self._unanswered.clear()  # an interrupt may have kept an answer from being noted
+        # Copied at once, since another thread may note an answer meanwhile.
         oldest = next(iter(list(self._unanswered.values())), None)
         return oldest is not None and now >= oldest + self._timeout_s

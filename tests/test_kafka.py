@@ -1,5 +1,6 @@
 """The Kafka room without a broker: which error means what, and how partitions are read."""
 
+import math
 import re
 import time
 from collections.abc import Iterable
@@ -12,7 +13,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from core_tables.kafka import clients, reported
 from core_tables.kafka.client_settings import ClientSettingError, KafkaSettings
-from core_tables.kafka.clients import ledger_consumer, ledger_producer, no_log, partition_consumer
+from core_tables.kafka.clients import (
+    delivery_timeout_s,
+    ledger_consumer,
+    ledger_producer,
+    no_log,
+    partition_consumer,
+)
 from core_tables.kafka.errors import (
     MEANINGS,
     translate_creation,
@@ -156,6 +163,17 @@ def test_a_setting_that_the_client_rejects_is_an_error_of_the_setup(extra: dict[
         with pytest.raises(ClientSettingError, match="rejects a setting") as caught:
             make(settings)
         assert isinstance(caught.value, SetupError)
+
+
+@pytest.mark.parametrize("name", ["delivery.timeout.ms", "message.timeout.ms"])
+def test_a_delivery_timeout_is_in_milliseconds_and_0_means_never(name: str) -> None:
+    def seconds(given: object) -> float:
+        return delivery_timeout_s(KafkaSettings("127.0.0.1:1", extra={name: given}))
+
+    assert [seconds(8_000), seconds("250"), seconds(0)] == [8.0, 0.25, math.inf]
+    for wrong in (-1, "-1", "soon", None):
+        with pytest.raises(ClientSettingError, match=f"{name} is not a number of milliseconds: {wrong!r}"):
+            seconds(wrong)
 
 
 def test_the_times_of_the_group_can_be_set() -> None:

@@ -302,8 +302,8 @@ def test_a_download_trusts_the_authorities_of_the_system(tmp_path: Path, monkeyp
         try:
             address = f"https://127.0.0.1:{server.server_port}/a.jar"
             with pytest.raises(requests.exceptions.SSLError):
-                jars.session().get(address, timeout=10)
+                jars.new_session().get(address, timeout=10)
             monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))  # where OpenSSL finds those of the system
-            assert jars.session().get(address, timeout=10).content == b"jar"
+            assert jars.new_session().get(address, timeout=10).content == b"jar"
         finally:
             server.shutdown()
